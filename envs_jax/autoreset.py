@@ -1,0 +1,251 @@
+"""Batches of environments that start a new episode when one ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.environment import Environment, Observation
+from envs_jax.pytree import pytree_dataclass, static_field
+from envs_jax.tasks import Task, TaskBank
+
+Mode = Literal["same_step", "next_step", "disabled", "optimistic"]
+
+StateT = TypeVar("StateT")
+TaskT = TypeVar("TaskT", bound=Task)
+
+
+@pytree_dataclass
+class AutoResetState(Generic[StateT, TaskT]):
+    """The state of a batch of B environments."""
+
+    env_state: StateT  # every leaf [B, …]
+    task: TaskT  # the task each lane plays, every leaf [B, …]
+    episode_return: jax.Array  # float32[B]: the rewards of the running episode so far
+    episode_length: jax.Array  # int32[B]: its steps so far
+
+
+@pytree_dataclass
+class AutoReset(Generic[StateT, TaskT]):
+    """B environments stepped at once, with lanes that ended put on a new task drawn from `tasks`.
+
+    Modes (the first three are Gymnasium's):
+      * `same_step`: an ended lane is reset within the step; the returned observation is the new episode's first.
+      * `next_step`: the step after the end ignores the action, resets the lane and returns reward 0.
+      * `disabled`: ended lanes stay as they are until `reset_where` is called.
+      * `optimistic`: like `same_step`, but only ⌈B / 64⌉ fresh episodes are drawn a step and shared: lanes whose
+        indices are equal modulo ⌈B / 64⌉ and that end in the same step start the same task in the same state.
+
+    In all modes but `optimistic`, lane i depends on the keys, the actions and i alone, not on the other lanes.
+    The object is a pytree: pass it to jitted functions as an argument.
+    """
+
+    env: Environment[Any, TaskT]
+    tasks: TaskBank[TaskT]
+    mode: Mode = static_field(default="same_step")
+
+    @property
+    def num_actions(self) -> int:
+        """The number of actions of the environment."""
+        return self.env.num_actions
+
+    def reset(
+        self, key: jax.Array, num_envs: int, *, stagger: bool = False
+    ) -> tuple[Observation, AutoResetState[Any, TaskT]]:
+        """Starts `num_envs` episodes.
+
+        Args:
+          key: a random key.
+          num_envs: the batch size B ≥ 1.
+          stagger: start every first episode at a random time of its time limit, so that lanes do not end in step.
+
+        Returns:
+          Observations [B, …] and the batch's state.
+        """
+        self._check()
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}; a batch holds at least one environment")
+        fresh = self._fresh(key, jnp.arange(num_envs, dtype=jnp.uint32))
+        if stagger:
+            clocks = jax.random.bits(jax.random.fold_in(key, 1), (num_envs,), jnp.uint32) % fresh.task.time_limit
+            env_state = dataclasses.replace(fresh.env_state, steps=clocks.astype(jnp.uint16))
+            fresh = dataclasses.replace(fresh, env_state=env_state)
+        return self._observe(fresh), fresh
+
+    def step(
+        self, key: jax.Array, state: AutoResetState[Any, TaskT], action: jax.Array
+    ) -> tuple[Observation, AutoResetState[Any, TaskT], jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """Steps all lanes.
+
+        Args:
+          key: a random key for the whole batch.
+          state: the batch's state.
+          action: integers, [B].
+
+        Returns:
+          (observations [B, …], state, reward float32[B], terminated bool[B], truncated bool[B], info). `info` holds
+          the environment's own entries for the states reached by the actions, and for every lane `final_observation`
+          (what these states look like, before any reset), `episode_return` (float32[B]) and `episode_length`
+          (int32[B]) of the episode so far, complete where `terminated | truncated`.
+        """
+        self._check_action(state, action)
+        key_step, key_reset = jax.random.split(key)
+        words = jax.random.bits(key_step, action.shape, jnp.uint32)
+        if self.mode == "next_step":
+            return self._step_next(key_reset, words, state, action)
+        transition = self.env.transition if self.mode == "disabled" else self.env.live_transition
+        outcome = jax.vmap(transition)(state.env_state, action, words, state.task)
+        live = True if self.mode != "disabled" else ~self._ended(state)
+        reached = self._advanced(state, outcome, live)
+        info = self._info(reached)
+        done = outcome.terminated | outcome.truncated
+        if self.mode == "same_step":
+            after = self._refill(key_reset, done, reached)
+        elif self.mode == "optimistic":
+            after = self._share(key_reset, done, reached)
+        else:
+            after = reached
+        return self._observe(after), after, outcome.reward, outcome.terminated, outcome.truncated, info
+
+    def reset_where(
+        self, key: jax.Array, state: AutoResetState[Any, TaskT], mask: jax.Array
+    ) -> tuple[Observation, AutoResetState[Any, TaskT]]:
+        """Starts new episodes in the lanes where `mask` (bool[B]) is True, ended or not."""
+        self._check()
+        if mask.dtype != jnp.bool_ or mask.shape != state.episode_length.shape:
+            raise ValueError(f"mask must be bool{list(state.episode_length.shape)}; got {mask.dtype}{list(mask.shape)}")
+        state = self._refill(key, mask, state)
+        return self._observe(state), state
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _step_next(self, key_reset: jax.Array, words: jax.Array, state: AutoResetState, action: jax.Array) -> Any:
+        ended = self._ended(state)
+        outcome = jax.vmap(self.env.live_transition)(state.env_state, action, words, state.task)
+        after = self._refill(key_reset, ended, self._advanced(state, outcome, True))
+        reward = jnp.where(ended, 0, outcome.reward)
+        terminated, truncated = outcome.terminated & ~ended, outcome.truncated & ~ended
+        return self._observe(after), after, reward, terminated, truncated, self._info(after)
+
+    def _advanced(self, state: AutoResetState, outcome: Any, live: Any) -> AutoResetState:
+        """The batch after a transition, before any reset."""
+        return AutoResetState(
+            outcome.state,
+            state.task,
+            state.episode_return + outcome.reward,
+            state.episode_length + jnp.int32(live),
+        )
+
+    def _ended(self, state: AutoResetState) -> jax.Array:
+        return jnp.logical_or(*jax.vmap(self.env.status)(state.env_state, state.task))
+
+    def _observe(self, state: AutoResetState) -> Observation:
+        return jax.vmap(self.env.observe)(state.env_state, state.task)
+
+    def _info(self, state: AutoResetState) -> dict[str, Any]:
+        return {
+            **jax.vmap(self.env.info)(state.env_state, state.task),
+            "final_observation": self._observe(state),
+            "episode_return": state.episode_return,
+            "episode_length": state.episode_length,
+        }
+
+    def _fresh(self, key: jax.Array, lanes: jax.Array) -> AutoResetState[Any, TaskT]:
+        """New episodes for `lanes`; lane i's draw depends on (key, i) alone."""
+        draw = lambda lane: jax.random.bits(jax.random.fold_in(key, lane), (2,), jnp.uint32)
+        words = jax.vmap(draw)(lanes)
+        task = jax.vmap(lambda word: self.tasks[self.tasks.sample_index(word)])(words[:, 0])
+        env_state = jax.vmap(self.env.initial)(words[:, 1], task)
+        zeros = jnp.zeros(lanes.shape, jnp.float32)
+        return AutoResetState(env_state, task, zeros, jnp.zeros(lanes.shape, jnp.int32))
+
+    def _share(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
+        """Replaces ended lanes by ⌈B / 64⌉ fresh episodes, which they share."""
+        num_envs = done.shape[0]
+        num_fresh = -(-num_envs // 64)
+        fresh = self._fresh(key, jnp.arange(num_fresh, dtype=jnp.uint32))
+
+        def select(new: jax.Array, old: jax.Array) -> jax.Array:
+            spread = jnp.tile(new, (-(-num_envs // num_fresh),) + (1,) * (new.ndim - 1))[:num_envs]
+            return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), spread, old)
+
+        return jax.tree.map(select, fresh, state)
+
+    def _refill(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
+        """Puts a fresh episode into every lane where `done`; costs work for these lanes only, not for all."""
+        num_envs = done.shape[0]
+        words, ends = _pack(done)
+        total = ends[-1]
+
+        def fill(capacity: int, start: jax.Array, state: AutoResetState) -> AutoResetState:
+            slots = start + jnp.arange(capacity, dtype=jnp.int32)
+            lanes = _nth_set_bit(words, ends, slots)
+            lanes = jnp.where(slots < total, lanes, num_envs)  # beyond the end: dropped by the scatter
+            fresh = self._fresh(key, lanes.astype(jnp.uint32))
+            put = lambda old, new: old.at[lanes].set(new, mode="drop", unique_indices=False)
+            return jax.tree.map(put, state, fresh)
+
+        # A few lanes end in most steps of long episodes, many in short ones: large bites first, then small ones.
+        start = jnp.int32(0)
+        for capacity, leave in ((_bite(num_envs, 16), _bite(num_envs, 64)), (_bite(num_envs, 64), 0)):
+            start, state = jax.lax.while_loop(
+                lambda carry, leave=leave: carry[0] < total - leave,
+                lambda carry, capacity=capacity: (carry[0] + capacity, fill(capacity, *carry)),
+                (start, state),
+            )
+        return state
+
+    def _check(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"mode={self.mode!r} is not one of {', '.join(get_args(Mode))}")
+        if not isinstance(self.tasks, TaskBank):
+            raise TypeError(f"tasks must be a TaskBank; got {type(self.tasks).__name__}")
+        if not isinstance(self.tasks.instances, self.env.task_type):
+            raise TypeError(
+                f"tasks holds {type(self.tasks.instances).__name__}; {type(self.env).__name__} plays "
+                f"{self.env.task_type.__name__}"
+            )
+        if self.tasks.checksum != self.env.catalogue_checksum:
+            raise ValueError(
+                f"tasks belong to catalogue {self.tasks.checksum}, the environment holds {self.env.catalogue_checksum}"
+            )
+
+    def _check_action(self, state: AutoResetState, action: Any) -> None:
+        self._check()
+        shape = state.episode_length.shape
+        dtype = jnp.result_type(action)
+        if not jnp.issubdtype(dtype, jnp.integer):
+            raise TypeError(f"action must have an integer dtype; got {dtype}")
+        if np.shape(action) != shape:
+            raise ValueError(f"action must have shape {shape}, one for each lane; got {np.shape(action)}")
+
+
+def _bite(num_envs: int, share: int) -> int:
+    return max(1, num_envs // share)
+
+
+def _pack(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A mask [B] as words uint32[⌈B / 32⌉], and the number of set bits up to the end of each word, int32."""
+    num_words = -(-mask.shape[0] // 32)
+    bits = jnp.pad(mask, (0, num_words * 32 - mask.shape[0])).reshape(num_words, 32)
+    words = jnp.sum(jnp.where(bits, jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32), 0), axis=1, dtype=jnp.uint32)
+    return words, jnp.cumsum(jax.lax.population_count(words).astype(jnp.int32))
+
+
+def _nth_set_bit(words: jax.Array, ends: jax.Array, n: jax.Array) -> jax.Array:
+    """int32[S]: the positions of the n-th (from 0) set bits of a mask that `_pack` packed; n beyond the last: any."""
+    index = jnp.minimum(jnp.searchsorted(ends, n, side="right", method="scan_unrolled"), words.shape[0] - 1)
+    word = words[index]
+    left = n - (ends[index] - jax.lax.population_count(word).astype(jnp.int32))
+    position = jnp.zeros_like(n)
+    for width in (16, 8, 4, 2, 1):  # bisect: is the bit in the lower `width` bits of what is left?
+        low = jax.lax.population_count(word & jnp.uint32((1 << width) - 1)).astype(jnp.int32)
+        above = left >= low
+        position += jnp.where(above, width, 0)
+        left -= jnp.where(above, low, 0)
+        word = jnp.where(above, word >> width, word)
+    return index.astype(jnp.int32) * 32 + position

@@ -1,0 +1,197 @@
+"""The interface of every environment: pure functions of (state, action, random word, task)."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.pytree import pytree_dataclass
+from envs_jax.spaces import Discrete, Space
+from envs_jax.tasks import Task, TaskBank
+
+
+class State(Protocol):
+    """What changes within an episode: a frozen pytree with at least `steps`, uint16[], the steps taken so far."""
+
+    steps: jax.Array
+
+
+StateT = TypeVar("StateT", bound=State)
+TaskT = TypeVar("TaskT", bound=Task)
+Observation = Any  # an array, or a dict of arrays
+
+
+class Transition(NamedTuple):
+    """The outcome of one step."""
+
+    state: Any
+    reward: jax.Array  # float32[]
+    terminated: jax.Array  # bool[]: the task is over (solved, failed, bought)
+    truncated: jax.Array  # bool[]: the time limit is reached; may be True together with `terminated`
+
+
+@pytree_dataclass
+class Environment(abc.ABC, Generic[StateT, TaskT]):
+    """An environment: a frozen pytree whose leaves are arrays that all task instances share.
+
+    Users call `reset`, `step`, `action_mask` and the rendering methods; `jax.vmap` over any of them maps axis 0 of
+    keys, states, actions and tasks. A subclass defines `initial`, `advance`, `terminated`, `observe` and
+    `action_mask` as functions of single (unbatched) values. The base class adds the time limit, the absorbing end of
+    an episode, keys, and the checks of arguments.
+    """
+
+    task_type: ClassVar[type[Task]]
+
+    # What a subclass defines -----------------------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def num_actions(self) -> int:
+        """The number of actions A; actions are 0 … A - 1."""
+
+    @property
+    @abc.abstractmethod
+    def observation_space(self) -> Space:
+        """The form of the observations."""
+
+    @abc.abstractmethod
+    def initial(self, word: jax.Array, task: TaskT) -> StateT:
+        """The first state of an episode, drawn with the random `word` (uint32[])."""
+
+    @abc.abstractmethod
+    def advance(self, state: StateT, action: jax.Array, word: jax.Array, task: TaskT) -> tuple[StateT, jax.Array]:
+        """The rules: (next state, reward float32[]) of an action in a state that has not ended.
+
+        `steps` is counted by the base class. An action outside 0 … A - 1 has no effect.
+        """
+
+    @abc.abstractmethod
+    def terminated(self, state: StateT, task: TaskT) -> jax.Array:
+        """bool[]: whether the task is over in `state`, whatever the time."""
+
+    @abc.abstractmethod
+    def observe(self, state: StateT, task: TaskT) -> Observation:
+        """The observation of `state`."""
+
+    @abc.abstractmethod
+    def action_mask(self, state: StateT, task: TaskT) -> jax.Array:
+        """bool[A]: the actions that have an effect; all True in an ended state."""
+
+    @abc.abstractmethod
+    def state_key(self, state: StateT) -> jax.Array:
+        """uint32[K]: the state without its clock, packed; equal keys mean equal futures (up to the time limit)."""
+
+    @abc.abstractmethod
+    def success(self, state: StateT, task: TaskT) -> jax.Array:
+        """bool[]: whether the episode has reached its goal."""
+
+    @abc.abstractmethod
+    def render_text(self, state: StateT, task: TaskT) -> str:
+        """The state (concrete) as text for a terminal."""
+
+    @abc.abstractmethod
+    def render_rgb(self, state: StateT, task: TaskT) -> np.ndarray:
+        """The state (concrete) as a picture, uint8[height, width, 3]."""
+
+    @property
+    @abc.abstractmethod
+    def action_names(self) -> tuple[str, ...]:
+        """A short name for each action."""
+
+    # What every environment has --------------------------------------------------------------------------------------
+
+    @property
+    def action_space(self) -> Space:
+        """The actions: Discrete(num_actions)."""
+        return Discrete(self.num_actions)
+
+    @property
+    def catalogue_checksum(self) -> str | None:
+        """The checksum of the catalogue that the environment's tasks refer to; None where there is none."""
+        return None
+
+    def info(self, state: StateT, task: TaskT) -> dict[str, jax.Array]:
+        """What `step` reports about the state it returns; always holds `success`, bool[]."""
+        return {"success": self.success(state, task)}
+
+    def status(self, state: StateT, task: TaskT) -> tuple[jax.Array, jax.Array]:
+        """(terminated, truncated) of `state`, both bool[]."""
+        return self.terminated(state, task), state.steps >= task.time_limit
+
+    def live_transition(self, state: StateT, action: jax.Array, word: jax.Array, task: TaskT) -> Transition:
+        """`transition` for a state that is known not to have ended (saves the comparison)."""
+        advanced, reward = self.advance(state, action, word, task)
+        advanced = dataclasses.replace(advanced, steps=state.steps + np.uint16(1))  # type: ignore[type-var]
+        return Transition(advanced, reward, *self.status(advanced, task))
+
+    def transition(self, state: StateT, action: jax.Array, word: jax.Array, task: TaskT) -> Transition:
+        """One step, with the random `word` (uint32[]); in an ended state: the same state, reward 0, the same flags."""
+        ended = jnp.logical_or(*self.status(state, task))
+        live = self.live_transition(state, action, word, task)
+        kept = jax.tree.map(lambda old, new: jnp.where(ended, old, new), state, live.state)
+        return Transition(kept, jnp.where(ended, 0, live.reward), *self.status(kept, task))
+
+    def reset(self, key: jax.Array, task: TaskT) -> tuple[Observation, StateT]:
+        """Starts an episode of `task`.
+
+        Args:
+          key: a random key.
+          task: one task instance, `bank[i]` or `bank.sample(key)`.
+
+        Returns:
+          The observation and the state.
+        """
+        self._check_task(task)
+        state = self.initial(jax.random.bits(key, dtype=jnp.uint32), task)
+        return self.observe(state, task), state
+
+    def step(
+        self, key: jax.Array, state: StateT, action: jax.Array, task: TaskT
+    ) -> tuple[Observation, StateT, jax.Array, jax.Array, jax.Array, dict[str, jax.Array]]:
+        """Takes one step: the bare transition, without auto-reset.
+
+        Args:
+          key: a random key; draws the one random word of the step.
+          state: the state; an ended one stays as it is, with reward 0 and the same flags.
+          action: an integer scalar. Outside 0 … A - 1 a concrete action is refused, a traced one has no effect.
+          task: the task instance of the episode.
+
+        Returns:
+          (observation, state, reward float32[], terminated bool[], truncated bool[], info).
+        """
+        self._check_task(task)
+        action = self._checked_action(action)
+        word = jax.random.bits(key, dtype=jnp.uint32)
+        state, reward, terminated, truncated = self.transition(state, action, word, task)
+        return self.observe(state, task), state, reward, terminated, truncated, self.info(state, task)
+
+    def _check_task(self, task: Any) -> None:
+        name = self.task_type.__name__
+        if isinstance(task, TaskBank):
+            raise TypeError(
+                f"task is a whole TaskBank of {len(task)} tasks; reset and step take one instance: "
+                "`tasks[i]` or `tasks.sample(key)` (for a batch: jax.vmap, or envs_jax.AutoReset)"
+            )
+        if not isinstance(task, self.task_type):
+            raise TypeError(f"task must be a {name} (one element of this environment's tasks); got {type(task).__name__}")
+        if task.time_limit.ndim != 0:
+            raise ValueError(
+                f"task holds a batch (time_limit has shape {task.time_limit.shape}); reset and step take one instance: "
+                "use jax.vmap(env.step), or envs_jax.AutoReset"
+            )
+
+    def _checked_action(self, action: Any) -> jax.Array:
+        dtype = jnp.result_type(action)
+        if not jnp.issubdtype(dtype, jnp.integer):
+            raise TypeError(f"action must have an integer dtype; got {dtype}")
+        if np.shape(action) != ():
+            raise ValueError(f"action must be a scalar; got shape {np.shape(action)} (for a batch: jax.vmap(env.step))")
+        if not isinstance(action, jax.core.Tracer) and not 0 <= int(action) < self.num_actions:
+            raise ValueError(f"action={int(action)} is not one of 0 … {self.num_actions - 1} ({self.action_names})")
+        return jnp.asarray(action)

@@ -1,0 +1,216 @@
+"""Task instances and banks of them: the level, map or goal that an episode is played on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+import os
+import zipfile
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.pytree import pytree_dataclass, static_field
+
+TaskT = TypeVar("TaskT", bound="Task")
+
+
+class Task:
+    """One task instance: a frozen pytree of arrays, every leaf per-instance.
+
+    Subclasses are pytree dataclasses with at least `time_limit`: uint16[], the number of steps after which an episode
+    is truncated (1 … 65,535). A subclass is known to `TaskBank.load` by its class name.
+    """
+
+    time_limit: jax.Array
+
+    _types: ClassVar[dict[str, type[Task]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Task._types[cls.__name__] = cls
+
+
+@pytree_dataclass
+class TaskBank(Generic[TaskT]):
+    """T task instances of one kind, stored together (axis 0 of every leaf).
+
+    `len(bank)`, `bank[i]` (one instance; `i` may be traced), `bank[1:5]`, `bank[index_array]` (smaller banks) and the
+    methods below are all there is to it. A bank is a pytree: pass it to jitted functions as an argument.
+    """
+
+    instances: TaskT  # every leaf [T, …]
+    cumulative_weights: jax.Array | None = None  # float32[T], ending at 1; None where all tasks are equally likely
+    checksum: str | None = static_field(default=None)  # of the catalogue that the tasks belong to; None without one
+
+    def __len__(self) -> int:
+        return jax.tree.leaves(self.instances)[0].shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self._take(np.arange(len(self))[index])
+        if np.ndim(index) == 0:
+            return jax.tree.map(lambda leaf: leaf[self._checked(index)], self.instances)
+        index = np.asarray(index)
+        if index.dtype == np.bool_:
+            return self.filter(index)
+        return self._take(index)
+
+    def _checked(self, index: Any) -> Any:
+        if isinstance(index, jax.core.Tracer):
+            return index
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for a TaskBank of {len(self)} tasks")
+        return index
+
+    def _take(self, index: np.ndarray) -> TaskBank[TaskT]:
+        if index.size == 0:
+            raise ValueError("the selection leaves no task; a TaskBank holds at least one")
+        if index.min() < -len(self) or index.max() >= len(self):
+            raise IndexError(f"index {index.min()} … {index.max()} is out of range for a TaskBank of {len(self)} tasks")
+        instances = jax.tree.map(lambda leaf: leaf[index], self.instances)
+        weights = None if self.cumulative_weights is None else self.weights[index]
+        return make_bank(instances, weights=weights, checksum=self.checksum)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """float64[T]: the probability of each task under `sample`."""
+        if self.cumulative_weights is None:
+            return np.full(len(self), 1 / len(self))
+        return np.diff(np.asarray(self.cumulative_weights, np.float64), prepend=0.0)
+
+    def sample_index(self, word: jax.Array) -> jax.Array:
+        """int32[]: the task that the random `word` (uint32[]) selects."""
+        if self.cumulative_weights is None:
+            return (word % np.uint32(len(self))).astype(jnp.int32)
+        # 24 bits: what a float32 in [0, 1) can hold exactly.
+        uniform = (word >> 8).astype(jnp.float32) * np.float32(2**-24)
+        index = jnp.searchsorted(self.cumulative_weights, uniform, side="right")
+        return jnp.minimum(index, len(self) - 1).astype(jnp.int32)
+
+    def sample(self, key: jax.Array) -> TaskT:
+        """One task, drawn uniformly or with the bank's weights."""
+        return self[self.sample_index(jax.random.bits(key, dtype=jnp.uint32))]
+
+    def split(self, fraction: float) -> tuple[TaskBank[TaskT], TaskBank[TaskT]]:
+        """The first `fraction` of the tasks and the rest, both non-empty; `shuffle` first for a random split."""
+        size = round(fraction * len(self))
+        if not 0 < size < len(self):
+            raise ValueError(f"fraction={fraction} of {len(self)} tasks leaves one side empty")
+        return self[:size], self[size:]
+
+    def shuffle(self, key: jax.Array) -> TaskBank[TaskT]:
+        """The same tasks in random order."""
+        return self._take(np.asarray(jax.random.permutation(key, len(self))))
+
+    def filter(self, mask: Any) -> TaskBank[TaskT]:
+        """The tasks where `mask` (bool[T]) is True, in order."""
+        mask = np.asarray(mask)
+        if mask.shape != (len(self),) or mask.dtype != np.bool_:
+            raise ValueError(f"mask must be bool[{len(self)}]; got {mask.dtype}{list(mask.shape)}")
+        return self._take(np.flatnonzero(mask))
+
+    @staticmethod
+    def concatenate(banks: Sequence[TaskBank[TaskT]]) -> TaskBank[TaskT]:
+        """One bank with the tasks of all `banks`, in order.
+
+        The banks must hold the same kind and shape of task and belong to the same catalogue. Where any bank has weights,
+        each bank keeps a share of the probability that is proportional to its size.
+        """
+        if not banks:
+            raise ValueError("banks is empty; concatenate needs at least one TaskBank")
+        if len({bank.checksum for bank in banks}) != 1:
+            raise ValueError("the banks belong to different catalogues; tasks of one catalogue mean nothing in another")
+        layouts = [[(leaf.shape[1:], leaf.dtype) for leaf in jax.tree.leaves(bank.instances)] for bank in banks]
+        if len({type(bank.instances) for bank in banks}) != 1 or any(layout != layouts[0] for layout in layouts):
+            raise ValueError("the banks hold tasks of different kinds or sizes; make them with the same environment")
+        instances = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[bank.instances for bank in banks])
+        weights = None
+        if any(bank.cumulative_weights is not None for bank in banks):
+            weights = np.concatenate([bank.weights * len(bank) for bank in banks])
+        return make_bank(instances, weights=weights, checksum=banks[0].checksum)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the bank to one `.npz` file, replacing it only when the new one is complete."""
+        path = os.fspath(path)
+        header = {"format": 1, "type": type(self.instances).__name__, "checksum": self.checksum}
+        arrays = _leaves_by_path(self.instances)
+        if self.cumulative_weights is not None:
+            arrays["cumulative_weights"] = np.asarray(self.cumulative_weights)
+        partial = f"{path}.partial"
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+        os.replace(partial, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> TaskBank[Any]:
+        """Reads a bank that `save` wrote; raises ValueError, naming the file, where it is not one."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("header")))
+            task_type = Task._types[header["type"]]
+            weights = arrays.pop("cumulative_weights", None)
+            instances = _from_leaves(task_type, arrays)
+        except FileNotFoundError:
+            raise
+        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{os.fspath(path)}: not a TaskBank file ({type(error).__name__}: {error})") from error
+        sizes = {array.shape[:1] for array in arrays.values()}
+        if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+            raise ValueError(f"{os.fspath(path)}: the arrays of a TaskBank must share a first axis of length ≥ 1")
+        cumulative = None if weights is None else jnp.asarray(weights, jnp.float32)
+        return TaskBank(jax.tree.map(jnp.asarray, instances), cumulative, header["checksum"])
+
+
+def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = None) -> TaskBank[TaskT]:
+    """A TaskBank from stacked `instances` (every leaf [T, …]) and optional sampling `weights` (≥ 0, [T])."""
+    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(instances)}
+    if len(sizes) != 1 or sizes & {(), (0,)}:
+        raise ValueError(f"every leaf of `instances` needs the same first axis of length ≥ 1; got {sorted(sizes)}")
+    instances = jax.tree.map(jnp.asarray, instances)
+    cumulative = None
+    if weights is not None:
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != next(iter(sizes)) or not np.isfinite(weights).all():
+            raise ValueError(f"weights must be {next(iter(sizes))[0]} finite numbers; got shape {weights.shape}")
+        if (weights < 0).any() or weights.sum() <= 0:
+            raise ValueError("weights must be ≥ 0 and have a positive sum")
+        cumulative = jnp.asarray(np.cumsum(weights) / weights.sum(), jnp.float32)
+    return TaskBank(instances, cumulative, checksum)
+
+
+def stack_tasks(tasks: Sequence[TaskT]) -> TaskBank[TaskT]:
+    """A TaskBank of single `tasks`."""
+    if not tasks:
+        raise ValueError("tasks is empty; a TaskBank holds at least one task")
+    return make_bank(jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *tasks))
+
+
+def _leaves_by_path(tree: Any) -> dict[str, np.ndarray]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {f"task{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+
+
+def _from_leaves(task_type: type[TaskT], arrays: dict[str, np.ndarray]) -> TaskT:
+    """Rebuilds a task from the arrays of `_leaves_by_path`; tuples are the only nesting a task may have."""
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(task_type):  # type: ignore[arg-type]
+        prefix = f"task.{field.name}"
+        if prefix in arrays:
+            fields[field.name] = arrays[prefix]
+            continue
+        count = sum(name.startswith(f"{prefix}[") for name in arrays)
+        if count == 0:
+            raise KeyError(field.name)
+        fields[field.name] = tuple(arrays[f"{prefix}[{i}]"] for i in range(count))
+    if len(_leaves_by_path(task_type(**fields))) != len(arrays):
+        raise KeyError("unexpected arrays")
+    return task_type(**fields)
+
+

@@ -1,0 +1,20 @@
+"""Settings and data that all tests share."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of third-party data named by ENVS_JAX_DATA; tests that need it are skipped without it."""
+    folder = os.environ.get("ENVS_JAX_DATA")
+    if not folder:
+        pytest.skip("ENVS_JAX_DATA is not set: it names the folder with boxoban/ and webshop/")
+    return Path(folder)
