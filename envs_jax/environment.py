@@ -171,6 +171,19 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         state, reward, terminated, truncated = self.transition(state, action, word, task)
         return self.observe(state, task), state, reward, terminated, truncated, self.info(state, task)
 
+    def check_tasks(self, tasks: Any) -> None:
+        """Raises TypeError or ValueError unless `tasks` is a TaskBank that this environment can play."""
+        if not isinstance(tasks, TaskBank):
+            raise TypeError(f"tasks must be a TaskBank; got {type(tasks).__name__}")
+        if not isinstance(tasks.instances, self.task_type):
+            raise TypeError(
+                f"tasks holds {type(tasks.instances).__name__}; {type(self).__name__} plays {self.task_type.__name__}"
+            )
+        if tasks.checksum != self.catalogue_checksum:
+            raise ValueError(
+                f"tasks belong to catalogue {tasks.checksum}, the environment holds {self.catalogue_checksum}"
+            )
+
     def _check_task(self, task: Any) -> None:
         name = self.task_type.__name__
         if isinstance(task, TaskBank):
