@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import jax
@@ -37,8 +38,8 @@ class AutoReset(Generic[StateT, TaskT]):
       * `same_step`: an ended lane is reset within the step; the returned observation is the new episode's first.
       * `next_step`: the step after the end ignores the action, resets the lane and returns reward 0.
       * `disabled`: ended lanes stay as they are until `reset_where` is called.
-      * `optimistic`: like `same_step`, but only ⌈B / 64⌉ fresh episodes are drawn a step and shared: lanes whose
-        indices are equal modulo ⌈B / 64⌉ and that end in the same step start the same task in the same state.
+      * `optimistic`: like `same_step`, but only F = ⌈B / 64⌉ fresh episodes are drawn a step and shared: lanes i and
+        j that end in the same step start the same task in the same state where i ≡ j mod F.
 
     In all modes but `optimistic`, lane i depends on the keys, the actions and i alone, not on the other lanes.
     The object is a pytree: pass it to jitted functions as an argument.
@@ -156,63 +157,27 @@ class AutoReset(Generic[StateT, TaskT]):
 
     def _fresh(self, key: jax.Array, lanes: jax.Array) -> AutoResetState[Any, TaskT]:
         """New episodes for `lanes`; lane i's draw depends on (key, i) alone."""
-        draw = lambda lane: jax.random.bits(jax.random.fold_in(key, lane), (2,), jnp.uint32)
-        words = jax.vmap(draw)(lanes)
+        # The data of a derived key are themselves random words: one hash for a lane instead of two.
+        words = jax.vmap(lambda lane: jax.random.key_data(jax.random.fold_in(key, lane)))(lanes)
         task = jax.vmap(lambda word: self.tasks[self.tasks.sample_index(word)])(words[:, 0])
         env_state = jax.vmap(self.env.initial)(words[:, 1], task)
         zeros = jnp.zeros(lanes.shape, jnp.float32)
         return AutoResetState(env_state, task, zeros, jnp.zeros(lanes.shape, jnp.int32))
 
-    def _share(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
-        """Replaces ended lanes by ⌈B / 64⌉ fresh episodes, which they share."""
-        num_envs = done.shape[0]
-        num_fresh = -(-num_envs // 64)
-        fresh = self._fresh(key, jnp.arange(num_fresh, dtype=jnp.uint32))
-
-        def select(new: jax.Array, old: jax.Array) -> jax.Array:
-            spread = jnp.tile(new, (-(-num_envs // num_fresh),) + (1,) * (new.ndim - 1))[:num_envs]
-            return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), spread, old)
-
-        return jax.tree.map(select, fresh, state)
-
     def _refill(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
-        """Puts a fresh episode into every lane where `done`; costs work for these lanes only, not for all."""
-        num_envs = done.shape[0]
-        words, ends = _pack(done)
-        total = ends[-1]
+        """Puts a fresh episode of its own into every lane where `done`."""
+        return _replace(done, state, lambda lanes: self._fresh(key, lanes.astype(jnp.uint32)))
 
-        def fill(capacity: int, start: jax.Array, state: AutoResetState) -> AutoResetState:
-            slots = start + jnp.arange(capacity, dtype=jnp.int32)
-            lanes = _nth_set_bit(words, ends, slots)
-            lanes = jnp.where(slots < total, lanes, num_envs)  # beyond the end: dropped by the scatter
-            fresh = self._fresh(key, lanes.astype(jnp.uint32))
-            put = lambda old, new: old.at[lanes].set(new, mode="drop", unique_indices=False)
-            return jax.tree.map(put, state, fresh)
-
-        # A few lanes end in most steps of long episodes, many in short ones: large bites first, then small ones.
-        start = jnp.int32(0)
-        for capacity, leave in ((_bite(num_envs, 16), _bite(num_envs, 64)), (_bite(num_envs, 64), 0)):
-            start, state = jax.lax.while_loop(
-                lambda carry, leave=leave: carry[0] < total - leave,
-                lambda carry, capacity=capacity: (carry[0] + capacity, fill(capacity, *carry)),
-                (start, state),
-            )
-        return state
+    def _share(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
+        """Puts one of a few fresh episodes into every lane where `done`."""
+        num_fresh = -(-done.shape[0] // 64)
+        fresh = self._fresh(key, jnp.arange(num_fresh, dtype=jnp.uint32))
+        return _replace(done, state, lambda lanes: jax.tree.map(lambda leaf: leaf[lanes % num_fresh], fresh))
 
     def _check(self) -> None:
         if self.mode not in get_args(Mode):
             raise ValueError(f"mode={self.mode!r} is not one of {', '.join(get_args(Mode))}")
-        if not isinstance(self.tasks, TaskBank):
-            raise TypeError(f"tasks must be a TaskBank; got {type(self.tasks).__name__}")
-        if not isinstance(self.tasks.instances, self.env.task_type):
-            raise TypeError(
-                f"tasks holds {type(self.tasks.instances).__name__}; {type(self.env).__name__} plays "
-                f"{self.env.task_type.__name__}"
-            )
-        if self.tasks.checksum != self.env.catalogue_checksum:
-            raise ValueError(
-                f"tasks belong to catalogue {self.tasks.checksum}, the environment holds {self.env.catalogue_checksum}"
-            )
+        self.env.check_tasks(self.tasks)
 
     def _check_action(self, state: AutoResetState, action: Any) -> None:
         self._check()
@@ -224,8 +189,28 @@ class AutoReset(Generic[StateT, TaskT]):
             raise ValueError(f"action must have shape {shape}, one for each lane; got {np.shape(action)}")
 
 
-def _bite(num_envs: int, share: int) -> int:
-    return max(1, num_envs // share)
+def _replace(done: jax.Array, state: Any, draw: Callable[[jax.Array], Any]) -> Any:
+    """Writes `draw(lanes)` into the lanes of `state` where `done`; works on these lanes only, not on all."""
+    num_envs = done.shape[0]
+    words, ends = _pack(done)
+    total = ends[-1]
+
+    def fill(capacity: int, start: jax.Array, state: Any) -> Any:
+        slots = start + jnp.arange(capacity, dtype=jnp.int32)
+        lanes = _nth_set_bit(words, ends, slots)
+        target = jnp.where(slots < total, lanes, num_envs)  # beyond the last: dropped by the scatter
+        return jax.tree.map(lambda old, new: old.at[target].set(new, mode="drop"), state, draw(lanes))
+
+    # A few lanes end in most steps of long episodes, many in short ones: large bites first, then small ones.
+    large, small = max(1, num_envs // 16), max(1, num_envs // 64)
+    start = jnp.int32(0)
+    for capacity, leave in ((large, small), (small, 0)):
+        start, state = jax.lax.while_loop(
+            lambda carry, leave=leave: carry[0] < total - leave,
+            lambda carry, capacity=capacity: (carry[0] + capacity, fill(capacity, *carry)),
+            (start, state),
+        )
+    return state
 
 
 def _pack(mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,204 @@
+"""AutoReset against a plain loop over single environments, in all four modes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs_jax
+from envs_jax import AutoReset
+
+NUM_ENVS = 96
+NUM_STEPS = 25
+
+
+@pytest.fixture(scope="module", params=["Sokoban-RAGEN-v0", "FrozenLake-RAGEN-v0"])
+def env_and_tasks(request):
+    env, tasks = envs_jax.make(request.param, seed=3)
+    instances = dataclasses.replace(tasks.instances, time_limit=jnp.full(len(tasks), 7, jnp.uint16))
+    return env, envs_jax.make_bank(instances)
+
+
+def run(vec, key, num_envs=NUM_ENVS, stagger=True):
+    """Plays NUM_STEPS steps with random actions; returns the initial state and everything each step returned."""
+
+    @jax.jit
+    def play(vec, key):
+        observation, state = vec.reset(key, num_envs, stagger=stagger)
+
+        def step(state, key):
+            action = jax.random.randint(jax.random.fold_in(key, 7), (num_envs,), 0, vec.num_actions)
+            out = vec.step(key, state, action)
+            return out[1], (action, *out)
+
+        _, steps = jax.lax.scan(step, state, jax.random.split(key, NUM_STEPS))
+        return observation, state, steps
+
+    return jax.tree.map(np.asarray, play(vec, key))
+
+
+def lane(tree, *index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def assert_trees_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("mode", ["same_step", "next_step", "disabled", "optimistic"])
+def test_modes_follow_their_definition(env_and_tasks, mode):
+    env, tasks = env_and_tasks
+    first, state, steps = run(AutoReset(env, tasks, mode), jax.random.key(0))
+    action, observation, after, reward, terminated, truncated, info = steps
+    observe = jax.jit(jax.vmap(env.observe))
+    status = jax.jit(jax.vmap(env.status))
+    assert_trees_equal(first, observe(state.env_state, state.task))
+    before = state
+    ended_in = 0
+    for t in range(NUM_STEPS):
+        now = lane(after, t)
+        was_over = np.logical_or(*status(before.env_state, before.task))
+        over = terminated[t] | truncated[t]
+        ended_in += int(over.sum())
+        if mode in ("same_step", "optimistic"):
+            assert not was_over.any()
+            fresh = over
+        elif mode == "next_step":
+            assert not (over & was_over).any()
+            assert (reward[t][was_over] == 0).all()
+            fresh = was_over
+        else:
+            fresh = np.zeros(NUM_ENVS, bool)
+            assert (over[was_over]).all()
+            assert (reward[t][was_over] == 0).all()
+        # Lanes that were not reset keep their task; those that were start at time 0 with nothing earned.
+        kept = jax.tree.map(lambda new, old, fresh=fresh: (new == old)[~fresh].all(), now.task, before.task)
+        assert all(jax.tree.leaves(kept))
+        assert (now.env_state.steps[fresh] == 0).all()
+        assert (now.episode_return[fresh] == 0).all()
+        counted = ~fresh & ~(was_over if mode == "disabled" else np.zeros_like(over))
+        np.testing.assert_array_equal(
+            now.env_state.steps[counted], before.env_state.steps[counted] + 1, err_msg=f"step {t}"
+        )
+        # The observation is that of the state returned; the final one that of the state reached by the action.
+        assert_trees_equal(lane(observation, t), observe(now.env_state, now.task))
+        same = ~over if mode in ("same_step", "optimistic") else np.ones(NUM_ENVS, bool)
+        jax.tree.map(
+            lambda final, seen, same=same: np.testing.assert_array_equal(final[same], seen[same]),
+            lane(info["final_observation"], t),
+            lane(observation, t),
+        )
+        before = now
+    assert ended_in > NUM_ENVS if mode != "disabled" else ended_in > 0
+
+
+def test_outcomes_equal_the_single_environment(env_and_tasks):
+    """Every lane's reward, end and final observation equal those of `transition` called on that lane alone."""
+    env, tasks = env_and_tasks
+    key = jax.random.key(1)
+    _, state, steps = run(AutoReset(env, tasks), key)
+    action, _, after, reward, terminated, truncated, info = steps
+    transition, observe = jax.jit(env.transition), jax.jit(env.observe)
+    keys = jax.random.split(key, NUM_STEPS)
+    for i in (0, 17, NUM_ENVS - 1):
+        before = lane(state, i)
+        episode_return, episode_length = np.float32(0), 0
+        for t in range(NUM_STEPS):
+            word = jax.random.bits(jax.random.split(keys[t])[0], (NUM_ENVS,), jnp.uint32)[i]
+            outcome = transition(before.env_state, action[t, i], word, before.task)
+            assert outcome.reward == reward[t, i]
+            assert (outcome.terminated, outcome.truncated) == (terminated[t, i], truncated[t, i])
+            assert_trees_equal(observe(outcome.state, before.task), lane(info["final_observation"], t, i))
+            episode_return, episode_length = np.float32(episode_return + outcome.reward), episode_length + 1
+            assert info["episode_return"][t, i] == episode_return
+            assert info["episode_length"][t, i] == episode_length
+            if outcome.terminated | outcome.truncated:
+                episode_return, episode_length = np.float32(0), 0
+            before = lane(after, t, i)
+
+
+def test_a_lane_does_not_depend_on_the_batch_size(env_and_tasks):
+    env, tasks = env_and_tasks
+    vec = AutoReset(env, tasks)
+    large = run(vec, jax.random.key(2), 96)
+    small = run(vec, jax.random.key(2), 33)
+    assert_trees_equal(jax.tree.map(lambda leaf: leaf[:33], large[1]), small[1])
+    assert_trees_equal(jax.tree.map(lambda leaf: leaf[:, :33], large[2]), small[2])
+
+
+def test_same_key_gives_the_same_bits(env_and_tasks):
+    env, tasks = env_and_tasks
+    vec = AutoReset(env, tasks)
+    assert_trees_equal(run(vec, jax.random.key(4)), run(vec, jax.random.key(4)))
+
+
+def test_optimistic_shares_fresh_episodes(env_and_tasks):
+    env, tasks = env_and_tasks
+    num_envs = 128  # two fresh episodes a step: one for even lanes, one for odd
+    _, _, steps = run(AutoReset(env, tasks, "optimistic"), jax.random.key(5), num_envs, stagger=False)
+    _, _, after, _, terminated, truncated, _ = steps
+    t = 6  # all lanes that did not end before end at the time limit
+    over = (terminated | truncated)[t]
+    for parity in (0, 1):
+        lanes = np.flatnonzero(over & (np.arange(num_envs) % 2 == parity))
+        assert len(lanes) > 1
+        for leaf in jax.tree.leaves(lane(after.task, t)):
+            assert (leaf[lanes] == leaf[lanes[0]]).all()
+
+
+def test_reset_where_starts_the_lanes_asked_for(env_and_tasks):
+    env, tasks = env_and_tasks
+    vec = AutoReset(env, tasks, "disabled")
+    _, state = vec.reset(jax.random.key(0), 70, stagger=True)
+    mask = jnp.arange(70) % 3 == 0
+    _, after = jax.jit(vec.reset_where)(jax.random.key(1), state, mask)
+    assert (after.env_state.steps[mask] == 0).all()
+    assert_trees_equal(
+        jax.tree.map(lambda leaf: leaf[~mask], after), jax.tree.map(lambda leaf: leaf[~mask], state)
+    )
+
+
+def test_tasks_are_drawn_uniformly(env_and_tasks):
+    env, tasks = env_and_tasks
+    tasks = tasks[:8]
+    limits = jnp.arange(1, 9, dtype=jnp.uint16)  # a label that survives in the lanes
+    tasks = envs_jax.make_bank(dataclasses.replace(tasks.instances, time_limit=limits))
+    _, state = AutoReset(env, tasks).reset(jax.random.key(0), 8000)
+    counts = np.bincount(state.task.time_limit, minlength=9)[1:]
+    chi_square = ((counts - 1000) ** 2 / 1000).sum()
+    assert chi_square < 24.3  # the 0.999 quantile for 7 degrees of freedom
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 31, 32, 33, 64, 65, 1000])
+def test_exactly_the_ended_lanes_are_replaced(num_envs):
+    from envs_jax.autoreset import _replace
+
+    rng = np.random.default_rng(num_envs)
+    for probability in (0.0, 0.02, 0.5, 1.0):
+        done = rng.random(num_envs) < probability
+        state = np.arange(num_envs, dtype=np.int32)
+        after = jax.jit(lambda done, state: _replace(done, state, lambda lanes: -1 - lanes))(done, state)
+        np.testing.assert_array_equal(after, np.where(done, -1 - state, state))
+
+
+def test_errors_name_the_argument(env_and_tasks):
+    env, tasks = env_and_tasks
+    vec = AutoReset(env, tasks)
+    _, state = vec.reset(jax.random.key(0), 4)
+    with pytest.raises(ValueError, match="mode='same-step' is not one of same_step"):
+        AutoReset(env, tasks, "same-step").reset(jax.random.key(0), 4)
+    with pytest.raises(ValueError, match="num_envs=0"):
+        vec.reset(jax.random.key(0), 0)
+    with pytest.raises(TypeError, match="integer dtype; got float32"):
+        vec.step(jax.random.key(0), state, jnp.zeros(4))
+    with pytest.raises(ValueError, match=r"shape \(4,\).*got \(5,\)"):
+        vec.step(jax.random.key(0), state, jnp.zeros(5, int))
+    with pytest.raises(TypeError, match="tasks must be a TaskBank"):
+        AutoReset(env, tasks[0]).reset(jax.random.key(0), 4)
+    with pytest.raises(ValueError, match=r"mask must be bool\[4\]"):
+        vec.reset_where(jax.random.key(0), state, jnp.zeros(3, bool))
+    other, _ = envs_jax.make("TabularWeb-v0")
+    with pytest.raises(TypeError, match="tasks holds"):
+        AutoReset(other, tasks).reset(jax.random.key(0), 4)

@@ -1,0 +1,131 @@
+"""TaskBank: indexing, sampling, selections and the file format."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs_jax import Task, TaskBank, make_bank, pytree_dataclass, stack_tasks
+
+
+@pytree_dataclass
+class ToyTask(Task):
+    words: tuple[jax.Array, ...]
+    scale: jax.Array
+    time_limit: jax.Array
+
+
+@pytree_dataclass
+class OtherTask(Task):
+    time_limit: jax.Array
+
+
+def toy_bank(size=10, weights=None, checksum=None):
+    words = (np.arange(size, dtype=np.uint32), np.arange(size, dtype=np.uint32) * 7)
+    instances = ToyTask(words, np.linspace(0, 1, size, dtype=np.float32), np.full(size, 5, np.uint16))
+    return make_bank(instances, weights=weights, checksum=checksum)
+
+
+def ids(bank):
+    return np.asarray(bank.instances.words[0]).tolist()
+
+
+def test_indexing():
+    bank = toy_bank()
+    assert len(bank) == 10
+    assert bank[3].words[1] == 21 and bank[3].time_limit.shape == ()
+    assert bank[-1].words[0] == 9
+    assert ids(bank[2:5]) == [2, 3, 4]
+    assert ids(bank[np.array([4, 4, 0])]) == [4, 4, 0]
+    assert ids(bank[np.arange(10) > 7]) == [8, 9]
+    assert jax.jit(lambda bank, i: bank[i].words[0])(bank, 6) == 6
+    with pytest.raises(IndexError, match="index 10 is out of range for a TaskBank of 10"):
+        bank[10]
+    with pytest.raises(ValueError, match="leaves no task"):
+        bank[5:5]
+
+
+def test_selections():
+    bank = toy_bank()
+    first, rest = bank.split(0.3)
+    assert ids(first) == [0, 1, 2] and ids(rest) == list(range(3, 10))
+    shuffled = bank.shuffle(jax.random.key(0))
+    assert ids(shuffled) != ids(bank) and sorted(ids(shuffled)) == ids(bank)
+    assert ids(bank.filter(np.asarray(bank.instances.scale) > 0.5)) == [5, 6, 7, 8, 9]
+    assert ids(TaskBank.concatenate([first, rest])) == ids(bank)
+    with pytest.raises(ValueError, match="fraction=0.001"):
+        bank.split(0.001)
+    with pytest.raises(ValueError, match=r"mask must be bool\[10\]"):
+        bank.filter(np.ones(9, bool))
+
+
+def test_concatenate_refuses_what_does_not_belong_together():
+    with pytest.raises(ValueError, match="different catalogues"):
+        TaskBank.concatenate([toy_bank(checksum="a"), toy_bank(checksum="b")])
+    other = make_bank(OtherTask(np.ones(2, np.uint16)))
+    with pytest.raises(ValueError, match="different kinds"):
+        TaskBank.concatenate([toy_bank(), other])
+
+
+def test_weights_determine_the_draw():
+    weights = np.array([0.0, 1.0, 2.0, 0.0, 5.0])
+    bank = toy_bank(5, weights)
+    draws = jax.jit(jax.vmap(lambda key: bank.sample(key).words[0]))(jax.random.split(jax.random.key(0), 20_000))
+    share = np.bincount(draws, minlength=5) / 20_000
+    np.testing.assert_allclose(share, weights / 8, atol=0.012)
+    assert share[0] == share[3] == 0
+    np.testing.assert_allclose(bank.weights, weights / 8, atol=1e-7)
+    np.testing.assert_allclose(bank[np.array([4, 1])].weights, [5 / 6, 1 / 6], atol=1e-6)
+    joined = TaskBank.concatenate([bank, toy_bank(5)])
+    np.testing.assert_allclose(joined.weights, np.r_[weights / 16, np.full(5, 0.1)], atol=1e-6)
+    # The last word that a generator can draw still selects a task.
+    assert bank.sample_index(jnp.uint32(2**32 - 1)) == 4
+
+
+def test_uniform_draw_reaches_all_tasks():
+    bank = toy_bank(3)
+    draws = jax.jit(jax.vmap(lambda key: bank.sample(key).words[0]))(jax.random.split(jax.random.key(1), 3000))
+    np.testing.assert_allclose(np.bincount(draws, minlength=3) / 3000, 1 / 3, atol=0.04)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0]])
+def test_file_round_trip(tmp_path, weights):
+    bank = toy_bank(3, weights, checksum="abc")
+    bank.save(tmp_path / "bank.npz")
+    loaded = TaskBank.load(tmp_path / "bank.npz")
+    assert jax.tree.structure(loaded) == jax.tree.structure(bank)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(bank), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    assert [path.name for path in tmp_path.iterdir()] == ["bank.npz"]
+
+
+def test_bad_files_are_refused(tmp_path):
+    path = tmp_path / "bank.npz"
+    with pytest.raises(FileNotFoundError):
+        TaskBank.load(path)
+    toy_bank().save(path)
+    content = path.read_bytes()
+    for damaged in (b"", b"not a zip", content[: len(content) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"bank.npz: not a TaskBank file"):
+            TaskBank.load(path)
+    np.savez(path, words=np.arange(3))
+    with pytest.raises(ValueError, match=r"bank.npz: not a TaskBank file"):
+        TaskBank.load(path)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="same first axis"):
+        make_bank(ToyTask((np.zeros(2),), np.zeros(3), np.zeros(2)))
+    with pytest.raises(ValueError, match="weights must be 3 finite numbers"):
+        toy_bank(3, [1.0, 2.0])
+    with pytest.raises(ValueError, match="≥ 0 and have a positive sum"):
+        toy_bank(3, [1.0, -2.0, 0.0])
+    with pytest.raises(ValueError, match="tasks is empty"):
+        stack_tasks([])
+
+
+def test_stacking_single_tasks():
+    bank = toy_bank()
+    assert ids(stack_tasks([bank[4], bank[1]])) == [4, 1]
