@@ -1,0 +1,221 @@
+"""What every registered environment must do, whatever its rules."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs_jax
+from envs_jax import AutoReset
+
+BATCH = 64
+LARGE_CONSTANT = 64 * 1024
+
+
+@pytest.fixture(scope="module", params=envs_jax.registered_ids())
+def made(request):
+    return envs_jax.make(request.param)
+
+
+@pytest.fixture(scope="module")
+def played(made):
+    """States, tasks and actions of BATCH random episodes, at various times, some ended."""
+    env, tasks = made
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    task = jax.vmap(tasks.sample)(keys)
+
+    @jax.jit
+    def play(env, task, keys):
+        run = lambda task, key: envs_jax.rollout(env, _uniform(env), task, key, 40)
+        return jax.vmap(run)(task, keys)
+
+    return task, play(env, task, keys)
+
+
+def _uniform(env):
+    return lambda key, observation, mask: jax.random.randint(key, (), 0, env.num_actions)
+
+
+def test_environment_is_a_pytree_that_jit_accepts(made):
+    env, tasks = made
+    leaves, structure = jax.tree.flatten(env)
+    assert type(jax.tree.unflatten(structure, leaves)) is type(env)
+    hash(structure)
+    assert jax.jit(lambda env, tasks: env.reset(jax.random.key(0), tasks[0])[0])(env, tasks) is not None
+
+
+def test_signatures_and_dtypes(made):
+    env, tasks = made
+    task = tasks.sample(jax.random.key(1))
+    observation, state = env.reset(jax.random.key(2), task)
+    assert env.observation_space.contains(jax.tree.map(np.asarray, observation))
+    observation, after, reward, terminated, truncated, info = env.step(jax.random.key(3), state, jnp.int32(0), task)
+    assert env.observation_space.contains(jax.tree.map(np.asarray, observation))
+    assert (reward.dtype, terminated.dtype, truncated.dtype) == (jnp.float32, jnp.bool_, jnp.bool_)
+    assert reward.shape == terminated.shape == truncated.shape == ()
+    assert info["success"].dtype == jnp.bool_
+    assert after.steps.dtype == jnp.uint16 and after.steps == 1 and state.steps == 0
+    mask = env.action_mask(state, task)
+    assert mask.shape == (env.num_actions,) and mask.dtype == jnp.bool_
+    assert len(env.action_names) == env.num_actions
+    assert env.state_key(state).dtype == jnp.uint32
+    assert jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, state)
+    assert env.action_space.n == env.num_actions
+
+
+def test_observations_belong_to_the_space(made, played):
+    env, _ = made
+    _, trajectory = played
+    for lane in range(0, BATCH, 9):
+        for t in (0, 3, 40):
+            observation = jax.tree.map(lambda leaf, lane=lane, t=t: np.asarray(leaf[lane, t]), trajectory.observation)
+            assert env.observation_space.contains(observation)
+    assert env.observation_space.contains(jax.tree.map(np.asarray, env.observation_space.sample(jax.random.key(0))))
+
+
+def test_ended_episodes_absorb(made, played):
+    env, _ = made
+    task, trajectory = played
+    state = jax.tree.map(lambda leaf: leaf[:, -1], trajectory.state)
+    # Run every lane's clock out, so that there are ended lanes in every environment.
+    state = dataclasses.replace(state, steps=jnp.maximum(state.steps, task.time_limit))
+    step = jax.jit(jax.vmap(env.step))
+    keys = jax.random.split(jax.random.key(5), BATCH)
+    flags = jax.vmap(env.status)(state, task)
+    for action in range(min(env.num_actions, 6)):
+        _, after, reward, terminated, truncated, _ = step(keys, state, jnp.full(BATCH, action), task)
+        jax.tree.map(np.testing.assert_array_equal, after, state)
+        assert (reward == 0).all() and truncated.all()
+        np.testing.assert_array_equal(terminated, flags[0])
+    assert jax.vmap(env.action_mask)(state, task).all()
+
+
+def test_rewards_stop_at_the_end(made, played):
+    _, trajectory = played
+    over = np.asarray(trajectory.terminated | trajectory.truncated)
+    mask = np.asarray(trajectory.mask)
+    np.testing.assert_array_equal(mask[:, 1:], ~over[:, :-1])
+    assert (np.asarray(trajectory.reward)[~mask] == 0).all()
+
+
+def test_batch_order_and_size_do_not_matter(made, played):
+    env, _ = made
+    task, trajectory = played
+    state = jax.tree.map(lambda leaf: leaf[:, 2], trajectory.state)
+    words = jax.random.bits(jax.random.key(6), (BATCH,), jnp.uint32)
+    action = jax.random.randint(jax.random.key(7), (BATCH,), 0, env.num_actions)
+    transition = jax.jit(jax.vmap(env.transition))
+    whole = transition(state, action, words, task)
+    order = np.random.default_rng(0).permutation(BATCH)
+    permuted = transition(*jax.tree.map(lambda leaf: leaf[order], (state, action, words, task)))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[order], b), whole, permuted)
+    single = jax.jit(env.transition)
+    for lane in (0, BATCH - 1):
+        alone = single(*jax.tree.map(lambda leaf, lane=lane: leaf[lane], (state, action, words, task)))
+        jax.tree.map(lambda a, b, lane=lane: np.testing.assert_array_equal(a[lane], b), whole, alone)
+
+
+def test_state_keys_tell_states_apart(made, played):
+    env, _ = made
+    task, trajectory = played
+    untimed = dataclasses.replace(trajectory.state, steps=jnp.zeros_like(trajectory.state.steps))
+    keys = np.asarray(jax.vmap(jax.vmap(env.state_key))(untimed))
+    leaves = [np.asarray(leaf).reshape(BATCH, 41, -1) for leaf in jax.tree.leaves(untimed)]
+    for lane in range(0, BATCH, 16):
+        whole = {tuple(np.concatenate([leaf[lane, t] for leaf in leaves]).tolist()) for t in range(41)}
+        assert len({keys[lane, t].tobytes() for t in range(41)}) == len(whole)
+
+
+def test_no_large_constant_in_the_program(made):
+    env, tasks = made
+
+    def step(vec, key, state, action):
+        return vec.step(key, state, action)
+
+    vec = AutoReset(env, tasks)
+    _, state = jax.eval_shape(lambda vec: vec.reset(jax.random.key(0), BATCH), vec)
+    lowered = jax.jit(step).lower(vec, jax.random.key(0), state, jax.ShapeDtypeStruct((BATCH,), jnp.int32))
+    sizes = [0]
+    for shape in re.findall(r"stablehlo.constant dense<(?:\"0x|\[)[^>]*> : tensor<([0-9x]+)x?[a-z]+\d*>", lowered.as_text()):
+        sizes.append(4 * int(np.prod([int(n) for n in shape.rstrip("x").split("x")])))
+    assert max(sizes) <= LARGE_CONSTANT
+
+
+def test_new_tasks_and_states_do_not_retrace(made):
+    env, tasks = made
+    traces = 0
+
+    @jax.jit
+    def step(env, key, state, action, task):
+        nonlocal traces
+        traces += 1
+        return env.step(key, state, action, task)
+
+    for i in range(min(3, len(tasks))):
+        task = tasks[i]
+        _, state = env.reset(jax.random.key(i), task)
+        for _ in range(2):
+            _, state, *_ = step(env, jax.random.key(i), state, jnp.int32(i % env.num_actions), task)
+    assert traces == 1
+
+
+def test_make_is_deterministic(made, request):
+    _, tasks = made
+    _, again = envs_jax.make(request.node.callspec.params["made"])
+    jax.tree.map(np.testing.assert_array_equal, tasks.instances, again.instances)
+
+
+def test_banks_survive_a_file(made, tmp_path):
+    env, tasks = made
+    tasks.save(tmp_path / "tasks.npz")
+    loaded = envs_jax.TaskBank.load(tmp_path / "tasks.npz")
+    jax.tree.map(np.testing.assert_array_equal, loaded, tasks)
+    AutoReset(env, loaded).reset(jax.random.key(0), 2)
+
+
+def test_rendering(made):
+    env, tasks = made
+    task = tasks[0]
+    _, state = env.reset(jax.random.key(0), task)
+    text = env.render_text(state, task)
+    assert isinstance(text, str) and text.strip()
+    picture = env.render_rgb(state, task)
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    assert picture.std() > 0
+
+
+def test_wrong_arguments_are_named(made):
+    env, tasks = made
+    task = tasks[0]
+    key = jax.random.key(0)
+    _, state = env.reset(key, task)
+    with pytest.raises(TypeError, match="task is a whole TaskBank"):
+        env.reset(key, tasks)
+    with pytest.raises(TypeError, match="task is a whole TaskBank"):
+        jax.jit(env.step)(key, state, jnp.int32(0), tasks)
+    with pytest.raises(TypeError, match="task must be a .*Task"):
+        env.reset(key, {"walls": 0})
+    with pytest.raises(TypeError, match="integer dtype; got float32"):
+        env.step(key, state, jnp.float32(0), task)
+    with pytest.raises(ValueError, match=r"action must be a scalar; got shape \(2,\)"):
+        env.step(key, state, jnp.zeros(2, jnp.int32), task)
+    with pytest.raises(ValueError, match=f"action={env.num_actions} is not one of"):
+        env.step(key, state, env.num_actions, task)
+    with pytest.raises(ValueError, match="action=-1 is not one of"):
+        env.step(key, state, -1, task)
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), task)
+    with pytest.raises(ValueError, match="task holds a batch"):
+        env.step(key, state, 0, two)
+
+
+def test_traced_actions_out_of_range_have_no_effect(made):
+    env, tasks = made
+    task = tasks[0]
+    _, state = env.reset(jax.random.key(0), task)
+    for action in (-1, env.num_actions, 200):
+        _, after, *_ = jax.jit(env.step)(jax.random.key(1), state, jnp.int32(action), task)
+        np.testing.assert_array_equal(env.state_key(after), env.state_key(state))
+        assert after.steps == 1

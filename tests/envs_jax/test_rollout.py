@@ -1,0 +1,50 @@
+"""Rollouts equal a plain loop over `reset` and `step`."""
+
+import jax
+import numpy as np
+import pytest
+
+import envs_jax
+
+
+def test_rollout_equals_a_loop():
+    env, tasks = envs_jax.make("FrozenLake-RAGEN-v0")
+    task, key, num_steps = tasks[2], jax.random.key(3), 12
+    trajectory = jax.jit(
+        lambda env, task, key: envs_jax.rollout(env, envs_jax.random_policy, task, key, num_steps)
+    )(env, task, key)
+    key_reset, key_steps = jax.random.split(key)
+    observation, state = env.reset(key_reset, task)
+    total, live = 0.0, True
+    for t, key in enumerate(jax.random.split(key_steps, num_steps)):
+        key_policy, key_step = jax.random.split(key)
+        jax.tree.map(np.testing.assert_array_equal, lane(trajectory.observation, t), observation)
+        assert trajectory.mask[t] == live
+        action = envs_jax.random_policy(key_policy, observation, env.action_mask(state, task))
+        assert trajectory.action[t] == action
+        observation, state, reward, terminated, truncated, info = env.step(key_step, state, action, task)
+        total, live = total + reward, live and not (terminated or truncated)
+        assert (trajectory.reward[t], trajectory.terminated[t], trajectory.truncated[t]) == (
+            reward,
+            terminated,
+            truncated,
+        )
+    assert trajectory.episode_return == total and trajectory.success == info["success"]
+    jax.tree.map(np.testing.assert_array_equal, lane(trajectory.state, -1), state)
+
+
+def lane(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def test_random_policy_respects_the_mask():
+    mask = np.array([False, True, False, True])
+    keys = jax.random.split(jax.random.key(0), 200)
+    actions = jax.vmap(lambda key: envs_jax.random_policy(key, None, mask))(keys)
+    assert set(np.asarray(actions).tolist()) == {1, 3}
+
+
+def test_num_steps_is_checked():
+    env, tasks = envs_jax.make("FrozenLake-v0")
+    with pytest.raises(ValueError, match="num_steps=0"):
+        envs_jax.rollout(env, envs_jax.random_policy, tasks[0], jax.random.key(0), 0)
