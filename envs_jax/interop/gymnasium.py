@@ -81,7 +81,9 @@ class GymnasiumEnvironment(gym.Env):
         return _render(self._env, self.render_mode, self._state, self._task)
 
     def _seen(self, view: episodes.View) -> tuple[Any, dict[str, Any]]:
-        info = {name: np.array(value)[()] for name, value in _info(view).items()}
+        # Python booleans: Gymnasium gathers those, but not NumPy's, into arrays of booleans.
+        scalar = lambda value: value.item() if value.dtype == np.bool_ else value[()]
+        info = {name: value.copy() if value.ndim else scalar(value) for name, value in _info(view).items()}
         return to_numpy(self._env.observation_space, view.observation), info
 
 
