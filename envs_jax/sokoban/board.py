@@ -8,6 +8,7 @@ separate arrays (structure of arrays), which lets XLA vectorise over a batch of 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 
 import jax
@@ -86,8 +87,10 @@ class Layout:
     def unpack(self, board: Board) -> np.ndarray:
         """Words (concrete) → bool[rows, columns]."""
         words = np.array([int(word) for word in board], "<u4")
-        return np.unpackbits(words.view(np.uint8), bitorder="little")[: self.num_cells].astype(bool).reshape(
-            self.rows, self.columns
+        return (
+            np.unpackbits(words.view(np.uint8), bitorder="little")[: self.num_cells]
+            .astype(bool)
+            .reshape(self.rows, self.columns)
         )
 
 
@@ -204,3 +207,44 @@ def _shift_bits(board: Board, amount: int) -> Board:
         else:
             shifted.append((near >> bits) | (far << (32 - bits)))
     return tuple(shifted)
+
+
+def map_cells(layout: Layout, boards: tuple[Board, ...], function: Callable[..., jax.Array]) -> jax.Array:
+    """An array over the whole board, wall ring included.
+
+    Args:
+      layout: the size of the board.
+      boards: N boards; no board is set on the ring.
+      function: called with N arrays uint32[n] of zeros and ones, one a board, for n cells in row-major order;
+        returns an array [n, …]. It is called for up to 32 cells at a time.
+
+    Returns:
+      [height, width, …].
+    """
+    # Shifting a scalar word by a vector of amounts and concatenating the words is what XLA:CPU turns into plain vector
+    # code; stacking the words first, or padding the interior, costs six to twelve times as much.
+    num_cells = layout.height * layout.width
+    words = [_with_ring(layout, board) for board in boards]
+    parts = []
+    for i, chunk in enumerate(zip(*words, strict=True)):
+        amounts = np.arange(min(32, num_cells - 32 * i), dtype=np.uint32)
+        parts.append(function(*((word >> amounts) & np.uint32(1) for word in chunk)))
+    cells = jnp.concatenate(parts)
+    return cells.reshape(layout.height, layout.width, *cells.shape[1:])
+
+
+def _with_ring(layout: Layout, board: Board) -> Board:
+    """The words of a board whose ring is stored too (and not set)."""
+    words: list[jax.Array] = list(constant((0,) * -(-layout.height * layout.width // 32)))
+    for row in range(layout.rows):
+        start = row * layout.columns
+        move = (row + 1) * layout.width + 1 - start
+        for i in range(start // 32, (start + layout.columns - 1) // 32 + 1):  # the words that hold the row
+            in_row = (((1 << layout.columns) - 1) << start >> (32 * i)) & 0xFFFFFFFF
+            bits = board[i] & np.uint32(in_row)
+            to, amount = divmod(32 * i + move, 32)
+            if (in_row << amount) & 0xFFFFFFFF:
+                words[to] = words[to] | (bits << np.uint32(amount))
+            if in_row << amount >> 32:
+                words[to + 1] = words[to + 1] | (bits >> np.uint32(32 - amount))
+    return tuple(words)

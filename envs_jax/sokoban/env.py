@@ -1,8 +1,11 @@
-"""Sokoban as an environment."""
+"""Sokoban as an environment: rules, observations and task banks behind the common interface."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import operator
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,37 +14,34 @@ import numpy as np
 from envs_jax import spaces
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
-from envs_jax.sokoban import rules
-from envs_jax.sokoban.board import Board, Layout
-from envs_jax.tasks import Task
+from envs_jax.sokoban import deadlocks, grid, render, rules
+from envs_jax.sokoban import levels as level_files
+from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.types import SokobanState, SokobanTask
+from envs_jax.tasks import Task, TaskBank
 
 Reward = Literal["dense", "sparse"]
+ObservationKind = Literal["grid", "planes", "tokens"]
+Path = str | os.PathLike[str]
 
-
-@pytree_dataclass
-class SokobanState:
-    """What changes within an episode; 12 bytes for a 10×10 board."""
-
-    boxes: Board  # uint32[] × num_words
-    player: jax.Array  # uint8[] (uint16[] on boards of more than 256 interior cells): the player's cell
-    steps: jax.Array  # uint16[]
-
-
-@pytree_dataclass
-class SokobanTask(Task):
-    """One level; 28 bytes for a 10×10 board."""
-
-    walls: Board  # uint32[] × num_words
-    targets: Board  # uint32[] × num_words
-    boxes: Board  # uint32[] × num_words: where the boxes start
-    player: jax.Array  # uint8[] or uint16[]: where the player starts
-    time_limit: jax.Array  # uint16[]
+TIME_LIMIT = 120  # gym-sokoban's
+RAGEN_TIME_LIMIT = 10  # actions in one of RAGEN's trajectories
+NUM_LEVELS = 1024
 
 
 @pytree_dataclass
 class Sokoban(Environment[SokobanState, SokobanTask]):
+    """Sokoban on boards of one size; levels of any smaller size and any number of boxes share a batch.
+
+    Actions 0–3 move up, down, left, right; a move pushes the box that stands ahead, and a blocked move has no effect.
+    An episode terminates when all targets are covered (and, with `deadlock_termination`, when a sound test shows that
+    this has become impossible).
+    """
+
     layout: Layout = static_field()
     reward: Reward = static_field(default="dense")
+    observation: ObservationKind = static_field(default="grid")
+    deadlock_termination: bool = static_field(default=False)
 
     task_type: ClassVar[type[Task]] = SokobanTask
 
@@ -49,11 +49,27 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
     def num_actions(self) -> int:
         return 4
 
-    def initial(self, word, task):
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return ("up", "down", "left", "right")
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """`grid`: uint8[H, W], `Code`s. `planes`: uint8[H, W, 4], 0 or 1. `tokens`: uint8[H · W], the codes row by row."""
+        height, width = self.layout.height, self.layout.width
+        if self.observation == "planes":
+            return spaces.Box(0, 1, (height, width, len(grid.PLANES)), np.uint8)
+        return spaces.Box(
+            0, max(grid.Code), (height, width) if self.observation == "grid" else (height * width,), np.uint8
+        )
+
+    def initial(self, word: jax.Array, task: SokobanTask) -> SokobanState:
         del word
         return SokobanState(task.boxes, task.player, jnp.uint16(0))
 
-    def advance(self, state, action, word, task):
+    def advance(
+        self, state: SokobanState, action: jax.Array, word: jax.Array, task: SokobanTask
+    ) -> tuple[SokobanState, jax.Array]:
         del word
         move = rules.plan_move(self.layout, task.walls, state.boxes, state.player, action)
         boxes, player = rules.apply_move(self.layout, state.boxes, state.player, move)
@@ -64,26 +80,166 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
             reward = rules.dense_reward(task.targets, move, solved)
         return SokobanState(boxes, player, state.steps), reward
 
-    def terminated(self, state, task):
+    def terminated(self, state: SokobanState, task: SokobanTask) -> jax.Array:
+        solved = rules.is_solved(task.targets, state.boxes)
+        if not self.deadlock_termination:
+            return solved
+        return solved | deadlocks.is_deadlock(self.layout, task.walls, task.targets, state.boxes, task.dead)
+
+    def success(self, state: SokobanState, task: SokobanTask) -> jax.Array:
         return rules.is_solved(task.targets, state.boxes)
 
-    def success(self, state, task):
-        return rules.is_solved(task.targets, state.boxes)
+    def observe(self, state: SokobanState, task: SokobanTask) -> jax.Array:
+        view = grid.planes if self.observation == "planes" else grid.codes
+        cells = view(self.layout, task.walls, task.targets, state.boxes, state.player)
+        return cells.reshape(-1) if self.observation == "tokens" else cells
 
-    def action_mask(self, state, task):
-        legal = [
-            rules.plan_move(self.layout, task.walls, state.boxes, state.player, jnp.int32(a)).legal for a in range(4)
-        ]
-        return jnp.stack(legal) | jnp.logical_or(*self.status(state, task))
+    def action_mask(self, state: SokobanState, task: SokobanTask) -> jax.Array:
+        plan = lambda action: rules.plan_move(self.layout, task.walls, state.boxes, state.player, jnp.int32(action))
+        legal = jnp.stack([plan(action).legal for action in range(4)])
+        return legal | jnp.logical_or(*self.status(state, task))
 
-    def state_key(self, state):
+    def state_key(self, state: SokobanState) -> jax.Array:
+        """uint32[num_words + 1]: the words of the boxes and the player's cell."""
         return jnp.stack([*state.boxes, state.player.astype(jnp.uint32)])
 
-    def observe(self, state, task):
-        return jnp.zeros(())
+    def render_text(self, state: SokobanState, task: SokobanTask) -> str:
+        """The position in XSB glyphs, `height` lines; `envs_jax.sokoban.render.text` has other styles."""
+        return render.text(self._codes(state, task))
 
-    @property
-    def observation_space(self):
-        return spaces.Box(0, 6, (self.layout.height, self.layout.width), np.uint8)
-    render_text = render_rgb = None
-    action_names = ("up", "down", "left", "right")
+    def render_rgb(self, state: SokobanState, task: SokobanTask) -> np.ndarray:
+        """uint8[32 · height, 32 · width, 3]; `envs_jax.sokoban.render.rgb` takes a tile size."""
+        return render.rgb(self._codes(state, task))
+
+    def _codes(self, state: SokobanState, task: SokobanTask) -> np.ndarray:
+        return np.asarray(_grid_codes(self.layout, task.walls, task.targets, state.boxes, state.player))
+
+    def check_tasks(self, tasks: Any) -> None:
+        super().check_tasks(tasks)
+        self._check_level(tasks.instances)
+
+    def _check_task(self, task: Any) -> None:
+        super()._check_task(task)
+        self._check_level(task)
+
+    def _check_level(self, task: SokobanTask) -> None:
+        if len(task.walls) != self.layout.num_words:
+            raise ValueError(
+                f"the task's boards have {len(task.walls)} words, those of size=({self.layout.height}, "
+                f"{self.layout.width}) have {self.layout.num_words}: it was made for another size"
+            )
+        if self.deadlock_termination and not task.dead:
+            raise ValueError(
+                "deadlock_termination needs tasks with their dead squares; envs_jax.sokoban.deadlocks.with_dead_squares"
+                "(env.layout, tasks) adds them to a bank"
+            )
+
+
+_grid_codes = jax.jit(grid.codes, static_argnums=0)
+
+
+def make(
+    *,
+    seed: int,
+    size: int | tuple[int, int],
+    num_boxes: int,
+    preset: Literal["ragen"] | None = None,
+    num_levels: int | None = None,
+    difficulty: Any = None,
+    levels: Path | Sequence[Path] | None = None,
+    time_limit: int | None = None,
+    reward: Reward = "dense",
+    observation: ObservationKind = "grid",
+    deadlock_termination: bool = False,
+) -> tuple[Sokoban, TaskBank[SokobanTask]]:
+    """Makes Sokoban and a bank of levels, generated on the device or read from files.
+
+    Args:
+      seed: determines the generated levels.
+      size: (height, width) of the board, wall ring included, or one number for a square board.
+      num_boxes: boxes of each generated level; levels from files keep theirs.
+      preset: "ragen" generates rooms as RAGEN does, None the package's own levels.
+      num_levels: how many levels to generate, 1,024 by default.
+      difficulty: of the package's own levels, see `envs_jax.sokoban.generator.generate`.
+      levels: files in Boxoban or XSB text, or folders of them, to read in place of generating levels.
+      time_limit: steps after which an episode is truncated; 120 by default, 10 with the preset "ragen".
+      reward: "dense" for gym-sokoban's rewards, "sparse" for 10 when solved and 0 otherwise.
+      observation: "grid", "planes" or "tokens", see `Sokoban.observation_space`.
+      deadlock_termination: end an episode, without success, as soon as `deadlocks.is_deadlock` holds.
+
+    Returns:
+      (env, tasks).
+    """
+    layout = _checked_layout(size)
+    _check_choice("reward", reward, get_args(Reward))
+    _check_choice("observation", observation, get_args(ObservationKind))
+    _check_choice("preset", preset, ("ragen", None))
+    if time_limit is None:
+        time_limit = RAGEN_TIME_LIMIT if preset == "ragen" else TIME_LIMIT
+    _check_range("time_limit", time_limit, 1, 65_535)
+    if levels is not None:
+        _check_unused("levels", levels, preset=preset, num_levels=num_levels, difficulty=difficulty)
+        tasks = level_files.load(levels, layout, time_limit=time_limit)
+    else:
+        tasks = _generate(seed, layout, num_boxes, preset, num_levels, difficulty, time_limit)
+    if deadlock_termination:
+        tasks = deadlocks.with_dead_squares(layout, tasks)
+    return Sokoban(layout, reward, observation, deadlock_termination), tasks
+
+
+def _generate(
+    seed: int,
+    layout: Layout,
+    num_boxes: int,
+    preset: str | None,
+    num_levels: int | None,
+    difficulty: Any,
+    time_limit: int,
+) -> TaskBank[SokobanTask]:
+    from envs_jax.sokoban import generator
+
+    num_levels = NUM_LEVELS if num_levels is None else num_levels
+    _check_range("num_levels", num_levels, 1, 2**31 - 1)
+    _check_range("seed", seed, 0, 2**32 - 1)
+    most = (layout.num_cells - 1) // 2  # a cell for each box, one for each target, one for the player
+    if not 1 <= _integer("num_boxes", num_boxes) <= most:
+        raise ValueError(
+            f"num_boxes={num_boxes} is not in 1 … {most}, what the {layout.rows}×{layout.columns} cells inside the walls "
+            f"of size=({layout.height}, {layout.width}) can hold with as many targets and the player"
+        )
+    key = jax.random.key(seed)
+    if preset == "ragen":
+        _check_unused("preset", preset, difficulty=difficulty)
+        return generator.generate_ragen(key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit)
+    chosen = {} if difficulty is None else {"difficulty": difficulty}
+    return generator.generate(key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit, **chosen)
+
+
+def _checked_layout(size: int | tuple[int, int]) -> Layout:
+    height, width = (size, size) if np.ndim(size) == 0 else tuple(size)
+    return Layout(_integer("size", height), _integer("size", width))
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} is not an integer") from None
+
+
+def _check_range(name: str, value: Any, low: int, high: int) -> None:
+    if not low <= _integer(name, value) <= high:
+        raise ValueError(f"{name}={value} is not in {low:,} … {high:,}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
+
+
+def _check_unused(cause: str, given: Any, **arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} says how to generate levels; it cannot be combined with {cause}={given!r}"
+            )
