@@ -19,7 +19,9 @@ from envs_jax.tasks import Task, TaskBank
 class State(Protocol):
     """What changes within an episode: a frozen pytree with at least `steps`, uint16[], the steps taken so far."""
 
-    steps: jax.Array
+    @property
+    def steps(self) -> jax.Array:
+        """uint16[]."""
 
 
 StateT = TypeVar("StateT", bound=State)
@@ -192,7 +194,9 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
                 "`tasks[i]` or `tasks.sample(key)` (for a batch: jax.vmap, or envs_jax.AutoReset)"
             )
         if not isinstance(task, self.task_type):
-            raise TypeError(f"task must be a {name} (one element of this environment's tasks); got {type(task).__name__}")
+            raise TypeError(
+                f"task must be a {name} (one element of this environment's tasks); got {type(task).__name__}"
+            )
         if task.time_limit.ndim != 0:
             raise ValueError(
                 f"task holds a batch (time_limit has shape {task.time_limit.shape}); reset and step take one instance: "
