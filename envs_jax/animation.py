@@ -36,7 +36,8 @@ def save_gif(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: fl
     except ImportError as error:
         raise ImportError('animations need Pillow: pip install "envs-jax[render]"') from error
     # One palette for all frames: no flicker, and frames that differ little compress to little.
-    palette = _palette(frames, Image)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, num=min(len(frames), 8)).round().astype(int))
+    palette = Image.fromarray(np.concatenate([frames[i] for i in chosen])).quantize(256)
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     duration = round(1000 / fps)
     durations = [duration] * (len(images) - 1) + [duration + 1000]
@@ -45,10 +46,3 @@ def save_gif(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: fl
         partial, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
     )
     os.replace(partial, path)
-
-
-def _palette(frames: Sequence[np.ndarray], image_module: object) -> object:
-    """A quantised image whose palette suits a sample of the frames."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, num=min(len(frames), 8)).round().astype(int))
-    sample = np.concatenate([frames[i] for i in chosen])
-    return image_module.fromarray(sample).quantize(256)  # type: ignore[attr-defined]

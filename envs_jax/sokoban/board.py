@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -197,7 +198,7 @@ def _shift_bits(board: Board, amount: int) -> Board:
     words, bits = divmod(abs(amount), 32)
     sign = 1 if amount >= 0 else -1
     word_at = lambda i: board[i] if 0 <= i < len(board) else np.uint32(0)
-    shifted = []
+    shifted: list[Any] = []
     for i in range(len(board)):
         near, far = word_at(i - sign * words), word_at(i - sign * (words + 1))
         if bits == 0:
@@ -235,7 +236,7 @@ def map_cells(layout: Layout, boards: tuple[Board, ...], function: Callable[...,
 
 def _with_ring(layout: Layout, board: Board) -> Board:
     """The words of a board whose ring is stored too (and not set)."""
-    words: list[jax.Array] = list(constant((0,) * -(-layout.height * layout.width // 32)))
+    words = list(constant((0,) * -(-layout.height * layout.width // 32)))
     for row in range(layout.rows):
         start = row * layout.columns
         move = (row + 1) * layout.width + 1 - start

@@ -1,8 +1,8 @@
 """Deadlocks: positions that no sequence of moves can solve. Every test here is sound: it never flags a solvable one.
 
 Levels hold as many boxes as targets, so every box has to end on a target. The functions take the boards of one
-position (`jax.vmap` maps them) or, but for `safe_actions`, of a batch directly: every word may be an array of any shape,
-which spares the selects that vmap puts into loops.
+position (`jax.vmap` maps them) or, but for `safe_actions`, of a batch directly: every word may be an array of any
+shape, which spares the selects that vmap puts into loops.
 """
 
 from __future__ import annotations

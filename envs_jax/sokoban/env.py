@@ -55,7 +55,7 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
 
     @property
     def observation_space(self) -> spaces.Space:
-        """`grid`: uint8[H, W], `Code`s. `planes`: uint8[H, W, 4], 0 or 1. `tokens`: uint8[H · W], the codes row by row."""
+        """`grid`: uint8[H, W], `Code`s; `planes`: uint8[H, W, 4], 0 or 1; `tokens`: uint8[H · W], codes row by row."""
         height, width = self.layout.height, self.layout.width
         if self.observation == "planes":
             return spaces.Box(0, 1, (height, width, len(grid.PLANES)), np.uint8)
@@ -204,8 +204,8 @@ def _generate(
     most = (layout.num_cells - 1) // 2  # a cell for each box, one for each target, one for the player
     if not 1 <= _integer("num_boxes", num_boxes) <= most:
         raise ValueError(
-            f"num_boxes={num_boxes} is not in 1 … {most}, what the {layout.rows}×{layout.columns} cells inside the walls "
-            f"of size=({layout.height}, {layout.width}) can hold with as many targets and the player"
+            f"num_boxes={num_boxes}; inside the walls of size=({layout.height}, {layout.width}) there is room for "
+            f"1 … {most} boxes, as many targets and the player"
         )
     key = jax.random.key(seed)
     if preset == "ragen":
@@ -216,7 +216,9 @@ def _generate(
 
 
 def _checked_layout(size: int | tuple[int, int]) -> Layout:
-    height, width = (size, size) if np.ndim(size) == 0 else tuple(size)
+    if np.shape(size) not in ((), (2,)):
+        raise ValueError(f"size={size!r} is neither (height, width) nor one number")
+    height, width = np.broadcast_to(np.asarray(size), (2,)).tolist()
     return Layout(_integer("size", height), _integer("size", width))
 
 

@@ -1,7 +1,7 @@
 """Levels as text: a strict reader of Boxoban and XSB files, a writer, and plans in LURD notation.
 
-A level is a run of consecutive board rows, made of these glyphs: `#` wall; space, `-` or `_` floor; `.` target; `$` box;
-`*` box on a target; `@` player; `+` player on a target. Rows may be ragged. Lines that start with `;`, titles and
+A level is a run of consecutive board rows, made of these glyphs: `#` wall; space, `-` or `_` floor; `.` target; `$`
+box; `*` box on a target; `@` player; `+` player on a target. Rows may be ragged. Lines that start with `;`, titles and
 other text between levels are comments. In a Boxoban file each level is ten rows of ten glyphs under a line `; number`.
 
 Cells outside the walls become walls. Nothing else is repaired: a level that cannot be played as it stands is refused
@@ -130,7 +130,7 @@ def codes_to_text(codes: np.ndarray) -> str:
 def write(path: PathLike, layout: Layout, tasks: TaskBank[SokobanTask]) -> None:
     """Writes the starts of all tasks as one file, each under a line `; number`; `read` gives the same levels.
 
-    A file of 10×10 levels with four boxes is in Boxoban's format. The file is replaced only when the new one is complete.
+    A file of 10×10 levels is in Boxoban's format. It is replaced only when the new one is complete.
     """
     arrays = jax.tree.map(np.asarray, tasks.instances)
     blocks = [f"; {i}\n{to_text(layout, jax.tree.map(lambda x, i=i: x[i], arrays))}\n\n" for i in range(len(tasks))]
@@ -320,8 +320,8 @@ def _check_headers(data: bytes, lines: _Lines, levels: Levels) -> None:
         index = int(regular.argmin())
         height, width = levels.sizes[index]
         raise LevelError(
-            f"{levels.where(index)}: a level of this Boxoban file must be 10×10 glyphs right under its `; number` line; "
-            f"this one is {height}×{width}" + ("" if not right_size[index] else " without that line")
+            f"{levels.where(index)}: a level of this Boxoban file must be 10×10 glyphs right under its `; number` "
+            f"line; this one is {height}×{width}" + ("" if not right_size[index] else " without that line")
         )
 
 
@@ -384,8 +384,8 @@ def _wall_in(levels: Levels) -> None:
         glyph = GLYPHS[codes[some][level, row, column]]
         line = levels.lines[some[level]] + row
         raise LevelError(
-            f"{levels.sources[some[level]]}:{line}: the level is not enclosed by walls: {glyph!r} in column {column + 1} "
-            "is connected to the outside"
+            f"{levels.sources[some[level]]}:{line}: the level is not enclosed by walls: {glyph!r} in column "
+            f"{column + 1} is connected to the outside"
         )
     codes[some] = np.where(outside, np.uint8(Code.WALL), codes[some])
 

@@ -215,8 +215,8 @@ def _target(size: int) -> np.ndarray:
     canvas = _Canvas(size)
     canvas.paint(canvas.box(0, 0, 1, 1), "d9cfbd")
     canvas.paint(canvas.box(0.015, 0.015, 0.985, 0.985, 0.05), canvas.gradient("ece4d4", "e6ddcb"))
-    canvas.paint(np.abs(canvas.disc(0.5, 0.5, 0.235)) - 0.04, "d9523c")
-    canvas.paint(canvas.disc(0.5, 0.5, 0.095), "d9523c")
+    canvas.paint(np.abs(canvas.disc(0.5, 0.5, 0.30)) - 0.042, "d9523c")
+    canvas.paint(canvas.disc(0.5, 0.5, 0.125), "d9523c")
     return canvas.pixels()
 
 
@@ -232,7 +232,7 @@ def _wall(size: int) -> np.ndarray:
     for row in range(3):  # courses of bricks, every other one shifted by half a brick
         top, bottom = row / 3 + 0.02, (row + 1) / 3 - 0.02
         for left in (-0.25, 0.25, 0.75) if row % 2 else (0.0, 0.5):
-            tone = ("77849b", "6d7a91", "727f96")[(row + int(4 * left)) % 3]
+            tone = ("77849b", "6d7a91", "727f96")[(row + int(4 * (left % 1))) % 3]
             brick = canvas.box(top, left + 0.02, bottom, left + 0.48, 0.03)
             canvas.paint(brick, tone)
             canvas.paint(np.maximum(brick, canvas.y - top - 0.05), "909cb1")

@@ -94,11 +94,6 @@ def retreat(
     return legal, boxes, jnp.where(legal, step.ahead.astype(player.dtype), player)
 
 
-def pull(layout: Layout, walls: Board, boxes: Board, player: Cell, action: jax.Array) -> tuple[jax.Array, Board, Cell]:
-    """`retreat` with a box: the reverse of a push."""
-    return retreat(layout, walls, boxes, player, action, drag=True)
-
-
 def _has_neighbour(layout: Layout, cell: Cell, action: jax.Array) -> jax.Array:
     """bool[]: whether the interior has a cell next to `cell` in a direction."""
     row, column = cell // layout.columns, cell % layout.columns
