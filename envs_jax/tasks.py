@@ -206,11 +206,11 @@ def _from_leaves(task_type: type[TaskT], arrays: dict[str, np.ndarray]) -> TaskT
             fields[field.name] = arrays[prefix]
             continue
         count = sum(name.startswith(f"{prefix}[") for name in arrays)
+        if count == 0 and field.default is not dataclasses.MISSING:
+            continue
         if count == 0:
             raise KeyError(field.name)
         fields[field.name] = tuple(arrays[f"{prefix}[{i}]"] for i in range(count))
     if len(_leaves_by_path(task_type(**fields))) != len(arrays):
         raise KeyError("unexpected arrays")
     return task_type(**fields)
-
-
