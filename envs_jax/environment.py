@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
-
 import dataclasses
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +121,15 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         """What `step` reports about the state it returns; always holds `success`, bool[]."""
         return {"success": self.success(state, task)}
 
+    def render_ansi(self, state: StateT, task: TaskT) -> str:
+        """`render_text` in colour (ANSI escape sequences) where the environment has a coloured form of it."""
+        return self.render_text(state, task)
+
+    def action_text(self, action: int, state: StateT, task: TaskT) -> str:
+        """What `action` means in `state` (concrete), for people; its name where that says it all."""
+        del state, task
+        return self.action_names[action]
+
     def status(self, state: StateT, task: TaskT) -> tuple[jax.Array, jax.Array]:
         """(terminated, truncated) of `state`, both bool[]."""
         return self.terminated(state, task), state.steps >= task.time_limit
@@ -194,9 +202,7 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
                 "`tasks[i]` or `tasks.sample(key)` (for a batch: jax.vmap, or envs_jax.AutoReset)"
             )
         if not isinstance(task, self.task_type):
-            raise TypeError(
-                f"task must be a {name} (one element of this environment's tasks); got {type(task).__name__}"
-            )
+            raise TypeError(f"task must be a {name}, one of this environment's tasks; got {type(task).__name__}")
         if task.time_limit.ndim != 0:
             raise ValueError(
                 f"task holds a batch (time_limit has shape {task.time_limit.shape}); reset and step take one instance: "

@@ -107,6 +107,10 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
         """The position in XSB glyphs, `height` lines; `envs_jax.sokoban.render.text` has other styles."""
         return render.text(self._codes(state, task))
 
+    def render_ansi(self, state: SokobanState, task: SokobanTask) -> str:
+        """The position as coloured symbols, two columns a cell."""
+        return render.text(self._codes(state, task), "ansi")
+
     def render_rgb(self, state: SokobanState, task: SokobanTask) -> np.ndarray:
         """uint8[32 · height, 32 · width, 3]; `envs_jax.sokoban.render.rgb` takes a tile size."""
         return render.rgb(self._codes(state, task))
