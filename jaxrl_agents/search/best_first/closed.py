@@ -1,0 +1,80 @@
+"""The states that were expanded: a four-way set-associative hash table over all levels.
+
+States are compared in full. A full set forgets one of its states, and of two new states that meet in a set at once
+one is not recorded; both only mean that a state may be expanded again.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.sokoban.board import Board
+from jaxrl_agents.search.best_first.types import NO_NODE, Config
+
+WAYS = 4
+_MEETING_POINTS = 1 << 15  # where lanes of one batch find each other
+
+Table = tuple[jax.Array, ...]  # uint32[num_sets × WAYS]: the boxes' words and, last, level and player
+
+
+def empty_table(config: Config) -> Table:
+    """No states: NO_NODE is no level and player."""
+    return tuple(jnp.full(config.num_sets * WAYS, NO_NODE) for _ in range(config.layout.num_words + 1))
+
+
+def insert(config: Config, table: Table, boxes: Board, place: jax.Array, valid: jax.Array) -> tuple[Table, jax.Array]:
+    """Records states and tells the new ones.
+
+    Args:
+      config: the program's shape.
+      table: the table.
+      boxes: uint32[n] words.
+      place: uint32[n]; level and normalised player.
+      valid: bool[n]: which lanes hold a state.
+
+    Returns:
+      (table, new bool[n]): valid, not in the table, and the only one of its kind among the lanes marked new.
+    """
+    state = (*boxes, place)
+    code = _hash(state)
+    base = (code & (config.num_sets - 1)).astype(jnp.int32) * WAYS
+    known, full, way = jnp.bool_(False), jnp.bool_(True), (code >> 30).astype(jnp.int32)
+    for i in reversed(range(WAYS)):
+        entry = tuple(words[base + i] for words in table)
+        known |= _same(entry, state)
+        vacant = entry[-1] == NO_NODE
+        full, way = full & ~vacant, jnp.where(vacant, i, way)
+    valid &= ~known
+    meets, first = _meet(code, valid)
+    new = valid & (first | ~_same(tuple(words[meets] for words in state), state))
+    slot = jnp.where(first, base + way, config.num_sets * WAYS)
+    return tuple(words.at[slot].set(word, mode="drop") for words, word in zip(table, state, strict=True)), new
+
+
+def _meet(code: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For each lane one valid lane at its meeting point, and whether that is the lane itself."""
+    lanes = jnp.arange(code.shape[0], dtype=jnp.int32)
+    point = (code & (_MEETING_POINTS - 1)).astype(jnp.int32)
+    board = jnp.zeros(_MEETING_POINTS, jnp.int32)
+    board = board.at[jnp.where(valid, point, _MEETING_POINTS)].max(lanes, mode="drop")
+    meets = board[point]
+    return meets, valid & (meets == lanes)
+
+
+def _same(a: Board, b: Board) -> jax.Array:
+    same = a[0] == b[0]
+    for x, y in zip(a[1:], b[1:], strict=True):
+        same &= x == y
+    return same
+
+
+def _hash(words: Board) -> jax.Array:
+    """uint32: the words mixed (multiply and xor-shift rounds with the constants of MurmurHash3's finaliser)."""
+    code = jnp.uint32(0x9E3779B9)
+    for word in words:
+        code = (code ^ word) * np.uint32(0x85EBCA6B)
+        code = (code ^ (code >> 13)) * np.uint32(0xC2B2AE35)
+        code ^= code >> 16
+    return code

@@ -1,0 +1,219 @@
+"""The search itself: one jitted program that expands batches of nodes of all levels until everything is decided."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.sokoban import board as bb
+from envs_jax.sokoban import pushes, rules
+from envs_jax.sokoban.board import Board
+from envs_jax.sokoban.types import SokobanTask
+from jaxrl_agents.search.best_first import bounds, closed, frontier
+from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
+from jaxrl_agents.search.best_first.types import (
+    DIRECTION_SHIFT,
+    LEVEL_SHIFT,
+    NO_NODE,
+    Config,
+    Levels,
+    Log,
+    Nodes,
+    Pages,
+    Search,
+    Status,
+    Tables,
+)
+
+# The satisficing priority: pushes so far + GREED × bound.
+GREED = 4
+
+
+def prepare(config: Config, tasks: SokobanTask) -> Tables:
+    """The tables of L levels (axis 0 of every leaf of `tasks`)."""
+    distances, live = bounds.pack_distances(config.layout, tasks.walls, tasks.targets, config.num_slots)
+    bound = bounds.start_bound(config, distances, tasks.boxes)
+    return Tables(tasks.walls, live, tasks.targets, distances, bound)
+
+
+def start(config: Config, tables: Tables, tasks: SokobanTask, wanted: jax.Array) -> Search:
+    """A search of the levels of `wanted` (bool[L])."""
+    count = config.num_levels
+    solved = rules.is_solved(tasks.targets, tasks.boxes)
+    hopeless = (tables.bound >= bounds.INFINITE) | ~wanted
+    status = jnp.where(hopeless, Status.UNSOLVABLE, jnp.where(solved, Status.SOLVED, Status.OPEN)).astype(jnp.uint8)
+    place = jnp.arange(count, dtype=jnp.uint32) << LEVEL_SHIFT | tasks.player.astype(jnp.uint32)
+    nowhere = jnp.full(count, NO_NODE)
+    zeros = jnp.zeros(count, jnp.int32)
+    roots = Nodes(tasks.boxes, place, nowhere, tables.bound.astype(jnp.uint32))
+    pool, pages = frontier.empty_pool(config), frontier.empty_pages(config)
+    buckets = _priority(config, tables, roots)
+    for first in range(0, count, config.num_children):
+        part = slice(first, first + config.num_children)
+        some = jax.tree.map(lambda leaf, part=part: leaf[part], roots)
+        pool, pages = frontier.push(config, pool, pages, some, buckets[part], status[part] == Status.OPEN)
+    batch, number, pages = frontier.pop(config, pool, pages, status == Status.OPEN)
+    log_words = jnp.zeros(config.log_size + config.num_lanes, jnp.uint32)
+    log = Log(log_words, log_words, jnp.int32(0))
+    levels = Levels(status, nowhere, place, zeros, zeros)
+    return Search(pool, pages, closed.empty_table(config), log, levels, batch, number, pages.overflow)
+
+
+def advance(config: Config, tables: Tables, search: Search, max_nodes: jax.Array, rounds: jax.Array) -> Search:
+    """Goes on for at most `rounds` rounds, or until no node is left or something is full."""
+
+    def unfinished(carry: tuple[Search, jax.Array]) -> jax.Array:
+        search, done = carry
+        return (search.count > 0) & ~search.overflow & (done < rounds)
+
+    def body(carry: tuple[Search, jax.Array]) -> tuple[Search, jax.Array]:
+        search, done = carry
+        return _round(config, tables, search, max_nodes), done + 1
+
+    return jax.lax.while_loop(unfinished, body, (search, jnp.int32(0)))[0]
+
+
+def _round(config: Config, tables: Tables, search: Search, max_nodes: jax.Array) -> Search:
+    table, nodes, reached, number = _new_states(config, tables, search)
+    log = search.log
+    parent = (log.size + jnp.arange(config.num_lanes)).astype(jnp.uint32)
+    write = lambda words, new: jax.lax.dynamic_update_slice(words, new, (log.size,))
+    log = Log(write(log.parent, nodes.parent), write(log.place, nodes.place), log.size + number)
+
+    masks = _pushes(config, tables, nodes, reached, number)
+    levels = _count_work(search.levels, nodes, masks, number)
+    nodes = dataclasses.replace(nodes, parent=parent)
+    pool, pages, levels = _expand(config, tables, search.pool, search.pages, levels, nodes, masks)
+
+    gave_up = (levels.status == Status.OPEN) & (levels.expanded >= max_nodes)
+    levels = dataclasses.replace(levels, status=jnp.where(gave_up, Status.NODE_LIMIT, levels.status).astype(jnp.uint8))
+    batch, count, pages = frontier.pop(config, pool, pages, levels.status == Status.OPEN)
+    overflow = pages.overflow | (log.size > config.log_size)
+    return Search(pool, pages, table, log, levels, batch, count, overflow)
+
+
+def _new_states(config: Config, tables: Tables, search: Search) -> tuple[closed.Table, Nodes, Board, jax.Array]:
+    """(table, states of the batch that are expanded for the first time, where their player can walk, how many)."""
+    batch = search.batch
+    walls = tuple(words[batch.level] for words in tables.walls)
+    reached = pushes.reachable(config.layout, bb.union(walls, batch.boxes), batch.player)
+    place = (batch.place >> LEVEL_SHIFT << LEVEL_SHIFT) | bb.first_cell(reached).astype(jnp.uint32)
+    valid = jnp.arange(config.num_lanes) < search.count
+    table, new = closed.insert(config, search.table, batch.boxes, place, valid)
+    chosen, number = compact(new)
+    nodes, reached = jax.tree.map(lambda words: words[chosen], (batch, reached))
+    return table, nodes, reached, number
+
+
+def _pushes(config: Config, tables: Tables, nodes: Nodes, reached: Board, number: jax.Array) -> list[jax.Array]:
+    """The pushes of each node: uint32[num_lanes] words, num_words for each direction; none in lanes from `number`."""
+    live = tuple(words[nodes.level] for words in tables.live)
+    masks = pushes.pushable(config.layout, nodes.boxes, reached, bb.difference(live, nodes.boxes))
+    filled = jnp.arange(config.num_lanes) < number
+    return [jnp.where(filled, word, 0) for mask in masks for word in mask]
+
+
+def _count_work(levels: Levels, nodes: Nodes, masks: list[jax.Array], number: jax.Array) -> Levels:
+    size = levels.status.shape[0]
+    level = jnp.where(jnp.arange(nodes.place.shape[0]) < number, nodes.level, size)
+    return dataclasses.replace(
+        levels,
+        expanded=levels.expanded.at[level].add(1, mode="drop"),
+        generated=levels.generated.at[level].add(bb.count(tuple(masks)), mode="drop"),
+    )
+
+
+def _expand(
+    config: Config,
+    tables: Tables,
+    pool: Nodes,
+    pages: Pages,
+    levels: Levels,
+    nodes: Nodes,
+    masks: list[jax.Array],
+) -> tuple[Nodes, Pages, Levels]:
+    """Makes all children of `nodes`, `num_children` at a time, and puts them into the frontier."""
+    number = bb.count(tuple(masks))
+    ends = prefix_sum(number)
+    begins = ends - number
+
+    def make_some(carry: tuple[Nodes, Pages, Levels, jax.Array]) -> tuple:
+        pool, pages, levels, first = carry
+        children, valid, h = _children(config, tables, nodes, masks, begins, ends[-1], first)
+        solved = valid & (h == 0) & _is_solved(tables, children)
+        levels = jax.lax.cond(jnp.any(solved), _record_goals, lambda levels, *_: levels, levels, children, solved)
+        buckets = _priority(config, tables, children)
+        pool, pages = frontier.push(config, pool, pages, children, buckets, valid & ~solved)
+        return pool, pages, levels, first + config.num_children
+
+    unfinished = lambda carry: carry[3] < ends[-1]
+    return jax.lax.while_loop(unfinished, make_some, (pool, pages, levels, jnp.int32(0)))[:3]
+
+
+def _children(
+    config: Config,
+    tables: Tables,
+    nodes: Nodes,
+    masks: list[jax.Array],
+    begins: jax.Array,
+    total: jax.Array,
+    first: jax.Array,
+) -> tuple[Nodes, jax.Array, jax.Array]:
+    """Children number `first` … of all, in the order of their parents, with their validity and bounds."""
+    size = config.num_children
+    begins_here = jnp.where(begins < first + size, jnp.maximum(begins - first, 0), size)
+    owner = prefix_sum(jnp.zeros(size, jnp.int32).at[begins_here].add(1, mode="drop")) - 1
+    index = first + jnp.arange(size, dtype=jnp.int32)
+    valid = index < total
+    box, direction = _nth_push(config, [word[owner] for word in masks], index - begins[owner])
+    parent = jax.tree.map(lambda words: words[owner], nodes)
+    boxes, target = pushes.apply_push(config.layout, parent.boxes, box, direction)
+    g, h = (parent.cost >> 16) + 1, (parent.cost & 0xFFFF).astype(jnp.int32)
+    h = bounds.child_bound(config, tables, parent.level, boxes, h, box, target)
+    place = (parent.place >> LEVEL_SHIFT << LEVEL_SHIFT) | direction.astype(jnp.uint32) << DIRECTION_SHIFT
+    place |= box.astype(jnp.uint32)
+    return Nodes(boxes, place, parent.parent, g << 16 | h.astype(jnp.uint32) & 0xFFFF), valid & (h < bounds.INFINITE), h
+
+
+def _nth_push(config: Config, masks: list[jax.Array], n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(box, direction) of the n-th push that is set in the words of `masks`."""
+    number, word = jnp.zeros_like(n), masks[0]
+    begin = jnp.zeros_like(n)
+    total = jnp.zeros_like(n)
+    for i, mask in enumerate(masks):
+        inside = n >= total
+        number, word, begin = (jnp.where(inside, a, b) for a, b in ((i, number), (mask, word), (total, begin)))
+        total += jax.lax.population_count(mask).astype(jnp.int32)
+    words = config.layout.num_words
+    return number % words * 32 + nth_set_bit(word, n - begin), number // words
+
+
+def _priority(config: Config, tables: Tables, nodes: Nodes) -> jax.Array:
+    """int32[n]: the bucket of each node."""
+    g, h = (nodes.cost >> 16).astype(jnp.int32), (nodes.cost & 0xFFFF).astype(jnp.int32)
+    if config.mode == "optimal":
+        return g + h - tables.bound[nodes.level]
+    return jnp.minimum(g + GREED * h, config.num_buckets - 1)
+
+
+def _is_solved(tables: Tables, nodes: Nodes) -> jax.Array:
+    level = nodes.level
+    return rules.is_solved(tuple(words[level] for words in tables.targets), nodes.boxes)
+
+
+def _record_goals(levels: Levels, nodes: Nodes, solved: jax.Array) -> Levels:
+    """Marks the levels that `solved` nodes belong to, one node for each."""
+    size = levels.status.shape[0]
+    lanes = jnp.arange(solved.shape[0], dtype=jnp.int32)
+    level = jnp.where(solved & (levels.status[nodes.level] == Status.OPEN), nodes.level, size)
+    winner = jnp.full(size, -1, jnp.int32).at[level].max(lanes, mode="drop")
+    level = jnp.where(winner[nodes.level] == lanes, nodes.level, size)
+    return dataclasses.replace(
+        levels,
+        status=levels.status.at[level].set(np.uint8(Status.SOLVED), mode="drop"),
+        goal_parent=levels.goal_parent.at[level].set(nodes.parent, mode="drop"),
+        goal_place=levels.goal_place.at[level].set(nodes.place, mode="drop"),
+    )
