@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.environment import Environment, Observation
+from envs_jax.environment import Environment, Observation, Transition
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.tasks import Task, TaskBank
 
@@ -70,9 +70,10 @@ class AutoReset(Generic[StateT, TaskT]):
         self._check()
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}; a batch holds at least one environment")
-        fresh = self._fresh(key, jnp.arange(num_envs, dtype=jnp.uint32))
+        key_fresh, key_clock = jax.random.split(key)
+        fresh = self._fresh(key_fresh, jnp.arange(num_envs, dtype=jnp.uint32))
         if stagger:
-            clocks = jax.random.bits(jax.random.fold_in(key, 1), (num_envs,), jnp.uint32) % fresh.task.time_limit
+            clocks = jax.random.bits(key_clock, (num_envs,), jnp.uint32) % fresh.task.time_limit
             env_state = dataclasses.replace(fresh.env_state, steps=clocks.astype(jnp.uint16))
             fresh = dataclasses.replace(fresh, env_state=env_state)
         return self._observe(fresh), fresh
@@ -96,21 +97,16 @@ class AutoReset(Generic[StateT, TaskT]):
         self._check_action(state, action)
         key_step, key_reset = jax.random.split(key)
         words = jax.random.bits(key_step, action.shape, jnp.uint32)
+        if self.mode == "disabled":
+            return self._step_disabled(words, state, action)
+        outcome = _evaluated_once(jax.vmap(self.env.live_transition), state, action, words)
         if self.mode == "next_step":
-            return self._step_next(key_reset, words, state, action)
-        transition = self.env.transition if self.mode == "disabled" else self.env.live_transition
-        outcome = jax.vmap(transition)(state.env_state, action, words, state.task)
-        live = True if self.mode != "disabled" else ~self._ended(state)
-        reached = self._advanced(state, outcome, live)
-        info = self._info(reached)
+            return self._step_next(key_reset, outcome, state)
+        reached = self._advanced(state, outcome)
         done = outcome.terminated | outcome.truncated
-        if self.mode == "same_step":
-            after = self._refill(key_reset, done, reached)
-        elif self.mode == "optimistic":
-            after = self._share(key_reset, done, reached)
-        else:
-            after = reached
-        return self._observe(after), after, outcome.reward, outcome.terminated, outcome.truncated, info
+        replace = self._share if self.mode == "optimistic" else self._refill
+        after = replace(key_reset, done, reached)
+        return self._observe(after), after, *outcome[1:], self._info(reached)
 
     def reset_where(
         self, key: jax.Array, state: AutoResetState[Any, TaskT], mask: jax.Array
@@ -124,22 +120,22 @@ class AutoReset(Generic[StateT, TaskT]):
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _step_next(self, key_reset: jax.Array, words: jax.Array, state: AutoResetState, action: jax.Array) -> Any:
-        ended = self._ended(state)
-        outcome = jax.vmap(self.env.live_transition)(state.env_state, action, words, state.task)
-        after = self._refill(key_reset, ended, self._advanced(state, outcome, True))
-        reward = jnp.where(ended, 0, outcome.reward)
-        terminated, truncated = outcome.terminated & ~ended, outcome.truncated & ~ended
-        return self._observe(after), after, reward, terminated, truncated, self._info(after)
+    def _step_disabled(self, words: jax.Array, state: AutoResetState, action: jax.Array) -> Any:
+        outcome = jax.vmap(self.env.transition)(state.env_state, action, words, state.task)
+        after = self._advanced(state, outcome, steps=1 - self._ended(state).astype(jnp.int32))
+        return self._observe(after), after, *outcome[1:], self._info(after)
 
-    def _advanced(self, state: AutoResetState, outcome: Any, live: Any) -> AutoResetState:
+    def _step_next(self, key_reset: jax.Array, outcome: Transition, state: AutoResetState) -> Any:
+        ended = self._ended(state)
+        after = self._refill(key_reset, ended, self._advanced(state, outcome))
+        reward = jnp.where(ended, 0, outcome.reward)
+        flags = (outcome.terminated & ~ended, outcome.truncated & ~ended)
+        return self._observe(after), after, reward, *flags, self._info(after)
+
+    def _advanced(self, state: AutoResetState, outcome: Transition, steps: Any = 1) -> AutoResetState:
         """The batch after a transition, before any reset."""
-        return AutoResetState(
-            outcome.state,
-            state.task,
-            state.episode_return + outcome.reward,
-            state.episode_length + jnp.int32(live),
-        )
+        episode_return = state.episode_return + outcome.reward
+        return AutoResetState(outcome.state, state.task, episode_return, state.episode_length + steps)
 
     def _ended(self, state: AutoResetState) -> jax.Array:
         return jnp.logical_or(*jax.vmap(self.env.status)(state.env_state, state.task))
@@ -189,6 +185,22 @@ class AutoReset(Generic[StateT, TaskT]):
             raise ValueError(f"action must have shape {shape}, one for each lane; got {np.shape(action)}")
 
 
+def _evaluated_once(transition: Callable[..., Transition], state: AutoResetState, action: Any, words: Any) -> Any:
+    """`transition(…)` of all lanes, on CPUs behind a conditional that always holds.
+
+    XLA's CPU compiler would fuse the transition anew into every consumer of an output; and as these then read the
+    tasks while the reset writes them, it would copy all tasks at every step. What leaves a conditional exists once.
+    """
+
+    def behind_conditional(*operands: Any) -> Transition:
+        always = state.episode_length[0] >= 0  # which the compiler cannot know
+        nothing = lambda *xs: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(transition, *xs))
+        return jax.lax.cond(always, transition, nothing, *operands)
+
+    operands = (state.env_state, action, words, state.task)
+    return jax.lax.platform_dependent(*operands, cpu=behind_conditional, default=transition)
+
+
 def _replace(done: jax.Array, state: Any, draw: Callable[[jax.Array], Any]) -> Any:
     """Writes `draw(lanes)` into the lanes of `state` where `done`; works on these lanes only, not on all."""
     num_envs = done.shape[0]
@@ -201,16 +213,14 @@ def _replace(done: jax.Array, state: Any, draw: Callable[[jax.Array], Any]) -> A
         target = jnp.where(slots < total, lanes, num_envs)  # beyond the last: dropped by the scatter
         return jax.tree.map(lambda old, new: old.at[target].set(new, mode="drop"), state, draw(lanes))
 
+    def bite(capacity: int, leave: int, start: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        more = lambda carry: carry[0] < total - leave
+        return jax.lax.while_loop(more, lambda carry: (carry[0] + capacity, fill(capacity, *carry)), (start, state))
+
     # A few lanes end in most steps of long episodes, many in short ones: large bites first, then small ones.
     large, small = max(1, num_envs // 16), max(1, num_envs // 64)
-    start = jnp.int32(0)
-    for capacity, leave in ((large, small), (small, 0)):
-        start, state = jax.lax.while_loop(
-            lambda carry, leave=leave: carry[0] < total - leave,
-            lambda carry, capacity=capacity: (carry[0] + capacity, fill(capacity, *carry)),
-            (start, state),
-        )
-    return state
+    start, state = bite(large, small, jnp.int32(0), state)
+    return bite(small, 0, start, state)[1]
 
 
 def _pack(mask: jax.Array) -> tuple[jax.Array, jax.Array]:

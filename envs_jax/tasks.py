@@ -119,8 +119,8 @@ class TaskBank(Generic[TaskT]):
     def concatenate(banks: Sequence[TaskBank[TaskT]]) -> TaskBank[TaskT]:
         """One bank with the tasks of all `banks`, in order.
 
-        The banks must hold the same kind and shape of task and belong to the same catalogue. Where any bank has weights,
-        each bank keeps a share of the probability that is proportional to its size.
+        The banks must hold the same kind and shape of task and belong to the same catalogue. Where any bank has
+        weights, each bank keeps a share of the probability that is proportional to its size.
         """
         if not banks:
             raise ValueError("banks is empty; concatenate needs at least one TaskBank")
@@ -144,7 +144,7 @@ class TaskBank(Generic[TaskT]):
             arrays["cumulative_weights"] = np.asarray(self.cumulative_weights)
         partial = f"{path}.partial"
         with open(partial, "wb") as file:
-            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
         os.replace(partial, path)
 
     @staticmethod

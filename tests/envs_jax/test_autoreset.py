@@ -14,7 +14,7 @@ NUM_ENVS = 96
 NUM_STEPS = 25
 
 
-@pytest.fixture(scope="module", params=["Sokoban-RAGEN-v0", "FrozenLake-RAGEN-v0"])
+@pytest.fixture(scope="module", params=["Sokoban-8x8-v0", "FrozenLake-RAGEN-v0"])
 def env_and_tasks(request):
     env, tasks = envs_jax.make(request.param, seed=3)
     instances = dataclasses.replace(tasks.instances, time_limit=jnp.full(len(tasks), 7, jnp.uint16))
@@ -155,9 +155,7 @@ def test_reset_where_starts_the_lanes_asked_for(env_and_tasks):
     mask = jnp.arange(70) % 3 == 0
     _, after = jax.jit(vec.reset_where)(jax.random.key(1), state, mask)
     assert (after.env_state.steps[mask] == 0).all()
-    assert_trees_equal(
-        jax.tree.map(lambda leaf: leaf[~mask], after), jax.tree.map(lambda leaf: leaf[~mask], state)
-    )
+    assert_trees_equal(jax.tree.map(lambda leaf: leaf[~mask], after), jax.tree.map(lambda leaf: leaf[~mask], state))
 
 
 def test_tasks_are_drawn_uniformly(env_and_tasks):

@@ -10,9 +10,9 @@ import envs_jax
 def test_rollout_equals_a_loop():
     env, tasks = envs_jax.make("FrozenLake-RAGEN-v0")
     task, key, num_steps = tasks[2], jax.random.key(3), 12
-    trajectory = jax.jit(
-        lambda env, task, key: envs_jax.rollout(env, envs_jax.random_policy, task, key, num_steps)
-    )(env, task, key)
+    trajectory = jax.jit(lambda env, task, key: envs_jax.rollout(env, envs_jax.random_policy, task, key, num_steps))(
+        env, task, key
+    )
     key_reset, key_steps = jax.random.split(key)
     observation, state = env.reset(key_reset, task)
     total, live = 0.0, True
