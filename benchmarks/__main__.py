@@ -1,0 +1,52 @@
+"""`python -m benchmarks run | compare | profile | list`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.commands import COMMANDS
+from benchmarks.measure import BUDGETS
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures the environments and search.")
+    subparsers = top.add_subparsers(dest="command", required=True)
+    run = subparsers.add_parser("run", help="measure; write results.json, report.md and plots")
+    run.add_argument("suites", nargs="*", metavar="SUITE", help="a suite, or suite/case (default: every suite)")
+    _add_settings(run)
+    run.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-<budget>; an interrupted "
+                     "run in DIR goes on where it stopped")  # fmt: skip
+    compare = subparsers.add_parser("compare", help="compare two results")
+    compare.add_argument("a", type=Path, metavar="A", help="results.json, or the folder that holds it")
+    compare.add_argument("b", type=Path, metavar="B")
+    profile = subparsers.add_parser("profile", help="where the time of one program goes")
+    profile.add_argument("case", metavar="CASE", help="suite/case/arm; `list` names them")
+    _add_settings(profile)
+    profile.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-profile")
+    _add_settings(subparsers.add_parser("list", help="name the suites, cases and arms"))
+    return top
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--budget", choices=sorted(BUDGETS), default="quick", help="default: %(default)s")
+    command.add_argument("--peers", action="store_true", help="measure other packages beside ours")
+    command.add_argument("--levels", type=Path, metavar="PATH", help="Boxoban levels: a file or a folder of files")
+    command.add_argument("--products", type=Path, metavar="PATH", help="the folder of WebShop's product files")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status: 1 where a case failed, 2 for wrong arguments, 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        return COMMANDS[options.command](options)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The commands behind `python -m benchmarks`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from benchmarks import console, report, runner, suites
+from benchmarks.compare import Comparison, Verdict, warnings
+from benchmarks.compare import compare as compare_results
+from benchmarks.measure import BUDGETS, Program
+from benchmarks.results import Results, Row
+from benchmarks.suites import Settings
+
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures, and writes results, report and plots."""
+    settings = _settings(options)
+    selected = suites.select(options.suites, settings)
+    folder = options.out or _new_folder(settings.budget.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    _forget_compilations()
+    interrupted = False
+    with console.Progress(len(selected)) as progress:
+        try:
+            results = runner.run(selected, settings, options.suites, path, progress.listen)
+        except KeyboardInterrupt:
+            interrupted, results = True, Results.load(path)
+    chosen = list(dict.fromkeys(suite.name for suite, _ in selected))
+    report.write(results, [suites.load(name) for name in chosen], folder / "report.md")
+    progress.console.print(console.table("Figures with a target", console.figures(results.rows)))
+    progress.console.print(f"\n{folder / 'report.md'}", style="bold", highlight=False)
+    if interrupted:
+        progress.console.print(f"interrupted; `--out {folder}` and the same arguments go on from here", highlight=False)
+        return INTERRUPTED
+    return 1 if any(row.status == "failed" for row in results.rows) else 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Prints the ratios of two results."""
+    a, b = Results.load(options.a), Results.load(options.b)
+    out = console.rich("console").Console()
+    for warning in warnings(a, b):
+        out.print(f"warning: {warning}", style="yellow", highlight=False)
+    pairs = compare_results(a, b)
+    out.print(_comparison_table(pairs))
+    counts = {verdict: sum(pair.verdict == verdict for pair in pairs) for verdict in STYLES}
+    out.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+    return 0
+
+
+def profile(options: argparse.Namespace) -> int:
+    """Prints where the time of one program goes, and writes its trace and a report."""
+    from benchmarks import profile_report, profiling
+
+    settings = _settings(options)
+    make = _program(options.case, settings)
+    folder = options.out or _new_folder("profile")
+    folder.mkdir(parents=True, exist_ok=True)
+    _forget_compilations()
+    found = profiling.profile(options.case, make(), settings.budget, folder)
+    out = console.rich("console").Console()
+    profile_report.show(found, out)
+    (folder / "profile.md").write_text(profile_report.markdown(found), encoding="utf-8")
+    out.print(f"\n{folder / 'profile.md'}", style="bold", highlight=False)
+    return 0
+
+
+def list_cases(options: argparse.Namespace) -> int:
+    """Names what there is to run and to profile."""
+    out = console.rich("console").Console()
+    for suite, case in suites.select((), _settings(options)):
+        out.print(f"{suite.name}/{case.name}", highlight=False)
+        for arm in case.programs:
+            out.print(f"    {suite.name}/{case.name}/{arm}", style="dim", highlight=False)
+    return 0
+
+
+def _program(name: str, settings: Settings) -> Callable[[], Program]:
+    known = {
+        f"{suite.name}/{case.name}/{arm}": make
+        for suite, case in suites.select((), settings)
+        for arm, make in case.programs.items()
+    }
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+        raise ValueError(f"{name!r} is no program that `list` names; close to it: {', '.join(close) or 'none'}")
+    return known[name]
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    for name in ("levels", "products"):
+        path: Path | None = getattr(options, name)
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"--{name} {path}: there is no such file or folder")
+    return Settings(BUDGETS[options.budget], options.peers, options.levels, options.products)
+
+
+def _new_folder(kind: str) -> Path:
+    return Path("results") / f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{kind}"
+
+
+def _forget_compilations() -> None:
+    """Compile times are measured: a cache on disk would hide them."""
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+STYLES: dict[Verdict, str] = {
+    "better": "green", "worse": "red", "changed": "cyan", "lost": "yellow", "new": "yellow", "same": "dim",
+}  # fmt: skip
+
+
+def _comparison_table(pairs: list[Comparison]) -> object:
+    view = console.rich("table").Table(header_style="dim", box=None)
+    for name, justify in (("case", "left"), ("metric", "left"), ("of", "left"), ("batch", "right")):
+        view.add_column(name, justify=justify)
+    for name in ("A", "B", "B / A"):
+        view.add_column(name, justify="right")
+    view.add_column("verdict")
+    shown = lambda row: "–" if row is None else console.quantity(row)
+    for pair in pairs:
+        row: Row = pair.row
+        ratio = "" if pair.ratio is None else f"{pair.ratio:.3f}"
+        batch = f"{row.batch_size:,}" if row.batch_size else ""
+        cells = (row.case, row.metric, console.label(row), batch, shown(pair.a), shown(pair.b), ratio, pair.verdict)
+        view.add_row(*cells, style=STYLES[pair.verdict])
+    return view
+
+
+COMMANDS = {"run": run, "compare": compare, "profile": profile, "list": list_cases}

@@ -1,0 +1,137 @@
+"""What a run shows on the terminal while it works, and the tables that it prints."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.results import Row
+
+SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+COLOURS = {"pass": "green", "miss": "red", "failed": "red", "unavailable": "yellow"}
+
+
+def rich(module: str) -> Any:
+    """A module of rich, imported when it is needed."""
+    try:
+        return importlib.import_module(f"rich.{module}")
+    except ImportError as error:
+        raise ImportError('the benchmarks need rich: pip install "envs-jax[bench]"') from error
+
+
+def number(value: float, unit: str = "", like: float | None = None) -> str:
+    """Three significant digits; many things a second with an SI prefix, that of `like` where it is given."""
+    reference = abs(value if like is None else like)
+    if unit.endswith("/s"):
+        for factor, prefix in SI:
+            if reference >= factor:
+                return f"{_digits(value / factor)} {prefix}"
+    return _digits(value)
+
+
+def _digits(value: float) -> str:
+    if value == round(value) or abs(value) >= 1e3:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def quantity(row: Row) -> str:
+    """The value of a row with its unit, or its status."""
+    if row.value is None:
+        return row.status
+    return f"{number(row.value, row.unit)} {row.unit}".strip()
+
+
+def interval(row: Row) -> str:
+    """The range from the 10th to the 90th percentile; empty for a single value."""
+    if row.repeats < 2 or row.p10 is None or row.p90 is None:
+        return ""
+    low, high = (number(value, row.unit, like=row.value) for value in (row.p10, row.p90))
+    return f"{low.split(' ')[0]} – {high}"
+
+
+def label(row: Row) -> str:
+    """What tells the row apart from others of its case and metric."""
+    return " ".join(str(value) for value in row.parameters.values())
+
+
+def verdict(row: Row) -> str:
+    """The target of a row and whether it is met."""
+    if row.target is None:
+        return ""
+    sign = {">=": "≥", "<=": "≤"}[row.target.op]
+    wanted = f"{sign} {number(row.target.value, row.unit)} {row.unit}".strip()
+    return f"{wanted} {row.verdict}".strip()
+
+
+def table(title: str, rows: Iterable[Row]) -> Any:
+    """A rich table of rows."""
+    view = rich("table").Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
+    view.add_column("metric")
+    view.add_column("of")
+    for name in ("batch", "median", "p10 – p90", "compile"):
+        view.add_column(name, justify="right", no_wrap=True)
+    view.add_column("target", no_wrap=True)
+    for row in rows:
+        view.add_row(*cells(row), style=COLOURS.get(row.verdict or row.status, ""))
+    return view
+
+
+def cells(row: Row) -> tuple[str, str, str, str, str, str, str]:
+    """A row as text: metric, what of, batch size, median, spread, compile time, target."""
+    return (
+        row.metric,
+        label(row),
+        f"{row.batch_size:,}" if row.batch_size else "",
+        quantity(row),
+        interval(row),
+        f"{row.compile_seconds:.1f} s" if row.compile_seconds is not None else "",
+        verdict(row),
+    )
+
+
+class Progress:
+    """Live progress of a run: a bar and the case under way; each case's table is printed when it ends."""
+
+    def __init__(self, total: int) -> None:
+        columns = rich("progress")
+        self.console = rich("console").Console()
+        self.bar = columns.Progress(
+            columns.SpinnerColumn(),
+            columns.TextColumn("{task.description}"),
+            columns.BarColumn(),
+            columns.MofNCompleteColumn(),
+            columns.TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bar.add_task("starting", total=total)
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def listen(self, name: str, rows: list[Row]) -> None:
+        """Shows a case that starts (no rows yet) or has ended."""
+        if not rows:
+            self.bar.update(self.task, description=name)
+            return
+        seconds = time.perf_counter() - self.started
+        self.console.print(table(f"{name}  [dim]({seconds:.0f} s)[/dim]", rows))
+        for row in rows:
+            if row.status != "ok":
+                self.console.print(f"  {row.metric} {label(row)}: {row.note}", style="yellow", markup=False)
+        self.console.print()
+        self.bar.update(self.task, advance=1)
+
+
+def figures(rows: Sequence[Row]) -> list[Row]:
+    """The rows that have a target."""
+    return [row for row in rows if row.target is not None]

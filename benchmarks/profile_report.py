@@ -1,0 +1,121 @@
+"""What `profile` prints and writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import console
+from benchmarks.profiling import Cost, Profile
+from benchmarks.report import markdown_table
+
+SHOWN = 15  # rows of a table
+
+Table = tuple[str, Sequence[str], list[list[str]]]  # title, header, rows
+
+
+def tables(profile: Profile) -> list[Table]:
+    """Everything that was found, as tables."""
+    return [
+        _summary(profile),
+        _limits(profile),
+        _costs(
+            "By the function that asked for it (for an item)", "function", profile, lambda cost: _source(profile, cost)
+        ),
+        _costs("By kind of operation", "kind", profile, lambda cost: kind(cost.name)),
+        _costs("The longest operations", "operation", profile, lambda cost: f"{cost.name} {_source(profile, cost)}"),
+        ("Instructions in the program", ("opcode", "number"), _instructions(profile)),
+    ]
+
+
+def show(profile: Profile, out: Any) -> None:
+    """Prints the tables on a rich console."""
+    for title, header, rows in tables(profile):
+        options = {"title_justify": "left", "title_style": "bold", "header_style": "dim", "box": None}
+        view = console.rich("table").Table(title=title, **options)
+        for i, name in enumerate(header):
+            view.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+        for row in rows:
+            view.add_row(*row)
+        out.print(view)
+        out.print()
+    out.print(_where(profile), highlight=False)
+
+
+def markdown(profile: Profile) -> str:
+    """The same as a document."""
+    lines = [f"# Profile of {profile.name}", "", _where(profile), ""]
+    for title, header, rows in tables(profile):
+        lines += [f"## {title}", "", *markdown_table(header, rows), ""]
+    return "\n".join(lines)
+
+
+def kind(operation: str) -> str:
+    """The kind of an operation from its name: `add_select_fusion.12` is a fusion, `while.3` a while."""
+    stem = re.sub(r"(\.\d+|\.clone)+$", "", operation)
+    return "fusion" if stem.endswith("fusion") else stem.removeprefix("wrapped_")
+
+
+def _summary(profile: Profile) -> Table:
+    memory = ", ".join(f"{name} {console.number(size / 1e6)} MB" for name, size in profile.memory.items())
+    rate = console.number(1 / profile.item_seconds, "/s")
+    traced = 1e9 * profile.per_item(profile.seconds)
+    rows = [
+        ["time of an item, untraced", f"{1e9 * profile.item_seconds:.1f} ns ({rate} items/s)"],
+        ["items a step", f"{profile.items:,.0f}"],
+        ["compile time", f"{profile.compile_seconds:.2f} s"],
+        ["memory", memory],
+        ["the compiler's count, a step", f"{profile.flops:,.0f} operations, {profile.bytes_accessed:,.0f} bytes"],
+        ["traced", f"{profile.steps} steps; {traced:.1f} ns an item with tracing"],
+    ]
+    return ("Summary (the compiler counts inner loops once)", ("", ""), rows)
+
+
+def _limits(profile: Profile) -> Table:
+    """What an item does, as executed, beside what the machine could do in the same time."""
+    rows = []
+    work = (
+        ("bytes read and written", "copied bytes/s", sum(cost.bytes for cost in profile.costs)),
+        ("arithmetic operations", "integer operations/s", sum(cost.operations for cost in profile.costs)),
+    )
+    for name, ceiling, total in work:
+        if ceiling not in profile.ceilings:
+            continue
+        each = profile.per_item(total)
+        rate, limit = each / profile.item_seconds, profile.ceilings[ceiling]
+        shown = [f"{console.number(value, '/s')} /s" for value in (rate, limit)]
+        rows.append([name, f"{each:,.0f}", *shown, f"{100 * rate / limit:.0f} %"])
+    header = ("as executed", "an item", "achieved", "machine's limit", "share")
+    return ("Distance from the machine's limits", header, rows)
+
+
+def _costs(title: str, column: str, profile: Profile, group: Any) -> Table:
+    groups = profile.grouped(group)
+    whole = max(profile.seconds, 1e-12)
+    rows = [_cost_cells(profile, cost, whole) for cost in groups[:SHOWN]]
+    header = (column, "share", "ns", "runs a step", "ops", "bytes")
+    return (title, header, rows)
+
+
+def _cost_cells(profile: Profile, cost: Cost, whole: float) -> list[str]:
+    return [
+        cost.name,
+        f"{100 * cost.seconds / whole:.1f} %",
+        f"{1e9 * profile.per_item(cost.seconds):.2f}",
+        f"{cost.runs / profile.steps:.1f}",
+        f"{profile.per_item(cost.operations):.1f}",
+        f"{profile.per_item(cost.bytes):.1f}",
+    ]
+
+
+def _instructions(profile: Profile) -> list[list[str]]:
+    return [[opcode, f"{number:,}"] for opcode, number in list(profile.opcodes.items())[:SHOWN]]
+
+
+def _source(profile: Profile, cost: Cost) -> str:
+    return profile.sources.get(cost.name) or "(made by the compiler)"
+
+
+def _where(profile: Profile) -> str:
+    return f"Trace: {profile.trace}/plugins/profile (open it with https://ui.perfetto.dev or TensorBoard)"

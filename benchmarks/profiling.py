@@ -1,0 +1,184 @@
+"""Where the time of one program goes: a trace, its operations, and the machine's limits beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import hlo
+from benchmarks.measure import Arm, Budget, Program, Runner, measure
+
+TRACE_SECONDS = 0.05  # of work in a trace; tracing itself multiplies the size, not the share, of each operation
+MAX_TRACE_STEPS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one operation, or a group of them, took in the traced steps."""
+
+    name: str
+    seconds: float = 0.0  # its own time, without the operations that it contains
+    runs: int = 0
+    operations: int = 0  # arithmetic, over all runs
+    bytes: int = 0  # read and written, over all runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What `profile` found out about a program."""
+
+    name: str
+    compile_seconds: float
+    items: float  # a step
+    item_seconds: float  # measured without tracing
+    flops: float  # a step, as the compiler counts them: the body of an inner loop once
+    bytes_accessed: float  # the same
+    memory: dict[str, int]  # bytes, from the compiler
+    opcodes: dict[str, int]
+    steps: int  # traced
+    costs: list[Cost]  # each operation, the longest first
+    sources: dict[str, str]  # operation → `file:function`
+    ceilings: dict[str, float]  # of the machine: copied bytes/s, integer operations/s
+    trace: Path
+
+    @property
+    def seconds(self) -> float:
+        """Of the traced operations."""
+        return sum(cost.seconds for cost in self.costs)
+
+    def per_item(self, total: float) -> float:
+        """A total over the traced steps, for one item."""
+        return total / (self.steps * self.items)
+
+    def grouped(self, group: Callable[[Cost], str]) -> list[Cost]:
+        """The costs, added up by group, the longest first."""
+        groups: dict[str, list[Cost]] = defaultdict(list)
+        for cost in self.costs:
+            groups[group(cost)].append(cost)
+        return sorted((_total(name, costs) for name, costs in groups.items()), key=lambda cost: -cost.seconds)
+
+
+def profile(name: str, program: Program, budget: Budget, folder: Path) -> Profile:
+    """Compiles, times and traces a program.
+
+    Args:
+      name: for the report.
+      program: what to look at.
+      budget: for the timing.
+      folder: where the trace is written (open it with Perfetto or TensorBoard).
+    """
+    jax.clear_caches()  # a cached inner function would name the line that called it first, in another program
+    executable, compile_seconds = program.compiled()
+    runner = Runner(executable, program.constants, program.carry)
+    arms = {"program": lambda: Arm(runner, program.items), **CEILINGS}
+    measured = measure(arms, budget)
+    if measured["program"].rates is None:
+        raise ValueError(f"{name}: {measured['program'].note}")
+    rate = {arm: float(np.median(m.rates)) for arm, m in measured.items() if m.rates is not None}
+    steps = int(np.clip(TRACE_SECONDS * rate["program"] / program.items, 1, MAX_TRACE_STEPS))
+    with jax.profiler.trace(str(folder), create_perfetto_trace=True):
+        runner(steps)
+    module = hlo.parse(executable.as_text())
+    analysis = executable.cost_analysis() or {}
+    return Profile(
+        name,
+        compile_seconds,
+        program.items,
+        1 / rate.pop("program"),
+        analysis.get("flops", 0.0),
+        analysis.get("bytes accessed", 0.0),
+        _memory(executable),
+        dict(module.opcodes().most_common()),
+        steps,
+        _costs(own_times(read_trace(folder)), module),
+        {name: instruction.source for name, instruction in module.instructions.items()},
+        rate,
+        folder,
+    )
+
+
+def read_trace(folder: Path) -> list[dict[str, Any]]:
+    """The events of the newest trace in the folder that are operations of the program `loop`."""
+    files = sorted(folder.glob("plugins/profile/*/*.trace.json.gz"))
+    files = [file for file in files if not file.name.startswith("perfetto")]
+    with gzip.open(files[-1]) as file:
+        events = json.load(file)["traceEvents"]
+    ours = lambda event: event.get("args", {}).get("hlo_module", "").startswith("jit_loop")
+    return [event for event in events if event.get("ph") == "X" and ours(event) and "hlo_op" in event["args"]]
+
+
+def own_times(events: list[dict[str, Any]]) -> dict[str, tuple[float, int]]:
+    """For each operation its seconds, those of events within its own left out, and how often it ran."""
+    threads: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for event in events:
+        threads[event["pid"], event["tid"]].append(event)
+    totals: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+
+    def add(name: str, seconds: float, runs: int) -> None:
+        totals[name] = (totals[name][0] + seconds, totals[name][1] + runs)
+
+    for thread in threads.values():
+        open_events: list[tuple[float, str]] = []  # (end, operation), outermost first
+        for event in sorted(thread, key=lambda event: (event["ts"], -event["dur"])):
+            name, seconds = event["args"]["hlo_op"], event["dur"] * 1e-6
+            while open_events and open_events[-1][0] <= event["ts"]:
+                open_events.pop()
+            if open_events:
+                add(open_events[-1][1], -seconds, 0)
+            add(name, seconds, 1)
+            open_events.append((event["ts"] + event["dur"], name))
+    return dict(totals)
+
+
+def _costs(times: dict[str, tuple[float, int]], module: hlo.Module) -> list[Cost]:
+    costs = []
+    for name, (seconds, runs) in times.items():
+        instruction = module.instructions.get(name)
+        work = (module.operations(instruction), module.traffic(instruction)) if instruction else (0, 0)
+        costs.append(Cost(name, seconds, runs, runs * work[0], runs * work[1]))
+    return sorted(costs, key=lambda cost: -cost.seconds)
+
+
+def _total(name: str, costs: list[Cost]) -> Cost:
+    add = lambda field: sum(getattr(cost, field) for cost in costs)
+    return Cost(name, add("seconds"), add("runs"), add("operations"), add("bytes"))
+
+
+def _memory(executable: Any) -> dict[str, int]:
+    analysis = executable.memory_analysis()
+    fields = ("argument", "output", "alias", "temp")
+    return {field: int(getattr(analysis, f"{field}_size_in_bytes", 0)) for field in fields}
+
+
+# The machine's limits -----------------------------------------------------------------------------------------------
+
+
+def _copy() -> Arm:
+    """Reads and writes 128 MiB a step, far more than a core's caches hold."""
+    words = jnp.zeros(2**25, jnp.uint32)
+    return Program(lambda constants, carry, key: carry + jnp.uint32(1), None, words, 2 * words.nbytes).arm()
+
+
+def _integers() -> Arm:
+    """Xorshift on 8,192 words, 64 rounds of three shifts and three xors a step, in registers."""
+
+    def body(constants: None, words: jax.Array, key: jax.Array) -> jax.Array:
+        for _ in range(64):
+            words = words ^ (words << 13)
+            words = words ^ (words >> 17)
+            words = words ^ (words << 5)
+        return words
+
+    return Program(body, None, jnp.arange(1, 8_193, dtype=jnp.uint32), 8_192 * 64 * 6).arm()
+
+
+CEILINGS: dict[str, Callable[[], Arm]] = {"copied bytes/s": _copy, "integer operations/s": _integers}

@@ -1,0 +1,101 @@
+"""Runs cases one after the other, keeping every row that is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.measure import failure
+from benchmarks.results import Results, Row
+from benchmarks.suites import Case, Settings, Suite
+
+Listener = Callable[[str, list[Row]], None]  # (name of a case, its rows): called before a case with no rows, and after
+
+CRASHED = (
+    "the process ended while this case ran (out of memory?); delete the file, or choose another --out, to try again"
+)
+
+
+def run(
+    selected: Sequence[tuple[Suite, Case]], settings: Settings, wanted: Sequence[str], path: Path, listen: Listener
+) -> Results:
+    """Runs the cases and writes `path` after each.
+
+    A case that raises becomes a failed row. Where `path` holds an incomplete run of the same settings on the same
+    machine and versions, its finished cases are kept; one that ended the process is reported as failed, not repeated.
+
+    Args:
+      selected: the cases.
+      settings: what the user asked for.
+      wanted: the names that `selected` was chosen by, for the record.
+      path: the `results.json` to write.
+      listen: told of every case before and after it runs.
+
+    Returns:
+      The results. KeyboardInterrupt passes through, after the file is written.
+    """
+    results = _resumed(path, _new(settings, wanted))
+    start = time.perf_counter() - results.seconds
+    try:
+        for suite, case in selected:
+            name = f"{suite.name}/{case.name}"
+            if name in results.finished:
+                listen(name, [row for row in results.rows if f"{row.suite}/{row.case}" == name])
+                continue
+            results.running = name
+            results.save(path)
+            listen(name, [])
+            rows = _rows(suite, case)
+            results.rows += rows
+            results.finished.append(name)
+            results.running = None
+            results.seconds = time.perf_counter() - start
+            results.save(path)
+            listen(name, rows)
+        results.complete = True
+    finally:
+        results.running = None
+        results.save(path)
+    return results
+
+
+def _rows(suite: Suite, case: Case) -> list[Row]:
+    """The rows of a case, up to where it fails."""
+    rows: list[Row] = []
+    try:
+        for row in case.run():
+            rows.append(row)
+    except Exception as error:
+        why = failure(error)
+        rows.append(Row(suite=suite.name, case=case.name, metric="case", unit="", status=why.status, note=why.note))
+    return rows
+
+
+def _new(settings: Settings, wanted: Sequence[str]) -> Results:
+    asked: dict[str, Any] = {
+        "suites": list(wanted),
+        "budget": settings.budget.name,
+        "peers": settings.peers,
+        "levels": settings.levels is not None,
+        "products": settings.products is not None,
+    }
+    return Results(machine.fingerprint(), machine.versions(), asked)
+
+
+def _resumed(path: Path, fresh: Results) -> Results:
+    """The incomplete results in `path` where they are of the same run, else `fresh`."""
+    try:
+        old = Results.load(path)
+    except (FileNotFoundError, ValueError):
+        return fresh
+    same = old.settings == fresh.settings and old.versions == fresh.versions
+    if old.complete or not same or not machine.same_machine(old.machine, fresh.machine):
+        return fresh
+    if old.running is not None:
+        suite, _, case = old.running.partition("/")
+        old.rows.append(Row(suite=suite, case=case, metric="case", unit="", status="failed", note=CRASHED))
+        old.finished.append(old.running)
+    return old

@@ -1,0 +1,86 @@
+"""The suites: each names its cases, and draws its plots.
+
+A suite is a module with one `Suite` object, listed in `SUITES`. Its `cases` are made from the settings without doing
+any work; a case does its work, imports included, when it runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.measure import BUDGETS, Budget, Program
+from benchmarks.results import Row
+
+SUITES = {
+    "environments": "benchmarks.suites.environments:SUITE",
+    "levels": "benchmarks.suites.levels:SUITE",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the user asked for."""
+
+    budget: Budget = BUDGETS["quick"]
+    peers: bool = False
+    levels: Path | None = None  # Boxoban text: a file, or a folder of files
+    products: Path | None = None  # the folder with WebShop's product files
+
+    @property
+    def full(self) -> bool:
+        """Whether time matters less than coverage."""
+        return self.budget.name == "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One unit of a run: its rows are written when it ends, and it fails alone."""
+
+    name: str  # `<subject>/<aspect>`
+    run: Callable[[], Iterable[Row]]
+    programs: dict[str, Callable[[], Program]] = dataclasses.field(default_factory=dict)  # what `profile` can look at
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """A picture for the report."""
+
+    file: str  # its name in the folder of the report
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A named list of cases."""
+
+    name: str
+    title: str
+    cases: Callable[[Settings], Iterable[Case]]
+    plots: Callable[[Sequence[Row], Path], Iterator[Plot]]  # (rows of the suite, folder); draws what it has rows for
+
+
+def load(name: str) -> Suite:
+    """The suite of that name; raises ValueError where there is none."""
+    if name not in SUITES:
+        raise ValueError(f"suite {name!r} is unknown; there are: {', '.join(SUITES)}")
+    module, _, attribute = SUITES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def select(wanted: Sequence[str], settings: Settings) -> list[tuple[Suite, Case]]:
+    """The cases that `wanted` names: suites, or the beginning of cases as `suite/case`; all where it is empty."""
+    selected: list[tuple[Suite, Case]] = []
+    for name in wanted or SUITES:
+        suite_name, _, prefix = name.partition("/")
+        suite = load(suite_name)
+        matching = [
+            case for case in suite.cases(settings) if f"{case.name}/".startswith(f"{prefix}/" if prefix else "")
+        ]
+        if not matching:
+            raise ValueError(f"{name!r} names no case of suite {suite_name!r}; see `python -m benchmarks list`")
+        chosen = {(suite.name, case.name) for suite, case in selected}
+        selected += [(suite, case) for case in matching if (suite.name, case.name) not in chosen]
+    return selected

@@ -1,0 +1,36 @@
+"""The environments and tasks that the suites measure on."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import envs_jax
+from benchmarks.suites import Settings
+
+MAIN_IDS = ("Sokoban-v0", "FrozenLake-v0", "TabularWeb-v0", "WebShop-v0")
+MIN_TASKS = 1_024  # of a bank that resets are drawn from
+
+
+def environment(id: str, settings: Settings) -> tuple[Any, Any]:
+    """The environment `id` and a bank of at least 1,024 tasks: real ones where the user gave them.
+
+    Sokoban-v0 plays the levels of `settings.levels`, WebShop-v0 the products of `settings.products`. A bank that is
+    smaller (a fixed map is one task) is repeated, so that a reset always reads from a bank of realistic size.
+    """
+    return _environment(
+        id,
+        settings.levels if id == "Sokoban-v0" else None,
+        settings.products if id == "WebShop-v0" else None,
+    )
+
+
+@functools.cache
+def _environment(id: str, levels: Path | None, products: Path | None) -> tuple[Any, Any]:
+    env, tasks = envs_jax.make(id)
+    if len(tasks) < MIN_TASKS:
+        tasks = tasks[np.arange(MIN_TASKS) % len(tasks)]
+    return env, tasks
