@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """Prints the ratios of two results."""
     a, b = Results.load(options.a), Results.load(options.b)
-    out = console.rich("console").Console()
+    out = console.terminal()
     for warning in warnings(a, b):
         out.print(f"warning: {warning}", style="yellow", highlight=False)
     pairs = compare_results(a, b)
@@ -67,7 +67,7 @@ def profile(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     _forget_compilations()
     found = profiling.profile(options.case, make(), settings.budget, folder)
-    out = console.rich("console").Console()
+    out = console.terminal()
     profile_report.show(found, out)
     (folder / "profile.md").write_text(profile_report.markdown(found), encoding="utf-8")
     out.print(f"\n{folder / 'profile.md'}", style="bold", highlight=False)
@@ -76,7 +76,7 @@ def profile(options: argparse.Namespace) -> int:
 
 def list_cases(options: argparse.Namespace) -> int:
     """Names what there is to run and to profile."""
-    out = console.rich("console").Console()
+    out = console.terminal()
     for suite, case in suites.select((), _settings(options)):
         out.print(f"{suite.name}/{case.name}", highlight=False)
         for arm in case.programs:

@@ -69,8 +69,8 @@ def verdict(row: Row) -> str:
 def table(title: str, rows: Iterable[Row]) -> Any:
     """A rich table of rows."""
     view = rich("table").Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
-    view.add_column("metric")
-    view.add_column("of")
+    view.add_column("metric", min_width=16)
+    view.add_column("of", min_width=10)
     for name in ("batch", "median", "p10 – p90", "compile"):
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("target", no_wrap=True)
@@ -92,12 +92,18 @@ def cells(row: Row) -> tuple[str, str, str, str, str, str, str]:
     )
 
 
+def terminal() -> Any:
+    """The console; wide enough for the tables where the output is not a terminal."""
+    console = rich("console").Console()
+    return console if console.is_terminal else rich("console").Console(width=120)
+
+
 class Progress:
     """Live progress of a run: a bar and the case under way; each case's table is printed when it ends."""
 
     def __init__(self, total: int) -> None:
         columns = rich("progress")
-        self.console = rich("console").Console()
+        self.console = terminal()
         self.bar = columns.Progress(
             columns.SpinnerColumn(),
             columns.TextColumn("{task.description}"),
@@ -127,7 +133,8 @@ class Progress:
         self.console.print(table(f"{name}  [dim]({seconds:.0f} s)[/dim]", rows))
         for row in rows:
             if row.status != "ok":
-                self.console.print(f"  {row.metric} {label(row)}: {row.note}", style="yellow", markup=False)
+                name = " ".join(f"{row.metric} {label(row)}".split())
+                self.console.print(f"  {name}: {row.note}", style="yellow", markup=False)
         self.console.print()
         self.bar.update(self.task, advance=1)
 

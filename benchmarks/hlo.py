@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import PurePath
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4,
@@ -16,6 +17,10 @@ FREE = frozenset(
     | {"copy", "slice", "concatenate", "pad", "reverse", "convert", "gather", "scatter", "sort"}
     | {"dynamic-slice", "dynamic-update-slice", "fusion", "while", "call", "conditional", "custom-call", "opt-barrier"}
 )
+
+_NO_TRAFFIC = frozenset(("while", "call", "conditional", "tuple", "get-tuple-element", "bitcast", "parameter"))
+FETCHES = frozenset(("gather", "dynamic-slice"))
+PUTS = frozenset(("scatter", "dynamic-update-slice"))
 
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%([\w.\-]+) \(.*\{$")
@@ -60,12 +65,31 @@ class Module:
         return instruction.elements
 
     def traffic(self, instruction: Instruction) -> int:
-        """Bytes that one execution reads and writes, each operand counting whole (a gather: what it fetches)."""
-        if instruction.opcode in ("while", "call", "conditional", "tuple", "get-tuple-element", "bitcast", "parameter"):
+        """Bytes that one execution reads and writes; of a table that is only indexed, what it fetches or puts."""
+        if instruction.opcode in _NO_TRAFFIC:
             return 0
-        if instruction.opcode in ("gather", "dynamic-slice"):
-            return 2 * instruction.bytes
-        return instruction.bytes + sum(self._size(name).bytes for name in instruction.operands)
+        inside = [instruction]
+        reads = {name: self._size(name).bytes for name in instruction.operands}
+        if instruction.opcode == "fusion" and instruction.calls:
+            inside = [self.instructions[name] for name in self.computations[instruction.calls]]
+            reads = {i.name: i.bytes for i in inside if i.opcode == "parameter"}
+        read = sum(self._read(name, size, inside) for name, size in reads.items())
+        last = inside[-1]
+        return read + (self._put(last) if last.opcode in PUTS else instruction.bytes)
+
+    def _read(self, name: str, size: int, inside: Sequence[Instruction]) -> int:
+        """Bytes that the instructions `inside` read of an array of `size` bytes."""
+        users = [i for i in inside if name in i.operands]
+        if users and all(i.opcode in FETCHES and i.operands[0] == name for i in users):
+            return sum(i.bytes for i in users)
+        if users and all(i.opcode in PUTS and i.operands[0] == name for i in users):
+            return 0
+        return size
+
+    def _put(self, instruction: Instruction) -> int:
+        """Bytes that a scatter or an update in place writes."""
+        position = 1 if instruction.opcode == "dynamic-update-slice" else -1
+        return self._size(instruction.operands[position]).bytes
 
     def _size(self, name: str) -> Instruction:
         return self.instructions.get(name, _NOTHING)

@@ -51,22 +51,22 @@ def jumanji_sokoban(levels: Grids, batch_size: int, *, observe: bool = False) ->
             index = jax.random.randint(key_index, (), 0, self._fixed_grids.shape[0])
             grid = self._variable_grids.take(index, axis=0)
             place = self.get_agent_coordinates(grid)
-            return state_type(key, self._fixed_grids.take(index, axis=0), grid, place, jnp.array(0, jnp.int32))
+            walls = self._fixed_grids.take(index, axis=0)
+            fields = {"fixed_grid": walls, "variable_grid": grid, "agent_location": place}
+            return state_type(key=key, step_count=jnp.array(0, jnp.int32), **fields)
 
-    def make(constants: Any) -> Any:
-        return wrappers.VmapAutoResetWrapper(sokoban.Sokoban(generator=Bank(*constants)))
+    env = wrappers.VmapAutoResetWrapper(sokoban.Sokoban(generator=Bank(jnp.asarray(fixed), jnp.asarray(variable))))
 
-    def body(constants: Any, carry: Any, key: jax.Array) -> Any:
+    def body(constants: None, carry: Any, key: jax.Array) -> Any:
+        del constants  # the levels are the environment's own, as with Jumanji's generators
         state, tally, _ = carry
-        state, step = make(constants).step(state, draw_actions(key, batch_size, 4))
+        state, step = env.step(state, draw_actions(key, batch_size, 4))
         return state, tally.add(step.reward, step.last()), step.observation if observe else None
 
-    constants = (jnp.asarray(fixed), jnp.asarray(variable))
-    keys = jax.random.split(jax.random.PRNGKey(0), batch_size)
-    state, step = jax.jit(lambda constants, keys: make(constants).reset(keys))(constants, keys)
+    state, step = jax.jit(env.reset)(jax.random.split(jax.random.PRNGKey(0), batch_size))
     clocks = jax.random.randint(jax.random.key(1), (batch_size,), 0, 120, jnp.int32)  # as `stagger=True` does for ours
     carry = (state.replace(step_count=clocks), Tally.zero(batch_size), step.observation if observe else None)
-    return Program(body, constants, carry, batch_size, lambda carry: carry[1].summary())
+    return Program(body, None, carry, batch_size, lambda carry: carry[1].summary())
 
 
 def gymnax_frozen_lake(batch_size: int) -> Program:

@@ -21,16 +21,15 @@ def environment(id: str, settings: Settings) -> tuple[Any, Any]:
     Sokoban-v0 plays the levels of `settings.levels`, WebShop-v0 the products of `settings.products`. A bank that is
     smaller (a fixed map is one task) is repeated, so that a reset always reads from a bank of realistic size.
     """
-    return _environment(
-        id,
-        settings.levels if id == "Sokoban-v0" else None,
-        settings.products if id == "WebShop-v0" else None,
-    )
+    given = {"Sokoban-v0": ("levels", settings.levels), "WebShop-v0": ("products", settings.products)}
+    name, path = given.get(id, ("", None))
+    return _environment(id, name, path)
 
 
 @functools.cache
-def _environment(id: str, levels: Path | None, products: Path | None) -> tuple[Any, Any]:
-    env, tasks = envs_jax.make(id)
+def _environment(id: str, name: str, path: Path | None) -> tuple[Any, Any]:
+    arguments: dict[str, Any] = {} if path is None else {name: path}
+    env, tasks = envs_jax.make(id, **arguments)
     if len(tasks) < MIN_TASKS:
         tasks = tasks[np.arange(MIN_TASKS) % len(tasks)]
     return env, tasks

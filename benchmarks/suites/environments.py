@@ -82,7 +82,7 @@ def run_costs(id: str, settings: Settings, programs: ProgramFactories) -> Iterat
     for name, arm in arms.items():
         unit = "draws/s" if name == "draw" else "steps/s"
         target = Target(">=", WEBSHOP_RATE) if real and name == "same_step" else None
-        yield rows.rate(arm, unit, parameters={"arm": name}, target=target, note=_NOTES.get(name, "") or arm.note)
+        yield rows.rate(arm, unit, parameters={"arm": name}, target=target, note=_NOTES.get(name, ""))
     for mode, limit in RESET_COST.items():
         yield rows.extra_cost(f"cost of resets, {mode}", arms[mode], arms["bare"], limit)
     yield rows.extra_cost("cost of same_step over disabled", arms["same_step"], arms["disabled"], None)
@@ -254,7 +254,7 @@ def run_frozen_lake_peers(settings: Settings) -> Iterator[Row]:
 
 def _peer_rows(rows: RowMaker, measured: Mapping[str, Measurement], notes: Mapping[str, str]) -> Iterator[Row]:
     for name, arm in measured.items():
-        yield rows.rate(arm, parameters={"arm": name}, note=arm.note or notes.get(name, ""))
+        yield rows.rate(arm, parameters={"arm": name}, note=notes.get(name, ""))
 
 
 # --------------------------------------------------------------------------------------------------------------------

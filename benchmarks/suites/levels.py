@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from benchmarks import peers
 from benchmarks.boards import canonical, grids
@@ -32,7 +34,8 @@ def cases(settings: Settings) -> Iterator[Case]:
     """The cases in the order in which they run."""
     yield Case("Sokoban/generation", functools.partial(run_generation, settings))
     yield Case("Sokoban/loading", functools.partial(run_loading, settings))
-    yield Case("Sokoban/distinctness", functools.partial(run_distinctness, settings))
+    yield Case("Sokoban/quality", functools.partial(run_quality, settings))
+    yield Case("Sokoban/lengths", functools.partial(run_lengths, settings))
     yield Case("WebShop/loading", functools.partial(run_catalogue, settings))
 
 
@@ -98,7 +101,7 @@ def run_loading(settings: Settings) -> Iterator[Row]:
         path = settings.levels or _written_levels(Path(folder))
         arm = measure({"load": lambda: _loader(path)}, settings.budget)["load"]
         source = "given files" if settings.levels else "generated levels, written as Boxoban text"
-        yield rows.rate(arm, "levels/s", note=arm.note or source)
+        yield rows.rate(arm, "levels/s", note=source)
 
 
 def _written_levels(folder: Path) -> Path:
@@ -144,22 +147,64 @@ def run_catalogue(settings: Settings) -> Iterator[Row]:
     yield rows.fact("tasks", "", sizes["tasks"], parameters=parameters)
 
 
-# Quality ------------------------------------------------------------------------------------------------------------
+# Quality -------------------------------------------------------------------------------------------------------------
 
 
-def run_distinctness(settings: Settings) -> Iterator[Row]:
-    """How many generated levels differ from all others after turning and mirroring, and how they start."""
-    from envs_jax.sokoban.board import Layout
-    from envs_jax.sokoban.generator import generate
-
-    layout, count = Layout(10, 10), 10_000 if settings.full else 1_000
-    levels = grids(generate(jax.random.key(2**31), count, layout=layout, num_boxes=4), layout)
-    rows = RowMaker(NAME, "Sokoban/distinctness", count)
-    distinct = 100 * len(canonical(levels)) / count
+def run_quality(settings: Settings) -> Iterator[Row]:
+    """Whether generated 10×10 levels differ from each other after turning and mirroring, and how they start."""
+    layout, tasks = _generated(settings)
+    levels = grids(tasks, layout)
+    rows = RowMaker(NAME, "Sokoban/quality", len(tasks))
+    distinct = 100 * len(canonical(levels)) / len(tasks)
     yield rows.fact("distinct up to symmetry", "%", distinct, target=Target(">=", DISTINCT), better="higher")
     on_target = int((levels.boxes & levels.targets).sum())
     yield rows.fact("boxes on targets at the start", "", on_target, target=Target("<=", 0), better="lower")
     yield rows.fact("floor cells, mean", "cells", (~levels.walls).sum(axis=(1, 2)).mean())
+
+
+def run_lengths(settings: Settings) -> Iterator[Row]:
+    """Push-optimal lengths of generated 10×10 levels, and of the user's."""
+    layout, tasks = _generated(settings)
+    yield from _length_rows("generated", layout, tasks, targets=True)
+    if settings.levels is not None:
+        from envs_jax.sokoban import levels
+
+        given = levels.read(settings.levels)
+        sample = given.bank(time_limit=120)
+        count = 10_000 if settings.full else 1_000
+        if len(sample) > count:
+            sample = sample.shuffle(jax.random.key(0))[:count]
+        yield from _length_rows("given files", given.layout, sample, targets=False)
+
+
+def _length_rows(source: str, layout: Any, tasks: Any, *, targets: bool) -> Iterator[Row]:
+    from jaxrl_agents.search.best_first import solve
+
+    found = solve(tasks, layout=layout)
+    pushes = found.pushes[found.solved]
+    rows = RowMaker(NAME, "Sokoban/lengths", len(tasks))
+    target = lambda value: Target(">=", value) if targets else None
+    common: dict[str, Any] = {"parameters": {"levels": source}, "better": "higher"}
+    unsolved = int(len(tasks) - pushes.size)
+    yield rows.fact("solved", "%", 100 * pushes.size / len(tasks), target=target(100.0), **common)
+    values, counts = np.unique(pushes, return_counts=True)
+    histogram = {"values": values.astype(float).tolist(), "counts": counts.astype(float).tolist()}
+    note = f"{unsolved} of {len(tasks)} not solved within the limits" if unsolved else ""
+    median = rows.sample("median optimal length", "pushes", pushes, target=target(MEDIAN_PUSHES), note=note, **common)
+    yield dataclasses.replace(median, histogram=histogram)
+    yield rows.fact("shortest optimal length", "pushes", pushes.min(), target=target(MIN_PUSHES), **common)
+    yield rows.fact("mean optimal length", "pushes", pushes.mean(), **common)
+
+
+@functools.cache
+def _generated(settings: Settings) -> tuple[Any, Any]:
+    """(layout, levels): 10×10 with 4 boxes at the default difficulty."""
+    from envs_jax.sokoban.board import Layout
+    from envs_jax.sokoban.generator import generate
+
+    layout = Layout(10, 10)
+    count = 10_000 if settings.full else 1_000
+    return layout, generate(jax.random.key(2**31), count, layout=layout, num_boxes=4)
 
 
 def plots(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
