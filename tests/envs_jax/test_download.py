@@ -109,7 +109,9 @@ def test_a_broken_connection_is_resumed_within_a_run(server: Server, tmp_path: P
 
 def test_a_run_that_gives_up_leaves_what_the_next_one_resumes(server: Server, tmp_path: Path) -> None:
     server.breaks = download.ATTEMPTS
-    with pytest.raises(DownloadError, match=r"set/000.txt: no download after 4 attempts \(the connection broke.*resumes"):
+    with pytest.raises(
+        DownloadError, match=r"set/000.txt: no download after 4 attempts \(the connection broke.*resumes"
+    ):
         fetch(server, tmp_path, [FIRST])
     kept = (tmp_path / "set/000.txt.partial").stat().st_size
     assert not (tmp_path / FIRST.path).exists() and kept == 187_500

@@ -27,7 +27,10 @@ class CorridorTask(Task):
 
 @pytree_dataclass
 class Corridor(Environment[CorridorState, CorridorTask]):
-    """Actions: left, right, stay. A slippery one starts in cell 0 or 1 and adds a step to the right with probability 1/4."""
+    """Actions: left, right, stay.
+
+    A slippery corridor starts in cell 0 or 1 and adds a step to the right with probability 1/4.
+    """
 
     observation: Literal["index", "box", "dict"] = static_field(default="box")
     slippery: bool = static_field(default=False)

@@ -1,0 +1,55 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import envs_jax
+from envs_jax import cli
+
+
+def test_list_prints_every_id(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out.split() == list(envs_jax.registered_ids())
+
+
+def test_it_runs_as_a_module() -> None:
+    run = subprocess.run([sys.executable, "-m", "envs_jax", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"envs_jax {envs_jax.__version__}\n"
+
+
+def test_play_says_that_it_needs_a_terminal() -> None:
+    command = [sys.executable, "-m", "envs_jax", "play", "Sokoban-v0"]
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and run.stdout == ""
+    assert run.stderr == "error: play needs an interactive terminal; standard input or output is redirected\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["play"], ["data"], ["play", "Sokoban-v0", "--seed", "x"]])
+def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert "usage: python -m envs_jax" in capsys.readouterr().err
+
+
+def test_play_names_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As if in a terminal: the errors come before it is used.
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    broken = tmp_path / "broken.xsb"
+    broken.write_text("#####\n#@$ #\n#####\n")
+    for arguments, message in (
+        (["Sokobane-v0"], "id='Sokobane-v0' is not registered. Did you mean 'Sokoban-v0'?"),
+        (["Sokoban-v0", "--levels", str(tmp_path / "none.txt")], "none.txt"),
+        (["Sokoban-v0", "--levels", str(broken)], "broken.xsb:1"),
+        (["FrozenLake-v0", "--levels", str(broken)], "needs a Sokoban id; FrozenLake-v0 has no level files"),
+    ):
+        assert cli.main(["play", *arguments]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1
