@@ -55,7 +55,7 @@ class Level:
 
     @cached_property
     def push_distances(self) -> dict[int, int]:
-        """For each live cell the fewest pushes that take a lone box from there to a target, the player's way ignored."""
+        """For each live cell the fewest pushes that take a lone box to a target, the player's way ignored."""
         distance = dict.fromkeys(self.targets, 0)
         queue = deque(self.targets)
         while queue:

@@ -137,7 +137,7 @@ def test_levels_of_different_sizes_and_box_counts_share_a_batch():
         assert [word[-1] for word in states.boxes] == list(boxes)
 
 
-# Observations and rewards -----------------------------------------------------------------------------------------------
+# Observations and rewards --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", [Layout(5, 6), Layout(10, 10), Layout(18, 20)], ids=str)
@@ -187,7 +187,7 @@ def test_rewards_of_the_two_kinds():
         assert terminated.tolist() == [False, True, True]
 
 
-# Deadlock termination -----------------------------------------------------------------------------------------------------
+# Deadlock termination ------------------------------------------------------------------------------------------------
 
 
 def test_an_episode_ends_when_the_level_is_lost():
@@ -219,7 +219,7 @@ def test_deadlock_termination_needs_dead_squares(tmp_path):
         assert same(envs_jax.TaskBank.load(tmp_path / f"{name}.npz"), tasks)
 
 
-# Size and arguments -------------------------------------------------------------------------------------------------------
+# Size and arguments --------------------------------------------------------------------------------------------------
 
 
 def test_a_node_and_a_batch_are_small():

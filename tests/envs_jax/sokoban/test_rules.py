@@ -1,5 +1,6 @@
 """Moves, rewards and their inverse against the plain-Python reference."""
 
+import itertools
 from functools import partial
 
 import jax
@@ -108,7 +109,7 @@ def test_replay_follows_the_moves_and_skips_padding(positions):
     for i, level in enumerate(reference_levels):
         states = reference.play(level, actions[i, :10].tolist())
         states += [states[-1]] * 2
-        for t, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+        for t, (before, after) in enumerate(itertools.pairwise(states)):
             boxes, player = boards_of(layout, level, after)
             assert all(word[i, t] == expected for word, expected in zip(outcome.boxes, boxes, strict=True))
             assert outcome.player[i, t] == player
