@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -169,6 +169,9 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
     def render_text(self, state: FrozenLakeState, task: FrozenLakeTask) -> str:
         return render.text(self.rows_of(task), int(state.row), int(state.column))
 
+    def render_ansi(self, state: FrozenLakeState, task: FrozenLakeTask) -> str:
+        return render.ansi(self.rows_of(task), int(state.row), int(state.column))
+
     def render_rgb(self, state: FrozenLakeState, task: FrozenLakeTask) -> np.ndarray:
         return render.rgb(self.rows_of(task), int(state.row), int(state.column))
 
@@ -184,7 +187,7 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
         lakes = [maps.to_lake(rows, self.layout) for rows in lake_maps]
         stacked = jax.tree.map(lambda *words: np.stack(words), *lakes)
         sizes = np.array([(len(rows), len(rows[0])) for rows in lake_maps], np.uint8)
-        return make_bank(_tasks(stacked, sizes, dynamics))
+        return _bank(stacked, sizes, dynamics)
 
     def random_tasks(
         self,
@@ -207,22 +210,28 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
             placement=placement,
         )
         sizes = np.tile(np.array([inner.rows, inner.columns], np.uint8), (num_maps, 1))
-        return make_bank(_tasks(lakes, sizes, dynamics))
+        return _bank(lakes, sizes, dynamics)
 
 
-def _tasks(lakes: Lake, sizes: np.ndarray, dynamics: Dynamics) -> FrozenLakeTask:
-    """Stacked tasks from lakes [T] and sizes uint8[T, 2]."""
+def _bank(lakes: Lake, sizes: np.ndarray, dynamics: Dynamics) -> TaskBank[FrozenLakeTask]:
+    """Tasks from lakes (leading axis T) and their sizes, uint8[T, 2]."""
     slip = rules.thresholds(dynamics.success_rate if dynamics.is_slippery else 1.0)
-    full = lambda value, dtype: np.full(len(sizes), value, dtype)
-    return FrozenLakeTask(
-        *lakes,
-        sizes[:, 0],
-        sizes[:, 1],
-        full(slip.slip_below, np.uint32),
-        full(slip.slip_above, np.uint32),
-        *(full(reward, np.float32) for reward in dynamics.reward_schedule),
-        full(dynamics.time_limit, np.uint16),
+    goal_reward, hole_reward, frozen_reward = (jnp.float32(reward) for reward in dynamics.reward_schedule)
+    alike = lambda value: jnp.full(len(sizes), value)
+    instances = FrozenLakeTask(
+        holes=lakes.holes,
+        goals=lakes.goals,
+        starts=lakes.starts,
+        rows=jnp.asarray(sizes[:, 0]),
+        columns=jnp.asarray(sizes[:, 1]),
+        slip_below=alike(slip.slip_below),
+        slip_above=alike(slip.slip_above),
+        goal_reward=alike(goal_reward),
+        hole_reward=alike(hole_reward),
+        frozen_reward=alike(frozen_reward),
+        time_limit=alike(jnp.uint16(dynamics.time_limit)),
     )
+    return make_bank(instances)
 
 
 class Preset(NamedTuple):

@@ -97,7 +97,7 @@ def to_lake(rows: Rows, layout: Layout) -> Lake:
     """The bitboards (NumPy) of a map, in the upper left corner of a layout that may be larger."""
     if len(rows) > layout.rows or len(rows[0]) > layout.columns:
         raise ValueError(
-            f"the map has {len(rows)} × {len(rows[0])} tiles; size=({layout.rows}, {layout.columns}) is too small for it"
+            f"size=({layout.rows}, {layout.columns}) is too small for a map of {len(rows)} × {len(rows[0])} tiles"
         )
     tiles = np.full((layout.rows, layout.columns), " ")
     tiles[: len(rows), : len(rows[0])] = [list(row) for row in rows]
@@ -117,7 +117,7 @@ def is_solvable(rows: Rows) -> bool:
     layout = layout_of((len(rows), len(rows[0])))
     lake = to_lake(rows, layout)
     starts = np.flatnonzero(layout.unpack(lake.starts))
-    reached = reachable(layout, tuple(np.tile(word, len(starts)) for word in lake.holes), jnp.asarray(starts))
+    reached = reachable(layout, tuple(jnp.full(len(starts), word) for word in lake.holes), jnp.asarray(starts))
     return not bool(jnp.any(bb.is_empty(bb.intersection(reached, lake.goals))))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 TILE = 48  # pixels of a tile's side
 
 _PLAYER_ON = {"H": "X", "G": "√"}
+_ANSI = {"F": "97;104", "S": "97;104", "H": "97;44", "G": "97;42", "P": "97;45", "X": "97;41", "√": "97;42"}
 
 _ICE_LIGHT, _ICE_DARK, _GAP = (232, 244, 252), (203, 229, 245), (176, 209, 231)
 _RIM, _WATER, _DEEP = (150, 190, 218), (38, 84, 128), (17, 44, 78)
@@ -25,11 +26,16 @@ def text(rows: Sequence[str], row: int, column: int) -> str:
     return "\n".join("".join(line) for line in lines)
 
 
+def ansi(rows: Sequence[str], row: int, column: int) -> str:
+    """`text` on coloured ground, two columns a tile, frozen tiles without their letter."""
+    shown = lambda letter: " " if letter == "F" else letter
+    lines = text(rows, row, column).split("\n")
+    return "\n".join("".join(f"\x1b[{_ANSI[c]}m{shown(c)} \x1b[0m" for c in line) for line in lines)
+
+
 def rgb(rows: Sequence[str], row: int, column: int) -> np.ndarray:
     """uint8[TILE · rows, TILE · columns, 3]: ice, holes, a ring at the start, a flag at the goal, a penguin."""
-    tiles = [
-        [_tile(letter, (i, j) == (row, column)) for j, letter in enumerate(line)] for i, line in enumerate(rows)
-    ]
+    tiles = [[_tile(letter, (i, j) == (row, column)) for j, letter in enumerate(line)] for i, line in enumerate(rows)]
     return np.concatenate([np.concatenate(line, axis=1) for line in tiles], axis=0)
 
 

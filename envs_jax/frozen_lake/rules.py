@@ -25,30 +25,27 @@ LEFT, DOWN, RIGHT, UP = range(4)
 class Thresholds(NamedTuple):
     """What a step's random word is compared with; integers, so that no probability is rounded at run time."""
 
-    slip_below: int | jax.Array  # uint32: words below it go in direction a - 1
-    slip_above: int | jax.Array  # uint32: words above it go in direction a + 1
+    slip_below: jax.Array  # uint32: words below it go in direction a - 1
+    slip_above: jax.Array  # uint32: words above it go in direction a + 1
 
 
 def thresholds(success_rate: float) -> Thresholds:
-    """The thresholds (Python integers) of a success rate in [0, 1]; 1 never slips."""
+    """The thresholds of a success rate in [0, 1]; 1 never slips."""
     fail = (1.0 - success_rate) / 2.0
-    below = lambda cumulative: math.ceil(cumulative * 2**32)  # the words whose u is less than `cumulative`
-    return Thresholds(below(fail), below(fail + success_rate) - 1)
+    count = lambda cumulative: math.ceil(cumulative * 2**32)  # of the words whose u is less than `cumulative`
+    return Thresholds(jnp.uint32(count(fail)), jnp.uint32(count(fail + success_rate) - 1))
 
 
 def probabilities(slip: Thresholds) -> jax.Array:
     """float32[3]: how likely the directions a - 1, a and a + 1 are (multiples of 2⁻³²)."""
-    above = np.uint32(0xFFFFFFFF) - slip.slip_above
-    counts = jnp.stack([slip.slip_below, above]).astype(jnp.float32)
-    first, last = counts * np.float32(2**-32)
-    return jnp.stack([first, 1 - first - last, last])
+    counts = jnp.stack([slip.slip_below, ~slip.slip_above]).astype(jnp.float32)
+    before, behind = counts * np.float32(2**-32)
+    return jnp.stack([before, 1 - before - behind, behind])
 
 
 def possible(slip: Thresholds) -> tuple[jax.Array, jax.Array, jax.Array]:
     """bool: whether the directions a - 1, a and a + 1 have a positive probability."""
-    # `slip_above` + 1 may be 2³², so the two are not subtracted.
-    ahead = slip.slip_above >= slip.slip_below
-    return slip.slip_below > 0, ahead, slip.slip_above < np.uint32(0xFFFFFFFF)
+    return slip.slip_below > 0, slip.slip_above >= slip.slip_below, ~slip.slip_above > 0
 
 
 def slipped(action: jax.Array, word: jax.Array, slip: Thresholds) -> jax.Array:
@@ -62,16 +59,15 @@ def moved(
     row: jax.Array, column: jax.Array, direction: jax.Array, rows: jax.Array, columns: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """(row, column), in their dtype, one step in `direction`; the same at the edge of the rows × columns map."""
-    last_row, last_column = rows.astype(jnp.int32) - 1, columns.astype(jnp.int32) - 1
     down = (direction == DOWN).astype(jnp.int32) - (direction == UP).astype(jnp.int32)
     right = (direction == RIGHT).astype(jnp.int32) - (direction == LEFT).astype(jnp.int32)
-    new_row = jnp.clip(row.astype(jnp.int32) + down, 0, last_row)
-    new_column = jnp.clip(column.astype(jnp.int32) + right, 0, last_column)
+    new_row = jnp.clip(row.astype(jnp.int32) + down, 0, rows.astype(jnp.int32) - 1)
+    new_column = jnp.clip(column.astype(jnp.int32) + right, 0, columns.astype(jnp.int32) - 1)
     return new_row.astype(row.dtype), new_column.astype(column.dtype)
 
 
 def chosen_start(starts: Board, word: jax.Array) -> Cell:
-    """int32: the start that the random `word` selects; start k of n (in reading order) for u in [k / n, (k + 1) / n)."""
+    """int32: the start that `word` selects: the k-th of n in reading order for u in [k / n, (k + 1) / n)."""
     count = bb.count(starts).astype(jnp.uint32)  # at most 2¹², so that the products below fit
     # ⌊word × count / 2³²⌋ without 64-bit integers.
     index = ((word >> 16) * count + ((word & 0xFFFF) * count >> 16)) >> 16
