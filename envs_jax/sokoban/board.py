@@ -33,9 +33,14 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.height < 3 or self.width < 3:
-            raise ValueError(f"size=({self.height}, {self.width}); a board is at least 3×3, its wall ring included")
+            raise ValueError(f"size={self.size}; a board is at least 3×3, its wall ring included")
         if self.num_cells > 65_536:
-            raise ValueError(f"size=({self.height}, {self.width}) has {self.num_cells} interior cells; at most 65,536")
+            raise ValueError(f"size={self.size} has {self.num_cells} interior cells; at most 65,536")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width), what `make` takes."""
+        return self.height, self.width
 
     @property
     def rows(self) -> int:
@@ -231,7 +236,7 @@ def map_cells(layout: Layout, boards: tuple[Board, ...], function: Callable[...,
         amounts = np.arange(min(32, num_cells - 32 * i), dtype=np.uint32)
         parts.append(function(*((word >> amounts) & np.uint32(1) for word in chunk)))
     cells = jnp.concatenate(parts)
-    return cells.reshape(layout.height, layout.width, *cells.shape[1:])
+    return cells.reshape(*layout.size, *cells.shape[1:])
 
 
 def _with_ring(layout: Layout, board: Board) -> Board:

@@ -56,12 +56,10 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
     @property
     def observation_space(self) -> spaces.Space:
         """`grid`: uint8[H, W], `Code`s; `planes`: uint8[H, W, 4], 0 or 1; `tokens`: uint8[H · W], codes row by row."""
-        height, width = self.layout.height, self.layout.width
         if self.observation == "planes":
-            return spaces.Box(0, 1, (height, width, len(grid.PLANES)), np.uint8)
-        return spaces.Box(
-            0, max(grid.Code), (height, width) if self.observation == "grid" else (height * width,), np.uint8
-        )
+            return spaces.Box(0, 1, (*self.layout.size, len(grid.PLANES)), np.uint8)
+        shape = self.layout.size if self.observation == "grid" else (self.layout.height * self.layout.width,)
+        return spaces.Box(0, len(grid.Code) - 1, shape, np.uint8)
 
     def initial(self, word: jax.Array, task: SokobanTask) -> SokobanState:
         del word
@@ -129,8 +127,8 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
     def _check_level(self, task: SokobanTask) -> None:
         if len(task.walls) != self.layout.num_words:
             raise ValueError(
-                f"the task's boards have {len(task.walls)} words, those of size=({self.layout.height}, "
-                f"{self.layout.width}) have {self.layout.num_words}: it was made for another size"
+                f"the task's boards have {len(task.walls)} words, those of size={self.layout.size} "
+                f"have {self.layout.num_words}: it was made for another size"
             )
         if self.deadlock_termination and not task.dead:
             raise ValueError(
@@ -208,7 +206,7 @@ def _generate(
     most = (layout.num_cells - 1) // 2  # a cell for each box, one for each target, one for the player
     if not 1 <= _integer("num_boxes", num_boxes) <= most:
         raise ValueError(
-            f"num_boxes={num_boxes}; inside the walls of size=({layout.height}, {layout.width}) there is room for "
+            f"num_boxes={num_boxes}; inside the walls of size={layout.size} there is room for "
             f"1 … {most} boxes, as many targets and the player"
         )
     key = jax.random.key(seed)

@@ -68,15 +68,15 @@ class Levels(NamedTuple):
           LevelError: a level is larger than `layout`; nothing is dropped.
         """
         layout = layout or self.layout
-        too_large = (self.sizes > (layout.height, layout.width)).any(axis=1)
+        too_large = (self.sizes > layout.size).any(axis=1)
         if too_large.any():
             index = int(too_large.argmax())
             height, width = self.sizes[index]
             raise LevelError(
-                f"{self.where(index)}: the level is {height}×{width}, larger than size=({layout.height}, "
-                f"{layout.width}); all {len(self)} levels fit in size=({self.layout.height}, {self.layout.width})"
+                f"{self.where(index)}: the level is {height}×{width}, larger than size={layout.size}; "
+                f"all {len(self)} levels fit in size={self.layout.size}"
             )
-        codes = np.zeros((len(self), layout.height, layout.width), np.uint8)
+        codes = np.zeros((len(self), *layout.size), np.uint8)
         height, width = (min(a, b) for a, b in zip(codes.shape[1:], self.codes.shape[1:], strict=True))
         codes[:, :height, :width] = self.codes[:, :height, :width]
         return _pack(layout, codes, time_limit)
