@@ -204,19 +204,24 @@ def _rgb(colour: str) -> np.ndarray:
     return np.array([int(colour[i : i + 2], 16) for i in (0, 2, 4)]) / 255
 
 
-def _floor(size: int) -> np.ndarray:
+def _slab(size: int) -> _Canvas:
     canvas = _Canvas(size)
     canvas.paint(canvas.box(0, 0, 1, 1), "d9cfbd")
     canvas.paint(canvas.box(0.015, 0.015, 0.985, 0.985, 0.05), canvas.gradient("ece4d4", "e6ddcb"))
-    return canvas.pixels()
+    return canvas
+
+
+def _floor(size: int) -> np.ndarray:
+    return _slab(size).pixels()
 
 
 def _target(size: int) -> np.ndarray:
-    canvas = _Canvas(size)
-    canvas.paint(canvas.box(0, 0, 1, 1), "d9cfbd")
-    canvas.paint(canvas.box(0.015, 0.015, 0.985, 0.985, 0.05), canvas.gradient("ece4d4", "e6ddcb"))
-    canvas.paint(np.abs(canvas.disc(0.5, 0.5, 0.30)) - 0.042, "d9523c")
-    canvas.paint(canvas.disc(0.5, 0.5, 0.125), "d9523c")
+    canvas = _slab(size)
+    pad = canvas.box(0.09, 0.09, 0.91, 0.91, 0.16)  # wide enough to show around the player
+    canvas.paint(pad, "e0604a", 0.22)
+    canvas.paint(np.abs(pad + 0.03) - 0.03, "d9523c")
+    canvas.paint(np.abs(canvas.disc(0.5, 0.5, 0.19)) - 0.035, "d9523c")
+    canvas.paint(canvas.disc(0.5, 0.5, 0.075), "d9523c")
     return canvas.pixels()
 
 
