@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from envs_jax.sokoban.env import SokobanTask
 from envs_jax.tasks import TaskBank
 
 
-class Grids(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Grids:
     """T levels, the wall ring included; every field bool[T, height, width]."""
 
     walls: np.ndarray

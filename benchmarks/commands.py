@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import difflib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,10 +37,13 @@ def run(options: argparse.Namespace) -> int:
             interrupted, results = True, Results.load(path)
     chosen = list(dict.fromkeys(suite.name for suite, _ in selected))
     report.write(results, [suites.load(name) for name in chosen], folder / "report.md")
-    progress.console.print(console.table("Figures with a target", console.figures(results.rows)))
-    progress.console.print(f"\n{folder / 'report.md'}", style="bold", highlight=False)
+    show = functools.partial(progress.console.print, soft_wrap=True, highlight=False)
+    with_targets = console.figures(results.rows)
+    if with_targets:
+        progress.console.print(console.table("Figures with a target", with_targets), "")
+    show(str(folder / "report.md"), style="bold")
     if interrupted:
-        progress.console.print(f"interrupted; `--out {folder}` and the same arguments go on from here", highlight=False)
+        show(f"interrupted; the same command with `--out {folder}` goes on from here")
         return INTERRUPTED
     return 1 if any(row.status == "failed" for row in results.rows) else 0
 

@@ -68,7 +68,7 @@ def warnings(a: Results, b: Results) -> list[str]:
         found.append(f"the budgets differ: {a.settings.get('budget')} and {b.settings.get('budget')}")
     for name in ("levels", "products"):
         if a.settings.get(name) != b.settings.get(name):
-            found.append(f"only one of the two ran on --{name}")
+            found.append(f"the two ran on different --{name}: {a.settings.get(name)} and {b.settings.get(name)}")
     found += [f"{name} is incomplete" for name, results in (("A", a), ("B", b)) if not results.complete]
     return found
 

@@ -78,7 +78,7 @@ class Results:
 
     machine: dict[str, Any]
     versions: dict[str, str]
-    settings: dict[str, Any]  # what was asked for: suites, budget, peers, whether levels and products were given
+    settings: dict[str, Any]  # what was asked for: suites, budget, peers; what lay at levels and products
     rows: list[Row] = dataclasses.field(default_factory=list)
     finished: list[str] = dataclasses.field(default_factory=list)  # cases whose rows are complete, as "suite/case"
     running: str | None = None  # the case that was under way when the file was written

@@ -79,10 +79,18 @@ def _new(settings: Settings, wanted: Sequence[str]) -> Results:
         "suites": list(wanted),
         "budget": settings.budget.name,
         "peers": settings.peers,
-        "levels": settings.levels is not None,
-        "products": settings.products is not None,
+        "levels": _contents(settings.levels),
+        "products": _contents(settings.products),
     }
     return Results(machine.fingerprint(), machine.versions(), asked)
+
+
+def _contents(path: Path | None) -> dict[str, int] | None:
+    """What lies at a path, without its name: enough to notice that it is not the same as before."""
+    if path is None:
+        return None
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
 
 
 def _resumed(path: Path, fresh: Results) -> Results:

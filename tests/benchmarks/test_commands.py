@@ -1,0 +1,203 @@
+"""The commands, end to end, on small cases; and what they say about wrong arguments."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import console, peers, plots, report
+from benchmarks.__main__ import main
+from benchmarks.measure import Budget, Unavailable, measure
+from benchmarks.results import Results, Row, Target
+from benchmarks.suites import SUITES, Settings, load, select
+
+SMALL = "levels/Sokoban/loading"
+
+
+@pytest.fixture(autouse=True)
+def compilation_cache():
+    """`run` turns JAX's cache off; the other tests want it."""
+    import jax
+
+    before = jax.config.jax_enable_compilation_cache
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    assert main(["run", SMALL, "environments/FrozenLake-8x8-v0", "--out", str(out)]) == 0
+    return out
+
+
+def test_run_writes_results_and_report(folder):
+    results = Results.load(folder)
+    assert results.complete and results.finished == [SMALL, "environments/FrozenLake-8x8-v0/sweep"]
+    assert results.settings == {
+        "suites": [SMALL, "environments/FrozenLake-8x8-v0"],
+        "budget": "quick",
+        "peers": False,
+        "levels": None,
+        "products": None,
+    }
+    assert {row.status for row in results.rows} == {"ok"}
+    throughput = [row for row in results.rows if row.metric == "throughput" and row.case.endswith("sweep")]
+    assert throughput and all(row.value > 1e5 and row.p10 <= row.value <= row.p90 for row in throughput)
+    assert all(row.compile_seconds > 0.05 and row.batch_size == 8192 for row in throughput)
+    text = (folder / "report.md").read_text()
+    assert results.machine["cpu"] in text and "## Levels and catalogues" in text and "| throughput |" in text
+
+
+def test_compare_of_a_result_with_itself_finds_no_change(folder, capsys):
+    assert main(["compare", str(folder), str(folder / "results.json")]) == 0
+    out = capsys.readouterr().out
+    count = sum(row.value is not None for row in Results.load(folder).rows)
+    assert f"{count} same" in out and "worse" not in out and "warning" not in out
+
+
+def test_compare_shows_what_got_worse(folder, tmp_path, capsys):
+    document = json.loads((folder / "results.json").read_text())
+    for row in document["rows"]:
+        for field in ("value", "p10", "p90"):
+            row[field] /= 3
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    assert main(["compare", str(folder), str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "worse" in out and "0.333" in out and "better" not in out
+
+
+def test_profile_writes_a_trace_and_a_report(tmp_path, capsys):
+    assert main(["profile", "environments/FrozenLake-v0/step/bare", "--out", str(tmp_path)]) == 0
+    out, text = capsys.readouterr().out, (tmp_path / "profile.md").read_text()
+    for part in ("Distance from the machine's limits", "By kind of operation", "fusion", "frozen_lake/"):
+        assert part in out and part in text
+    assert list(tmp_path.glob("plugins/profile/*/perfetto_trace.json.gz"))
+
+
+def test_list_names_every_case(capsys):
+    assert main(["list", "--peers"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for name in ("environments/Sokoban-v0/step", "environments/peers/sokoban", SMALL):
+        assert name in lines
+    assert "environments/Sokoban-v0/step/same_step" in lines
+
+
+def test_every_suite_loads_and_its_cases_have_different_names():
+    for name in SUITES:
+        suite = load(name)
+        names = [case.name for case in suite.cases(Settings(peers=True))]
+        assert suite.name == name and len(set(names)) == len(names) > 0
+
+
+def test_select():
+    settings = Settings()
+    names = lambda wanted: [f"{suite.name}/{case.name}" for suite, case in select(wanted, settings)]
+    assert set(names([])) == {f"{s}/{case.name}" for s in SUITES for case in load(s).cases(settings)}
+    assert names(["levels/Sokoban/loading", "levels/Sokoban/loading"]) == [SMALL]
+    assert set(names(["levels/Sokoban"])) < set(names(["levels"]))
+    assert not any("peers" in name for name in names([]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nothing"], "suite 'nothing' is unknown; there are: environments, levels"),
+        (["run", "levels/Sokoban/lo"], "'levels/Sokoban/lo' names no case"),
+        (["run", "--levels", "no/such/path"], "--levels no/such/path: there is no such file"),
+        (["profile", "environments/Sokoban-v0/step/bear"], "environments/Sokoban-v0/step/bare"),
+        (["compare", "no/such", "results"], "No such file"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_exit_status_tells_of_failures(tmp_path, monkeypatch):
+    import benchmarks.suites.levels as levels
+
+    def broken(settings):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(levels, "run_loading", broken)
+    assert main(["run", SMALL, "--out", str(tmp_path)]) == 1
+    assert "MemoryError" in (tmp_path / "report.md").read_text()
+
+
+def test_an_interrupt_writes_the_report_and_is_told(tmp_path, monkeypatch, capsys):
+    import benchmarks.suites.levels as levels
+
+    def interrupted(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(levels, "run_loading", interrupted)
+    assert main(["run", SMALL, "--out", str(tmp_path)]) == 130
+    assert "interrupted" in (tmp_path / "report.md").read_text()
+    assert f"--out {tmp_path}` goes on from here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("module", "arm"),
+    [
+        ("envpool", lambda: peers.envpool("FrozenLake-v1", 4)),
+        ("gymnasium", lambda: peers.gymnasium_frozen_lake(4)),
+        ("gymnax", lambda: peers.gymnax_frozen_lake(4).arm()),
+        ("gym_sokoban.envs.room_utils", peers.gym_sokoban_generate),
+    ],
+)
+def test_a_peer_that_is_not_installed_is_reported(module, arm, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    found = measure({"peer": arm}, Budget("test", 1, 0.01))["peer"]
+    assert found.status == "unavailable" and found.rates is None
+    assert found.note.startswith(module.split(".")[0].replace("_", "-")) and "envs-jax[peers]" in found.note
+    with pytest.raises(Unavailable):
+        peers.require(module)
+
+
+def _row(case="peers/sokoban", arm="same_step", **fields):
+    fields = {"metric": "throughput", "unit": "steps/s", "value": 2e6, "p10": 1e6, "p90": 3e6, "repeats": 3, **fields}
+    return Row(suite="environments", case=case, parameters={"arm": arm}, **fields)
+
+
+def test_the_report_shows_targets_failures_and_notes():
+    rows = [
+        _row(target=Target(">=", 1e6), note="the | bar"),
+        _row(arm="jumanji", target=Target(">=", 5e6)),
+        _row(arm="envpool", value=None, status="unavailable", note="not installed"),
+    ]
+    machine = {"cpu": "A CPU", "cores": 2, "memory_gib": 8.0, "accelerators": [], "system": "X", "load_average": 0.1}
+    results = Results(machine, {"jax": "1"}, {"suites": [], "budget": "full", "peers": True}, rows, complete=True)
+    text = report.render(results, [(load("environments"), ["![a plot](a.png)"])])
+    figures, rest = text.split("## Environments")
+    assert "≥ 1 M steps/s pass" in figures and "≥ 5 M steps/s **miss**" in figures and "envpool" not in figures
+    assert "2 M steps/s | 1 – 3 M" in rest and "the \\| bar" in rest and "![a plot](a.png)" in rest
+    assert "**environments/peers/sokoban** throughput envpool: unavailable. not installed" in rest
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(52_340_000.0, "steps/s", "52.3 M"), (999.0, "steps/s", "999"), (0.0123, "s", "0.0123"), (2048.0, "", "2,048")],
+)
+def test_numbers(value, unit, text):
+    assert console.number(value, unit) == text
+
+
+def test_plots_are_drawn_from_rows(tmp_path):
+    sweep = [
+        _row("Sokoban-v0/sweep", arm, batch_size=size)
+        for arm in ("same_step", "same_step+observation")
+        for size in (1, 64)
+    ]
+    parts = [_row("Sokoban-v0/step", metric=part, unit="ns", value=5.0) for part in plots.PARTS]
+    compared = [_row(), _row(arm="jumanji", value=5e4)]
+    drawn = list(plots.environments([*sweep, *parts, *compared], tmp_path))
+    histogram = {"values": [4.0, 5.0], "counts": [3.0, 1.0]}
+    drawn += list(plots.levels([_row("Sokoban/lengths", unit="pushes", histogram=histogram)], tmp_path))
+    assert [plot.file for plot in drawn] == ["throughput.png", "parts.png", "peers.png", "lengths.png"]
+    from PIL import Image
+
+    for plot in drawn:
+        with Image.open(tmp_path / plot.file) as image:
+            assert image.width > 1000 and len(image.convert("RGB").getcolors(1 << 24)) > 20
+    assert list(plots.environments([], tmp_path)) == []
