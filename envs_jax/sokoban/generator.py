@@ -10,22 +10,24 @@ import collections
 import operator
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.sokoban import board as bb
-from envs_jax.sokoban import pull_distance, pushes, reverse_walk, topology
+from envs_jax.sokoban import pull_distance, pushes, reverse_dfs, reverse_walk, topology
 from envs_jax.sokoban.board import Board, Layout
-from envs_jax.sokoban.env import SokobanTask
 from envs_jax.sokoban.sampling import random_cell
+from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank, make_bank
 
 Difficulty = Literal["easy", "medium", "hard", "expert"]
 ROOMS = {"easy": 1, "medium": 4, "hard": 16, "expert": 64}  # rooms tried for a level, of which the best is kept
 WALKERS = 8  # backward games in a room
+STEPS_PER_BOX = 8  # the least number of carving steps for each box: the more boxes, the more floor they need
+MIN_PUSHES = 4
 BATCH = 256  # candidates a jitted call
 IN_FLIGHT = 2  # calls dispatched ahead
 PATIENCE = 32  # batches without a level after which a request is called impossible
@@ -40,30 +42,33 @@ def generate(
     layout: Layout,
     num_boxes: int,
     difficulty: Difficulty = "medium",
-    min_pushes: int = 4,
+    min_pushes: int | None = None,
     time_limit: int = 120,
 ) -> TaskBank[SokobanTask]:
     """A bank of random solvable levels.
 
     In every level all boxes are off the targets, at least `min_pushes` pushes are needed, and the player stands on a
-    random cell of those it can walk to, never on a target.
+    uniformly random cell of those it can walk to that are no targets.
 
     Args:
       key: a typed PRNG key. The same key gives the same levels; level i does not depend on `num_levels`.
       num_levels: number of levels, ≥ 1.
       layout: the size of the board, e.g. `Layout(10, 10)`, its wall ring included.
-      num_boxes: boxes and targets, 1 … half the interior cells.
+      num_boxes: boxes and targets; the interior must have a cell for each and one for the player.
       difficulty: how many rooms are tried for each level, of which the one with the greatest lower bound on its pushes
         is kept: "easy" 1, "medium" 4, "hard" 16, "expert" 64. The rate falls about in proportion.
-      min_pushes: the fewest pushes of any level, ≥ 1, guaranteed by a lower bound.
+      min_pushes: the fewest pushes of any level, ≥ 1, guaranteed by a lower bound; by default 4, and fewer where the
+        rows and columns inside the walls add up to less than 8: that sum − 4, but at least 1.
       time_limit: steps until truncation, 1 … 65,535.
 
     Raises:
       ValueError: an argument is out of range, or no level with these settings turned up in thousands of candidates.
       TypeError: `key` is not a typed key.
     """
-    _check(key, num_levels, layout, num_boxes, time_limit)
-    _check_search(difficulty, min_pushes)
+    _check(key, layout, num_boxes, num_levels=num_levels, time_limit=time_limit)
+    _check_difficulty(difficulty)
+    min_pushes = default_min_pushes(layout) if min_pushes is None else min_pushes
+    _check_range("min_pushes", min_pushes, 1, 2**31 - 1)
     batch = partial(
         _jitted_batch, num_candidates=BATCH, layout=layout, num_boxes=num_boxes, difficulty=difficulty,
         min_pushes=np.int32(min_pushes), time_limit=np.uint16(time_limit),
@@ -79,7 +84,7 @@ def generate_batch(
     layout: Layout,
     num_boxes: int,
     difficulty: Difficulty = "medium",
-    min_pushes: jax.Array | int = 4,
+    min_pushes: jax.Array | int | None = None,
     time_limit: jax.Array | int = 120,
 ) -> Candidates:
     """Candidates for levels, as a pure function for use inside a jitted program.
@@ -90,36 +95,106 @@ def generate_batch(
       (tasks, valid): every leaf has a leading axis `num_candidates`; only tasks where bool[num_candidates] `valid` is
       True are levels. The share of them depends on the layout, the boxes and the difficulty.
     """
-    _check(key, num_candidates, layout, num_boxes, None)
-    _check_search(difficulty, None)
-    floor_key, target_key, start_key, walk_key, player_key = jax.random.split(key, 5)
-    rooms = (num_candidates * ROOMS[difficulty],)
-    floor = topology.random_floor(layout, _bits(floor_key, topology.num_floor_words(layout), *rooms))
-    targets = topology.random_subset(layout, _movable(layout, floor), _bits(target_key, num_boxes, *rooms))
-    complete = bb.count(targets) == num_boxes
+    _check(key, layout, num_boxes, num_candidates=num_candidates)
+    _check_difficulty(difficulty)
+    min_pushes = default_min_pushes(layout) if min_pushes is None else min_pushes
+    rooms = num_candidates * ROOMS[difficulty]
+    room_key, walk_key = jax.random.split(key)
+    steps = max(topology.num_steps(layout), STEPS_PER_BOX * num_boxes)
+    floor_words, target_words, start_words, (player_word,) = _words(room_key, rooms, 1 + steps, num_boxes, WALKERS, 1)
 
+    floor = topology.random_floor(layout, floor_words)
+    targets = topology.random_subset(layout, _movable(layout, floor), target_words)
     room = reverse_walk.make_room(layout, floor, targets)
-    empty_floor = bb.difference(room.floor, room.targets)
-    start = random_cell(
-        tuple(jnp.broadcast_to(w, (*rooms, WALKERS)) for w in empty_floor), _bits(start_key, *rooms, WALKERS)
-    )
+    start = random_cell(bb.difference(floor, targets), start_words)
     walkers = reverse_walk.walk(layout, room, start, walk_key, num_pulls=8 + 2 * num_boxes)
-    found, score = _take_best((walkers.best, walkers.score), walkers.score)
-    bound = jnp.where(complete & (score > 0), push_bound(layout, floor, targets, found.boxes, num_boxes), 0)
+    found, score = _take_best((walkers.best, walkers.best_score), walkers.best_score)
+    usable = (score > 0) & (bb.count(targets) == num_boxes)
+    bound = jnp.where(usable, push_bound(layout, floor, targets, found.boxes, num_boxes), 0)
 
-    per_level = jax.tree.map(
-        lambda leaf: leaf.reshape(num_candidates, -1), (floor, targets, found.boxes, found.player, bound)
-    )
-    floor, targets, boxes, player, bound = _take_best(per_level, per_level[-1])
+    chosen = (floor, targets, found.boxes, found.player, bound, player_word)
+    chosen = jax.tree.map(lambda leaf: leaf.reshape(-1, num_candidates), chosen)
+    floor, targets, boxes, player, bound, word = _take_best(chosen, chosen[4])
     walls = bb.complement(layout, floor)
     around = bb.difference(pushes.reachable(layout, bb.union(walls, boxes), player), targets)
-    player = random_cell(around, _bits(player_key, num_candidates)).astype(layout.cell_dtype)
-    limit = jnp.full(num_candidates, time_limit, jnp.uint16)
+    player = random_cell(around, word).astype(layout.cell_dtype)
     valid = (bound >= min_pushes) & ~bb.is_empty(around)
-    return SokobanTask(walls, targets, boxes, player, limit), valid
+    return SokobanTask(walls, targets, boxes, player, jnp.full(num_candidates, time_limit, jnp.uint16)), valid
 
 
 _jitted_batch = jax.jit(generate_batch, static_argnames=("num_candidates", "layout", "num_boxes", "difficulty"))
+
+
+def generate_ragen(
+    key: jax.Array,
+    num_levels: int,
+    *,
+    layout: Layout,
+    num_boxes: int,
+    search_depth: int = 300,
+    time_limit: int = 100,
+) -> TaskBank[SokobanTask]:
+    """A bank of rooms with the distribution of RAGEN's generator, its version of gym-sokoban's.
+
+    The backward game is a depth-first search for the greatest box swaps × Manhattan distance, after which the player
+    may walk up to three random steps and may come to stand on a target. Most 6×6 rooms with one box take a few moves.
+
+    Args:
+      key: a typed PRNG key. The same key gives the same levels; level i does not depend on `num_levels`.
+      num_levels: number of levels, ≥ 1.
+      layout: the size of the board, e.g. `Layout(6, 6)`, its wall ring included.
+      num_boxes: boxes and targets; the interior must have a cell for each and one for the player.
+      search_depth: RAGEN's `search_depth`, ≥ 3: the search goes `search_depth − 2` backward steps deep.
+      time_limit: steps until truncation, 1 … 65,535.
+
+    Raises:
+      ValueError: an argument is out of range, or no level with these settings turned up in thousands of candidates.
+      TypeError: `key` is not a typed key.
+
+    Source: `ragen/env/sokoban/utils.py` of RAGEN, after `room_utils.py` of gym-sokoban.
+    """
+    _check(key, layout, num_boxes, num_levels=num_levels, time_limit=time_limit)
+    batch = partial(
+        _jitted_ragen_batch, num_candidates=BATCH, layout=layout, num_boxes=num_boxes, search_depth=search_depth,
+        time_limit=np.uint16(time_limit),
+    )  # fmt: skip
+    return collect(key, num_levels, batch, f"{num_boxes} boxes on a board of {layout.height}×{layout.width}")
+
+
+def generate_ragen_batch(
+    key: jax.Array,
+    num_candidates: int,
+    *,
+    layout: Layout,
+    num_boxes: int,
+    search_depth: int = 300,
+    time_limit: jax.Array | int = 100,
+) -> Candidates:
+    """Candidates for RAGEN's rooms, as a pure function: arguments of `generate_ragen`, results of `generate_batch`."""
+    _check(key, layout, num_boxes, num_candidates=num_candidates)
+    _check_range("search_depth", search_depth, 3, 2**31 - 1)  # at 3 the search takes its first step
+    parts = (1 + topology.num_steps(layout), 1, num_boxes, 7)
+    floor_words, (player_word,), target_words, walk_words = _words(key, num_candidates, *parts)
+    floor = topology.random_floor(layout, floor_words)
+    player = random_cell(floor, player_word)
+    targets = topology.random_subset(layout, bb.difference(floor, bb.singleton(layout, player)), target_words)
+    room = reverse_dfs.make_room(layout, floor, targets, num_boxes)
+    node, score = reverse_dfs.deepest(layout, room, player, search_depth)
+    boxes = bb.union(*(bb.singleton(layout, box) for box in node.boxes))
+    player = reverse_dfs.stroll(layout, room, node, walk_words)
+    valid = (score > 0) & (bb.count(targets) == num_boxes) & (bb.count(floor) > num_boxes + 1)
+    limit = jnp.full(num_candidates, time_limit, jnp.uint16)
+    return SokobanTask(bb.complement(layout, floor), targets, boxes, player.astype(layout.cell_dtype), limit), valid
+
+
+_jitted_ragen_batch = jax.jit(
+    generate_ragen_batch, static_argnames=("num_candidates", "layout", "num_boxes", "search_depth")
+)
+
+
+def default_min_pushes(layout: Layout) -> int:
+    """The fewest pushes of a level where the caller does not say."""
+    return max(1, min(MIN_PUSHES, layout.rows + layout.columns - 4))
 
 
 def push_bound(layout: Layout, floor: Board, targets: Board, boxes: Board, num_boxes: int) -> jax.Array:
@@ -145,12 +220,17 @@ def collect(
         levels.append(jax.tree.map(lambda leaf, keep=valid: leaf[keep], tasks))
         found += int(valid.sum())
         if found == 0 and index >= PATIENCE:
-            raise ValueError(f"no level with {request} in {PATIENCE} batches; ask for a larger board or fewer boxes")
+            raise ValueError(
+                f"no level with {request} among {PATIENCE * len(valid):,} candidates; ask for a larger board, fewer "
+                "boxes or fewer pushes"
+            )
     return make_bank(jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_levels], *levels))
 
 
-def _bits(key: jax.Array, *shape: int) -> jax.Array:
-    return jax.random.bits(key, shape, jnp.uint32)
+def _words(key: jax.Array, batch: int, *numbers: int) -> list[jax.Array]:
+    """Random words, uint32[number, batch] for each of `numbers`."""
+    words = jax.random.bits(key, (sum(numbers), batch), jnp.uint32)
+    return jnp.split(words, np.cumsum(numbers[:-1]))
 
 
 def _movable(layout: Layout, floor: Board) -> Board:
@@ -163,31 +243,37 @@ def _movable(layout: Layout, floor: Board) -> Board:
 
 
 def _take_best(tree: tuple, score: jax.Array) -> tuple:
-    """For each row of `score` ([N, M]) the element of the leaves of `tree` ([N, M]) where it is greatest."""
-    best = jnp.argmax(score, axis=1, keepdims=True)
-    return jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, best, axis=1)[:, 0], tree)
+    """For each column of `score` ([M, N]) the element of the leaves of `tree` ([M, N]) where it is greatest."""
+    best = jnp.argmax(score, axis=0, keepdims=True)
+    return jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, best, axis=0)[0], tree)
 
 
-def _check(key: jax.Array, num_levels: int, layout: Layout, num_boxes: int, time_limit: int | None) -> None:
+def _check(key: jax.Array, layout: Layout, num_boxes: int, **numbers: int) -> None:
+    """Refuses impossible requests; `numbers` are counts and limits of at least 1."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
-        raise TypeError(f"key must be one typed key, as jax.random.key(0) makes it; got {key!r}")
-    if operator.index(num_levels) < 1:
-        raise ValueError(f"num_levels={num_levels}; ask for at least 1")
+        raise TypeError(f"key={key!r} is not one typed key, as jax.random.key(0) makes it")
+    for name, value in numbers.items():
+        _check_range(name, value, 1, 65_535 if name == "time_limit" else 2**31 - 1)
+    size = f"layout={layout.height}×{layout.width}"
     if max(layout.rows, layout.columns) < 3:
-        raise ValueError(
-            f"layout={layout.height}×{layout.width} has no room to push a box; the interior must be 3 cells long or wide"
-        )
-    if not 1 <= operator.index(num_boxes) <= layout.num_cells // 2:
-        raise ValueError(
-            f"num_boxes={num_boxes}; a board of {layout.height}×{layout.width} holds 1 … {layout.num_cells // 2} boxes "
-            "and as many targets"
-        )
-    if time_limit is not None and not 1 <= operator.index(time_limit) <= 65_535:
-        raise ValueError(f"time_limit={time_limit}; it must lie in 1 … 65,535")
+        raise ValueError(f"{size} leaves no room to push a box: the inside of the walls must be 3 cells long or wide")
+    most = (layout.num_cells - 1) // 2
+    if not 1 <= _integer("num_boxes", num_boxes) <= most:
+        raise ValueError(f"num_boxes={num_boxes}: {size} has room for 1 … {most} boxes, their targets and the player")
 
 
-def _check_search(difficulty: str, min_pushes: int | None) -> None:
+def _check_difficulty(difficulty: str) -> None:
     if difficulty not in ROOMS:
-        raise ValueError(f"difficulty={difficulty!r}; choose one of {', '.join(map(repr, get_args(Difficulty)))}")
-    if min_pushes is not None and operator.index(min_pushes) < 1:
-        raise ValueError(f"min_pushes={min_pushes}; every level needs at least 1")
+        raise ValueError(f"difficulty={difficulty!r} is not one of {', '.join(map(repr, ROOMS))}")
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= _integer(name, value) <= high:
+        raise ValueError(f"{name}={value} is not in {low:,} … {high:,}")
+
+
+def _integer(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} is not an integer") from None

@@ -1,7 +1,7 @@
 """Sokoban played backwards at random: walkers pull the boxes off their targets and keep the farthest position seen.
 
-Every pull is the reverse of a legal push, so whatever a walker reaches can be solved. Works on any batch: boards and
-cells have leading axes, of which the last counts the walkers of a room.
+Every pull is the reverse of a legal push, so whatever a walker reaches can be solved. Works on any batch: the boards of
+a room have axes […], what belongs to a walker has axes [walkers, …].
 """
 
 from __future__ import annotations
@@ -29,63 +29,73 @@ class Room(NamedTuple):
     floor: Board
     targets: Board
     distance: Planes  # pulls from the nearest target
-    rising: tuple[
-        Board, Board, Board, Board
-    ]  # for each direction the cells from where a pull there takes a box farther
+    rising: tuple[Board, Board, Board, Board]  # for each direction the cells from where it leads farther away
 
 
 class Position(NamedTuple):
+    """Boxes and player, a cell (int32)."""
+
     boxes: Board
-    player: Cell  # int32
+    player: Cell
 
 
 class Walker(NamedTuple):
+    """A backward game."""
+
     now: Position
-    moved: Cell  # int32: the box that was moved last
-    best: Position  # the farthest so far
-    score: jax.Array  # int32: of `best`; negative while any target is still covered
+    score: jax.Array  # int32: of `now`
+    pull: jax.Array  # uint32: what to do next, the box's cell | its new cell << 16; the same cell twice is no pull
+    best: Position
+    best_score: jax.Array  # int32: of `best`; negative while a box is on a target
 
 
 def make_room(layout: Layout, floor: Board, targets: Board) -> Room:
-    """A room and what can be known of it in advance; leading axes are added for the walkers."""
-    floor, targets = (tuple(word[..., None] for word in board) for board in (floor, targets))
+    """A room and what can be known of it in advance."""
     planes = distances(layout, floor, targets)
     return Room(floor, targets, planes, rising(layout, planes))
 
 
 def walk(layout: Layout, room: Room, player: Cell, key: jax.Array, num_pulls: int) -> Walker:
-    """Lets a walker start from the solved position at each `player` (int32[…, walkers]) and make `num_pulls` pulls.
+    """Lets walkers start from the solved position at `player` (int32[walkers, …]) and make `num_pulls` pulls each.
 
     A pull takes one box a random number of cells in one direction.
     """
     shape = player.shape
     start = Position(tuple(jnp.broadcast_to(word, shape) for word in room.targets), player)
-    walker = Walker(start, jnp.full(shape, layout.num_cells), start, score(layout, room, start.boxes))
+    no_pull = jnp.zeros(shape, jnp.uint32)
+    score = score_of(layout, room, start.boxes)
+    walker = Walker(start, score, no_pull, start, score)
 
+    # XLA computes what two results share once for each of them. Hence the order: choosing a pull, which is most of the
+    # work, has one number as its result, and the end of the loop's body keeps it from being fused with its use.
     def step(i: int, walker: Walker) -> Walker:
         word = jax.random.bits(jax.random.fold_in(key, i), shape, jnp.uint32)
-        candidates = preferred_pulls(layout, room, walker, word)
-        now, moved = pull_run(layout, room.floor, walker.now, candidates, word)
-        moved = jnp.where(moved < 0, walker.moved, moved)
-        value = score(layout, room, now.boxes)
-        better = value > walker.score
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, walker.best)
-        return Walker(now, moved, best, jnp.maximum(value, walker.score))
+        now, moved = apply_pull(layout, walker.now, walker.pull)
+        reached = approach(layout, room.floor, now)
+        pull = choose_pull(layout, room, now.boxes, reached, moved, word)
+        return keep_best(Walker(now, score_of(layout, room, now.boxes), pull, walker.best, walker.best_score))
 
-    return jax.lax.fori_loop(0, num_pulls, step, walker)
+    return jax.lax.fori_loop(0, num_pulls + 1, step, walker)
 
 
-def score(layout: Layout, room: Room, boxes: Board) -> jax.Array:
-    """int32: the boxes' total distance from targets, and below any such number while boxes are on targets."""
+def keep_best(walker: Walker) -> Walker:
+    """Remembers the position where it is farther than any before."""
+    better = walker.score > walker.best_score
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), walker.now, walker.best)
+    return walker._replace(best=best, best_score=jnp.maximum(walker.score, walker.best_score))
+
+
+def score_of(layout: Layout, room: Room, boxes: Board) -> jax.Array:
+    """int32: the boxes' total distance from targets, and less than any such number while boxes are on targets."""
     covered = bb.count(bb.intersection(boxes, room.targets))
     return total(room.distance, boxes) - covered * np.int32(2 ** len(room.distance) * layout.num_cells)
 
 
-def pullable(layout: Layout, floor: Board, position: Position) -> list[Board]:
-    """For each direction the boxes that the player can walk up to and pull there.
+def approach(layout: Layout, floor: Board, position: Position) -> Board:
+    """Cells that the player can walk to.
 
-    The player's walk is followed for a number of steps that covers all but very winding paths, so that all lanes of a
-    batch take the same time; a pull that is missed is a level less, never an unsolvable one.
+    The walk is followed for a number of steps that covers all but very winding ways, so that every lane of a batch
+    takes the same time: a cell that is missed costs a choice of pull, never a level's solvability.
     """
     free = bb.difference(floor, position.boxes)
 
@@ -94,55 +104,66 @@ def pullable(layout: Layout, floor: Board, position: Position) -> list[Board]:
             reached = bb.union(reached, bb.intersection(bb.shift(layout, reached, direction), free))
         return reached
 
-    trips = (layout.rows + layout.columns) // 2
-    reached = jax.lax.fori_loop(0, trips, spread, bb.singleton(layout, position.player))
-    boxes = []
+    start = bb.singleton(layout, position.player)
+    return jax.lax.fori_loop(0, (layout.rows + layout.columns) // 2, spread, start)
+
+
+def choose_pull(layout: Layout, room: Room, boxes: Board, reached: Board, moved: Cell, word: jax.Array) -> jax.Array:
+    """uint32: a random pull in the form of `Walker.pull`.
+
+    Args:
+      layout: the size of the board.
+      room: the room.
+      boxes: where the boxes are.
+      reached: cells that the player can walk to.
+      moved: the box that was moved last.
+      word: uint32, random: preferences, length and choice take 4 bits, 4 bits and the upper 16.
+    """
+    free = bb.difference(room.floor, boxes)
+    candidates = []
     for opposite in bb.OPPOSITE:
         stand = bb.intersection(reached, bb.shift(layout, free, opposite))
-        boxes.append(bb.intersection(position.boxes, bb.shift(layout, stand, opposite)))
-    return boxes
-
-
-def preferred_pulls(layout: Layout, room: Room, walker: Walker, word: jax.Array) -> list[Board]:
-    """The pulls to choose from: all, or in turn those of each preference that the low bits of `word` call for."""
-    candidates = pullable(layout, room.floor, walker.now)
-    others = bb.complement(layout, bb.singleton(layout, walker.moved))
+        candidates.append(bb.intersection(boxes, bb.shift(layout, stand, opposite)))
+    others = bb.complement(layout, bb.singleton(layout, moved))
     preferences = ((OTHER_BOX, [others] * 4), (ON_TARGET, [room.targets] * 4), (FARTHER, room.rising))
-    for i, (sixteenths, boards) in enumerate(preferences):
-        subset = [bb.intersection(boxes, board) for boxes, board in zip(candidates, boards, strict=True)]
-        wanted = (word >> (4 * i) & 15) < sixteenths
-        use = wanted & ~bb.is_empty(bb.union(*subset))
-        candidates = [bb.where(use, new, old) for new, old in zip(subset, candidates, strict=True)]
-    return candidates
+    for i, (sixteenths, preferred) in enumerate(preferences):
+        subset = [bb.intersection(some, board) for some, board in zip(candidates, preferred, strict=True)]
+        use = ((word >> (4 * i) & 15) < sixteenths) & ~bb.is_empty(bb.union(*subset))
+        candidates = [bb.where(use, some, all_) for some, all_ in zip(subset, candidates, strict=True)]
 
-
-def pull_run(
-    layout: Layout, floor: Board, position: Position, candidates: list[Board], word: jax.Array
-) -> tuple[Position, Cell]:
-    """Pulls a random one of `candidates` (boxes for each direction) over a random number of cells, while there is room.
-
-    Returns:
-      (position, the cell of the moved box or −1 where there is no candidate and nothing changes).
-    """
-    every = tuple(word for board in candidates for word in board)
     size = sum(bb.count(board) for board in candidates)
-    bits = 32 * layout.num_words
-    index = nth_cell(every, below(word, size))
-    direction, box = index // bits, index % bits
-    delta = jnp.where(direction < 2, layout.columns, 1) * (2 * (direction & 1) - 1)
-    row, column = box // layout.columns, box % layout.columns
-    to_edge = [row, layout.rows - 1 - row, column, layout.columns - 1 - column]
-    room_ahead = jnp.select([direction == d for d in bb.DIRECTIONS], to_edge)
+    index = nth_cell(tuple(word for board in candidates for word in board), below(word, size)).astype(jnp.uint32)
+    bits = np.uint32(32 * layout.num_words)
+    box = (index % bits).astype(jnp.int32)
+    end = pull_end(layout, free, box, (index // bits).astype(jnp.int32), word)
+    return jnp.where(size > 0, (box | end << 16).astype(jnp.uint32), 0)
 
-    free = bb.difference(floor, position.boxes)
+
+def pull_end(layout: Layout, free: Board, box: Cell, direction: jax.Array, word: jax.Array) -> Cell:
+    """int32: where a box ends that is pulled a random number of cells, fewer if the player runs out of free cells."""
     longest = max(2, max(layout.rows, layout.columns) // 2)
-    wanted = 1 + ((word >> 12 & 15) * longest >> 4).astype(jnp.int32)
-    length, going = jnp.ones_like(box), wanted > 1
+    length = 1 + ((word >> 12 & 15) * longest >> 4).astype(jnp.int32)
+    row, column = box // layout.columns, box % layout.columns
+    delta, to_edge = _along(layout, direction, row, column)
+    end, going = box + delta, length > 0
     for cells in range(2, longest + 1):
-        going = going & (wanted >= cells) & (room_ahead > cells) & bb.contains(free, box + (cells + 1) * delta)
-        length = length + going
-    end = box + length * delta
+        going = going & (length >= cells) & (to_edge > cells) & bb.contains(free, box + (cells + 1) * delta)
+        end = jnp.where(going, box + cells * delta, end)
+    return end
+
+
+def _along(layout: Layout, direction: jax.Array, row: jax.Array, column: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(what one step adds to a cell, steps to the edge of the board) in a direction."""
+    vertical, forward = direction < 2, direction & 1 == 1
+    delta = jnp.where(vertical, layout.columns, 1) * jnp.where(forward, 1, -1)
+    down, right = layout.rows - 1 - row, layout.columns - 1 - column
+    return delta, jnp.where(vertical, jnp.where(forward, down, row), jnp.where(forward, right, column))
+
+
+def apply_pull(layout: Layout, position: Position, pull: jax.Array) -> tuple[Position, Cell]:
+    """(the position after a pull, the cell of the box that was moved)."""
+    box, end = (pull & 0xFFFF).astype(jnp.int32), (pull >> 16).astype(jnp.int32)
+    step = jnp.where(jnp.abs(end - box) < layout.columns, 1, layout.columns) * jnp.sign(end - box)
     change = bb.symmetric_difference(bb.singleton(layout, box), bb.singleton(layout, end))
-    possible = size > 0
-    boxes = bb.where(possible, bb.symmetric_difference(position.boxes, change), position.boxes)
-    return Position(boxes, jnp.where(possible, end + delta, position.player)), jnp.where(possible, end, -1)
+    player = jnp.where(pull == 0, position.player, end + step)
+    return Position(bb.symmetric_difference(position.boxes, change), player), end

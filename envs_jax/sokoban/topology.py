@@ -15,9 +15,9 @@ from envs_jax.sokoban.sampling import below, random_cell
 TURN = round(0.35 * 2**16)  # the probability of a new direction, in units of 2⁻¹⁶
 
 
-def num_floor_words(layout: Layout) -> int:
-    """Random words that `random_floor` needs: one for the start and one a step, 1.7 × (height + width) steps."""
-    return 1 + int(1.7 * (layout.height + layout.width))
+def num_steps(layout: Layout) -> int:
+    """Steps of the walk in gym-sokoban: 1.7 × (height + width), rounded down."""
+    return int(1.7 * (layout.height + layout.width))
 
 
 def random_floor(layout: Layout, words: jax.Array) -> Board:
@@ -29,7 +29,8 @@ def random_floor(layout: Layout, words: jax.Array) -> Board:
 
     Args:
       layout: the size of the board.
-      words: uint32[num_floor_words(layout), …], random.
+      words: uint32[1 + steps, …], random: one for the start and one for each step of the walk, of which there is at
+        least one.
     """
     start, *_ = words
     # Like the original the start may lie on the lower or right wall; the first step brings it inside.
@@ -54,17 +55,13 @@ def _mask(layout: Layout, cell: Cell, kind: jax.Array) -> Board:
     """One of gym-sokoban's masks around `cell`: 0 a bar, 1 a post, 2 and 4 two corners, 3 a square."""
     center = bb.singleton(layout, cell)
     up, down, left, right = (bb.shift(layout, center, direction) for direction in bb.DIRECTIONS)
-    parts = (
-        (up, {1}),
-        (down, {1, 2, 3, 4}),
-        (left, {0, 2, 3}),
-        (right, {0, 4}),
-        (bb.shift(layout, left, bb.DOWN), {3}),
-    )
+    corner = bb.shift(layout, left, bb.DOWN)
+    parts = ((up, {1}), (down, {1, 2, 3, 4}), (left, {0, 2, 3}), (right, {0, 4}), (corner, {3}))
+    cells = center
     for part, kinds in parts:
         is_part = (jnp.uint32(sum(1 << k for k in kinds)) >> kind) & 1 == 1
-        center = bb.union(center, bb.where(is_part, part, bb.empty(layout)))
-    return center
+        cells = bb.union(cells, bb.where(is_part, part, bb.empty(layout)))
+    return cells
 
 
 def random_subset(layout: Layout, board: Board, words: jax.Array) -> Board:
