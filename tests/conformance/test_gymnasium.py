@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import envs_jax
-from tests.conformance.registered import made
+from tests.conformance.registered import made, settings
 from tests.envs_jax.interop.corridor import LENGTH, Corridor, corridors
 
 gym = pytest.importorskip("gymnasium")
@@ -32,11 +32,10 @@ def registered() -> None:
 
 @pytest.mark.parametrize("id", envs_jax.registered_ids())
 def test_check_env_passes(id: str) -> None:
-    env = gym.make(f"envs_jax/{id}", disable_env_checker=True).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*out of date.*")  # v0 and v1 of RAGEN's maps are different tasks
-        check_env(env)
+        check_env(gym.make(f"envs_jax/{id}", disable_env_checker=True, **settings(id)).unwrapped)
 
 
 @pytest.mark.parametrize("observation", ["index", "box", "dict"])

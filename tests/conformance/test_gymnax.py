@@ -15,10 +15,10 @@ from tests.envs_jax.interop.corridor import Corridor, corridors
 
 pytest.importorskip("gymnax")
 
-import gymnax  # noqa: E402
-from gymnax.environments import environment  # noqa: E402
-from gymnax.experimental.rollout import RolloutWrapper  # noqa: E402
-from gymnax.wrappers import (  # noqa: E402
+import gymnax
+from gymnax.environments import environment
+from gymnax.experimental.rollout import RolloutWrapper
+from gymnax.wrappers import (
     FlattenObservationWrapper,
     GymnaxToDmEnvWrapper,
     GymnaxToGymWrapper,
@@ -28,7 +28,7 @@ from gymnax.wrappers import (  # noqa: E402
     StickyActionWrapper,
 )
 
-from envs_jax.interop import to_gymnax  # noqa: E402
+from envs_jax.interop import to_gymnax
 
 KEY = jax.random.key(0)
 

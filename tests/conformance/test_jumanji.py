@@ -15,17 +15,17 @@ from tests.envs_jax.interop.corridor import Corridor, corridors
 
 pytest.importorskip("jumanji")
 
-import jumanji.specs  # noqa: E402
-from jumanji.testing.env_not_smoke import check_env_does_not_smoke, check_env_specs_does_not_smoke  # noqa: E402
-from jumanji.types import StepType  # noqa: E402
-from jumanji.wrappers import (  # noqa: E402
+import jumanji.specs
+from jumanji.testing.env_not_smoke import check_env_does_not_smoke, check_env_specs_does_not_smoke
+from jumanji.types import StepType
+from jumanji.wrappers import (
     AutoResetWrapper,
     JumanjiToDMEnvWrapper,
     JumanjiToGymWrapper,
     VmapAutoResetWrapper,
 )
 
-from envs_jax.interop import to_jumanji  # noqa: E402
+from envs_jax.interop import to_jumanji
 
 
 @pytest.mark.parametrize("id", envs_jax.registered_ids())
