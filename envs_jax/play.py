@@ -131,8 +131,8 @@ class Controls:
             self._game.act(action)
 
 
-def screen(game: Game, controls: Controls, title: str) -> str:
-    """What the player sees."""
+def screen(game: Game, controls: Controls, title: str, width: int = 80) -> str:
+    """What the player sees; the list of actions is set in lines of at most `width` columns where it can be."""
     env, now, task = game.env, game.now, game.task
     header = (
         f"{title}   level {game.level + 1:,} / {len(game.tasks):,}   step {int(now.state.steps)} / "
@@ -144,10 +144,20 @@ def screen(game: Game, controls: Controls, title: str) -> str:
     else:
         if not now.ended:
             offered = [int(action) for action in np.flatnonzero(now.action_mask)]
-            lines += [f"{action:4d}  {env.action_text(action, now.state, task)}" for action in offered]
+            lines += _set_in_lines([f"{a} {env.action_text(a, now.state, task)}" for a in offered], width)
         enter = " and Enter" if env.num_actions > 10 else ""
         lines += ["", f"the number of an action{enter}   {HELP}", f"> {controls.typed}"]
     return "\n".join(lines)
+
+
+def _set_in_lines(items: list[str], width: int) -> list[str]:
+    lines: list[str] = []
+    for item in items:
+        if lines and len(lines[-1]) + 3 + len(item) <= width:
+            lines[-1] += f"   {item}"
+        else:
+            lines.append(item)
+    return lines
 
 
 def check_terminal() -> None:
@@ -165,7 +175,8 @@ def play(game: Game, title: str) -> None:
     controls = Controls(game)
     with _whole_screen():
         while True:
-            sys.stdout.write("\x1b[H\x1b[J" + screen(game, controls, title) + "\n")
+            width = os.get_terminal_size(sys.stdout.fileno()).columns
+            sys.stdout.write("\x1b[H\x1b[J" + screen(game, controls, title, width) + "\n")
             sys.stdout.flush()
             key = _read_key(sys.stdin.fileno())
             if key in END_OF_INPUT:

@@ -79,8 +79,15 @@ def test_actions_without_an_effect_are_not_taken_and_offered() -> None:
     press(controls, "02x9\x1b")
     assert len(game.history) == 1
     shown = screen(game, controls, "Corridor")
-    assert "   1  right" in shown and "left" not in shown and "stay" not in shown
+    assert "\n1 right\n" in shown and "left" not in shown and "stay" not in shown
     assert "@..G" in shown
+
+
+def test_offered_actions_fill_the_lines() -> None:
+    game = Game(Wide("index"), corridors(3), seed=0)
+    shown = screen(game, Controls(game), "", width=30)
+    assert "\n1 right   2 stay 2   3 stay 3\n4 stay 4" in shown
+    assert "\n1 right\n2 stay 2\n" in screen(game, Controls(game), "", width=5)
 
 
 @pytree_dataclass
