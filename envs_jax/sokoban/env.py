@@ -14,7 +14,7 @@ import numpy as np
 from envs_jax import spaces
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
-from envs_jax.sokoban import deadlocks, grid, render, rules
+from envs_jax.sokoban import deadlocks, generator, grid, render, rules
 from envs_jax.sokoban import levels as level_files
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.types import SokobanState, SokobanTask
@@ -198,8 +198,6 @@ def _generate(
     difficulty: Any,
     time_limit: int,
 ) -> TaskBank[SokobanTask]:
-    from envs_jax.sokoban import generator
-
     num_levels = NUM_LEVELS if num_levels is None else num_levels
     _check_range("num_levels", num_levels, 1, 2**31 - 1)
     _check_range("seed", seed, 0, 2**32 - 1)

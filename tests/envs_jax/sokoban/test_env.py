@@ -246,6 +246,28 @@ def test_equal_keys_mean_equal_positions():
             assert (keys[a] == keys[b]).all() == (positions[a] == positions[b])
 
 
+@pytest.mark.parametrize(("id", "num_boxes"), [("Sokoban-RAGEN-v0", 1), ("Sokoban-RAGEN-2box-v0", 2)])
+def test_make_generates_rooms_as_ragen(id, num_boxes):
+    env, tasks = envs_jax.make(id, num_levels=4)
+    assert env.layout == Layout(6, 6) and len(tasks) == 4
+    assert tasks.instances.time_limit.tolist() == [10] * 4
+    for i in range(4):
+        level = reference.parse_level(levels.to_text(env.layout, tasks[i]))
+        assert len(level.targets) == num_boxes
+        assert reference.solve_moves(level) is not None
+
+
+def test_make_passes_the_arguments_of_generated_levels_on():
+    env, tasks = envs_jax.make("Sokoban-8x8-v0", seed=3, num_levels=5, num_boxes=1, difficulty="easy", time_limit=50)
+    assert len(tasks) == 5 and tasks.instances.time_limit.tolist() == [50] * 5
+    assert {levels.to_text(env.layout, tasks[i]).count("$") for i in range(5)} == {1}
+    _, again = envs_jax.make("Sokoban-8x8-v0", seed=3, num_levels=5, num_boxes=1, difficulty="easy", time_limit=50)
+    _, other = envs_jax.make("Sokoban-8x8-v0", seed=4, num_levels=5, num_boxes=1, difficulty="easy", time_limit=50)
+    assert same(tasks, again) and not same(tasks, other)
+    with pytest.raises(ValueError, match="difficulty='extreme'"):
+        envs_jax.make("Sokoban-v0", difficulty="extreme")
+
+
 def test_make_reads_levels(tmp_path):
     (tmp_path / "a.txt").write_text("#####\n#@$.#\n#####\n")
     (tmp_path / "b.txt").write_text("######\n#@$ .#\n######\n")
