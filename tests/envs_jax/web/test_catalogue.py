@@ -1,0 +1,208 @@
+"""Product files: what is read, what is refused, and the goals made of them."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+import envs_jax
+from envs_jax.web.catalogue import ProductFiles, find_files, load_products
+from envs_jax.web.synthetic import generate_files, generate_products
+from tests.envs_jax.web import shops
+from tests.reference import webshop as reference
+
+ITEMS, ATTRIBUTES = generate_files(0, 6)
+
+
+def write(folder, items=ITEMS, attributes=ATTRIBUTES, human=None):
+    (folder / "items_shuffle_6.json").write_text(json.dumps(items))
+    (folder / "items_ins_v2_6.json").write_text(json.dumps(attributes))
+    if human is not None:
+        (folder / "items_human_ins.json").write_text(json.dumps(human))
+    return folder
+
+
+def test_files_hold_what_is_generated(tmp_path):
+    assert load_products(write(tmp_path)) == generate_products(0, 6)
+    assert load_products(tmp_path / "items_shuffle_6.json", 4) == generate_products(0, 6)[:4]
+    files = ProductFiles(tmp_path / "a.json", tmp_path / "b.json")
+    (tmp_path / "items_shuffle_6.json").rename(files.products)
+    (tmp_path / "items_ins_v2_6.json").rename(files.attributes)
+    assert load_products(files) == generate_products(0, 6)
+
+
+def test_prices_in_all_forms(tmp_path):
+    forms = {
+        "$9.99": (9.99,),
+        "$1,299.00 to $1,400.50": (1299.0, 1400.5),
+        "$1.00$2.00$3.00": (1.0, 2.0),
+        "": (),
+        None: (),
+    }
+    items = [{**item, "pricing": form} for item, form in zip(ITEMS, [*forms, [5, 7.5]], strict=True)]
+    assert [product.pricing for product in load_products(write(tmp_path, items))] == [*forms.values(), (5.0, 7.5)]
+
+
+def test_entries_that_webshop_leaves_out(tmp_path):
+    items = [*ITEMS, ITEMS[0], {**ITEMS[1], "asin": "nan"}, {**ITEMS[1], "asin": "longer than ten"}]
+    with pytest.warns(UserWarning, match="left out 3 of 9 entries"):
+        assert len(load_products(write(tmp_path, items))) == 6
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", 7, "field 'name': expected a text, got int"),
+        ("query", None, "field 'query': expected a text, got NoneType"),
+        ("small_description", [], "field 'small_description': expected a list of one or more texts"),
+        ("small_description", ["a", 1], "field 'small_description': expected a list of one or more texts"),
+        ("pricing", "free", "field 'pricing': expected amounts such as"),
+        ("pricing", "$9.9.9", "field 'pricing': expected amounts such as"),
+        ("pricing", ["9"], "field 'pricing': expected a text such as"),
+        ("pricing", [-1.0], "field 'pricing': expected a text such as"),
+        ("customization_options", [1], "field 'customization_options': expected an object or ''"),
+        ("customization_options", {"Color": "red"}, "field 'customization_options.Color': expected a list"),
+        (
+            "customization_options",
+            {"Color": [{"value": "red"}, {"image": "x"}]},
+            r"field 'customization_options.Color\[1\].value': expected a text, got nothing",
+        ),
+    ],
+)
+def test_malformed_product(tmp_path, field, value, message):
+    items = copy.deepcopy(ITEMS)
+    items[2][field] = value
+    with pytest.raises(ValueError, match=rf"items_shuffle_6.json: product 2 \(S000000002\): {message}"):
+        load_products(write(tmp_path, items))
+
+
+def test_missing_field(tmp_path):
+    items = copy.deepcopy(ITEMS)
+    del items[1]["full_description"]
+    with pytest.raises(
+        ValueError, match=r"product 1 \(S000000001\): field 'full_description': expected a text, got nothing"
+    ):
+        load_products(write(tmp_path, items))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (None, "no entry for product 0 of items_shuffle_6.json"),
+        ({"attributes": "soft"}, "field 'attributes': expected a list of texts"),
+        ({"attributes": [], "instruction": 3}, "field 'instruction': expected a text, got int"),
+        (
+            {"attributes": [], "instruction": "x", "instruction_attributes": []},
+            "field 'instruction_attributes': expected a list of one or more texts",
+        ),
+    ],
+)
+def test_malformed_attributes(tmp_path, entry, message):
+    with pytest.raises(ValueError, match=f"items_ins_v2_6.json: S000000000: {message}"):
+        load_products(write(tmp_path, attributes={**ATTRIBUTES, "S000000000": entry}))
+
+
+def test_malformed_human_instruction(tmp_path):
+    human = {"S000000001": [{"instruction": "buy", "instruction_attributes": ["a"]}]}
+    with pytest.raises(ValueError, match="items_human_ins.json: S000000001: field 'instruction_options'"):
+        load_products(write(tmp_path, human=human))
+
+
+def test_files_that_are_no_products(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+        find_files(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"must hold one items_shuffle\*.json; found none"):
+        find_files(tmp_path)
+    write(tmp_path)
+    (tmp_path / "items_ins_v2_6.json").unlink()
+    with pytest.raises(FileNotFoundError, match="items_ins_v2_6.json: not found"):
+        find_files(tmp_path)
+    write(tmp_path)
+    (tmp_path / "items_shuffle_6.json").write_text('[\n  {"asin": }\n]')
+    with pytest.raises(ValueError, match=r"items_shuffle_6.json:2:12: malformed JSON"):
+        load_products(tmp_path)
+    (tmp_path / "items_shuffle_6.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected a list of products, got dict"):
+        load_products(tmp_path)
+    (tmp_path / "items_shuffle_6.json").write_text("[3]")
+    with pytest.raises(ValueError, match="product 0: expected an object, got int"):
+        load_products(tmp_path)
+    (tmp_path / "items_shuffle.json").write_text("[]")
+    with pytest.raises(ValueError, match="found items_shuffle.json, items_shuffle_6.json. Name the file"):
+        find_files(tmp_path)
+
+
+def test_num_products_beyond_the_file(tmp_path):
+    with pytest.raises(ValueError, match=r"num_products=7: .* holds 6 products"):
+        load_products(write(tmp_path), 7)
+
+
+def test_no_product_has_the_kind_of_goal(tmp_path):
+    with pytest.raises(ValueError, match="goals='human': none of the 6 products has such an instruction"):
+        envs_jax.make("WebShop-v0", products=write(tmp_path), goals="human")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"goals": "both"}, "goals='both' is not one of synthetic, human"),
+        ({"reward": "sparse"}, "reward='sparse' is not one of raw, binary, harsh"),
+        ({"page_size": 0}, "page_size=0 is outside 1 … 50"),
+        ({"time_limit": 70000}, "time_limit=70000 is outside 1 … 65535"),
+        ({"num_distractors": -1}, "num_distractors=-1 is outside 0 … 100"),
+        ({"num_products": 1}, "num_products=1; a synthetic catalogue has at least 2 products"),
+    ],
+)
+def test_bad_arguments(argument, message):
+    with pytest.raises(ValueError, match=message):
+        envs_jax.make("WebShop-v0", **argument)
+
+
+def check_goals(env, tasks, products, human):
+    prices, goals = reference.prices_and_goals(products, shops.SEED, human)
+    assert list(env.shop.prices) == prices
+    assert len(tasks) == len(goals) == len(env.shop.goals)
+    for made, expected in zip(env.shop.goals, goals, strict=True):
+        assert made.product == expected["product"]
+        assert made.instruction == expected["instruction"]
+        assert list(made.attributes) == expected["attributes"]
+        assert made.price_upper == expected["upper"]
+        assert (list(made.options) if human else dict(made.options)) == expected["options"]
+    weights = np.array([goal["weight"] for goal in goals])
+    np.testing.assert_allclose(tasks.weights, weights / weights.sum(), atol=1e-6)
+
+
+def test_synthetic_goals_equal_the_reference():
+    check_goals(*shops.synthetic(), shops.synthetic_reference(), human=False)
+
+
+@pytest.mark.parametrize("human", [False, True])
+def test_real_goals_equal_the_reference(data_dir, human):
+    env, tasks = shops.real(data_dir / "webshop", **({"goals": "human"} if human else {}))
+    check_goals(env, tasks, shops.real_reference(data_dir / "webshop"), human)
+    assert len(tasks) == (13 if human else 6910)
+
+
+def test_all_real_products_and_options_are_there(data_dir):
+    env, _ = shops.real(data_dir / "webshop")
+    products = shops.real_reference(data_dir / "webshop")
+    assert [dict(p.options) for p in env.shop.products] == [
+        {name: tuple(values) for name, values in p["options"].items()} for p in products
+    ]
+    assert sum(len(p.options) >= 3 for p in env.shop.products) == 13
+    assert max(env.actions.group_sizes) == 45
+
+
+def test_catalogue_is_determined_by_the_seed():
+    assert generate_files(5, 20) == generate_files(5, 20)
+    assert generate_files(5, 20) != generate_files(6, 20)
+    first, again = (envs_jax.make("WebShop-v0", seed=5, num_products=20)[0] for _ in range(2))
+    other, _ = envs_jax.make("WebShop-v0", seed=6, num_products=20)
+    assert first.catalogue_checksum == again.catalogue_checksum != other.catalogue_checksum
+
+
+def test_smallest_catalogues_have_goals():
+    for seed in range(4):
+        _, tasks = envs_jax.make("WebShop-v0", seed=seed, num_products=2)
+        assert len(tasks) >= 1
