@@ -160,7 +160,7 @@ class GymnasiumVectorEnvironment(gym.vector.VectorEnv):
         observation = self._observation(final.observation)
         final_obs = np.full(self.num_envs, None, object)
         for lane in np.flatnonzero(ended):
-            final_obs[lane] = jax.tree.map(lambda leaf, lane=lane: leaf[lane], observation)
+            final_obs[lane] = _lane(observation, lane)
         final_info = _with_masks(_info(final), ended)
         masks = {"_final_obs": ended.copy(), "_final_info": ended.copy()}
         return {"final_obs": final_obs, "final_info": final_info, **masks}
@@ -322,6 +322,13 @@ def _with_masks(info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.n
         infos[name] = np.where(mask.reshape(mask.shape + (1,) * (value.ndim - 1)), value, np.zeros_like(value))
         infos[f"_{name}"] = mask.copy()
     return infos
+
+
+def _lane(observation: Any, lane: int) -> Any:
+    # Not jax.tree.map: it would cost more than the step where many episodes end at once.
+    if isinstance(observation, dict):
+        return {name: _lane(value, lane) for name, value in observation.items()}
+    return observation[lane]
 
 
 def _render(env: Environment[Any, Any], render_mode: str, state: Any, task: Any) -> Any:
