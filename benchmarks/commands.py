@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     show = functools.partial(progress.console.print, soft_wrap=True, highlight=False)
     with_targets = console.figures(results.rows)
     if with_targets:
-        progress.console.print(console.table("Figures with a target", with_targets), "")
+        progress.console.print(console.table("Figures with a target", with_targets, with_case=True), "")
     show(str(folder / "report.md"), style="bold")
     if interrupted:
         show(f"interrupted; the same command with `--out {folder}` goes on from here")

@@ -66,16 +66,18 @@ def verdict(row: Row) -> str:
     return f"{wanted} {row.verdict}".strip()
 
 
-def table(title: str, rows: Iterable[Row]) -> Any:
+def table(title: str, rows: Iterable[Row], *, with_case: bool = False) -> Any:
     """A rich table of rows."""
     view = rich("table").Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
+    if with_case:
+        view.add_column("case")
     view.add_column("metric", min_width=16)
     view.add_column("of", min_width=10)
     for name in ("batch", "median", "p10 – p90", "compile"):
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("target", no_wrap=True)
     for row in rows:
-        view.add_row(*cells(row), style=COLOURS.get(row.verdict or row.status, ""))
+        view.add_row(*([row.case] if with_case else []), *cells(row), style=COLOURS.get(row.verdict or row.status, ""))
     return view
 
 
