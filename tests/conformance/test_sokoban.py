@@ -20,7 +20,7 @@ from envs_jax.sokoban.grid import Code
 from tests.envs_jax.sokoban.positions import random_text
 
 STEPS = 50
-LIMIT = 45  # so that every episode that is not solved is seen to run out of time
+LIMIT = STEPS  # so that every episode that is not solved is seen to run out of time
 ENVPOOL_LIMIT = 25
 
 

@@ -1,0 +1,45 @@
+"""Draws the pictures of the README and the docs: `python docs/gallery.py` (needs the extra `render`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+import envs_jax
+from envs_jax.animation import save_gif
+
+IMAGES = Path(__file__).parent / "images"
+IDS = ("Sokoban-v0", "FrozenLake-Random-v0", "TabularWeb-v0", "WebShop-v0")
+HEIGHT = 320
+
+
+def played(id: str, num_steps: int) -> list[np.ndarray]:
+    """The frames of an episode under random effective actions, seed 0."""
+    env, tasks = envs_jax.make(id)
+    key = jax.random.key(3)
+    task = tasks[0]
+    trajectory = envs_jax.rollout(env, envs_jax.random_policy, task, key, num_steps)
+    states = [jax.tree.map(lambda leaf, t=t: leaf[t], trajectory.state) for t in range(num_steps + 1)]
+    return [env.render_rgb(state, task) for state in states]
+
+
+def scaled(picture: np.ndarray) -> np.ndarray:
+    """The picture at the gallery's height."""
+    width = round(picture.shape[1] * HEIGHT / picture.shape[0])
+    return np.asarray(Image.fromarray(picture).resize((width, HEIGHT), Image.Resampling.LANCZOS))
+
+
+def main() -> None:
+    """Writes `environments.png` (one state of each) and `sokoban.gif`."""
+    IMAGES.mkdir(exist_ok=True)
+    gap = np.full((HEIGHT, 12, 3), 255, np.uint8)
+    pictures = [part for id in IDS for part in (scaled(played(id, 4)[2]), gap)][:-1]
+    Image.fromarray(np.concatenate(pictures, axis=1)).save(IMAGES / "environments.png", optimize=True)
+    save_gif([np.asarray(Image.fromarray(frame).resize((240, 240))) for frame in played("Sokoban-v0", 60)], IMAGES / "sokoban.gif", fps=8)
+
+
+if __name__ == "__main__":
+    main()
