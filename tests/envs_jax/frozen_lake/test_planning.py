@@ -137,7 +137,7 @@ def test_optimum_of_the_4x4_map():
 
 
 def mean_over_maps(policy=None, **options):
-    env, tasks = envs_jax.make("FrozenLake-RAGEN-v0", num_maps=4_000, **options)
+    env, tasks = envs_jax.make("FrozenLake-RAGEN-v0", num_maps=16_000, **options)
     value = lambda task: planning.start_value(env, task, planning.finite_horizon(env, task, 10, policy).values[0])
     return float(jnp.mean(jax.vmap(value)(tasks.instances)))
 
@@ -147,14 +147,14 @@ def mean_over_maps(policy=None, **options):
     [({}, 0.502), ({"frozen_probability": 0.9}, 0.565), ({"success_rate": 0.8}, 0.90)],
 )
 def test_optima_of_ragen_s_maps(options, expected):
-    """The expected figures have standard errors of about 0.005 themselves."""
-    assert mean_over_maps(**options) == pytest.approx(expected, abs=0.015)
+    """Figures of an independent program over 2,500 maps, known to about 0.005."""
+    assert mean_over_maps(**options) == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("frozen_probability, expected", [(0.8, 0.21), (0.9, 0.25)])
 def test_uniform_play_on_ragen_s_maps(frozen_probability, expected):
     uniform = jnp.full((16, 4), 0.25)
-    assert mean_over_maps(uniform, frozen_probability=frozen_probability) == pytest.approx(expected, abs=0.02)
+    assert mean_over_maps(uniform, frozen_probability=frozen_probability) == pytest.approx(expected, abs=0.01)
 
 
 def test_played_episodes_return_the_planned_value():
