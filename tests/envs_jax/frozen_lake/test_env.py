@@ -176,7 +176,7 @@ def test_state_is_small():
         ("FrozenLake-8x8-v0", 64, 200, 1 / 3, 1, "index"),
         ("FrozenLake-Random-v0", 64, 200, 1 / 3, 1024, "grid"),
         ("FrozenLake-RAGEN-v0", 16, 10, 1 / 3, 1024, "grid"),
-        ("FrozenLake-RAGEN-v1", 16, 10, 0.8, 1024, "grid"),
+        ("FrozenLake-RAGEN2-v0", 16, 10, 0.8, 1024, "grid"),
     ],
 )
 def test_registered_presets(id, cells, limit, rate, count, observation):
