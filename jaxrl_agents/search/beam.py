@@ -1,0 +1,200 @@
+"""Beam search over turns: W nodes, M candidates each, the best W go on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_agents.search import arguments, dedup, history, rng, selection, weights
+from jaxrl_agents.search.history import Record, Tally, rows_of_turn
+from jaxrl_agents.search.model import SearchModel
+from jaxrl_agents.search.nodes import (
+    Branching,
+    Node,
+    Propose,
+    ScoreFn,
+    candidates,
+    evaluated,
+    root_nodes,
+)
+from jaxrl_agents.search.proposals import Candidates
+from jaxrl_agents.search.types import RootFnOutput, SearchOutput
+
+
+def beam_search(
+    params: Any,
+    rng_key: jax.Array,
+    root: RootFnOutput,
+    model: Any,
+    *,
+    tasks: Any = None,
+    num_turns: int,
+    beam_width: int,
+    num_candidates: int | None = None,
+    candidates: Candidates = "sample",
+    propose: Propose | None = None,
+    max_turn_actions: int = 1,
+    score: str | ScoreFn = "return",
+    deduplicate: bool = False,
+    temperature: float | jax.Array = 1.0,
+    weight_temperature: float | jax.Array = 1.0,
+    invalid_actions: jax.Array | None = None,
+    node_budget: int | jax.Array | None = None,
+) -> SearchOutput:
+    """Searches with a beam (TSR, arXiv 2602.11767: B_{t+1} = Top_W{τ·a | τ ∈ B_t, a ∈ candidates of τ}).
+
+    Each turn every node of the beam makes M candidates, and the W best of these W·M are the next beam, best first;
+    ties go to the lower index (w · M + m). A node that has ended, or has no legal action, stays as one candidate.
+
+    Args:
+      params: passed to the model; with `tasks` the model receives `(params, tasks)`.
+      rng_key: a typed key, or one per root, [B].
+      root: mctx's RootFnOutput, leading axis B.
+      model: a Model, `from_env(…)`, or mctx's recurrent_fn.
+      tasks: static data per root, leading axis B (a TaskBank of B will do).
+      num_turns: K.
+      beam_width: W.
+      num_candidates: M; None for all actions with candidates="enumerate".
+      candidates: "sample" from the logits with replacement (as TSR), "gumbel" without (Gumbel-top-k), or "enumerate".
+      propose: draws one candidate instead: `(params, key [B], embedding [B, …]) -> Proposal`.
+      max_turn_actions: L; above 1 a turn is up to L primitive actions, which end early with the episode. `propose`
+        then returns actions [B, L]; without it a turn is sampled from the model's logits step by step.
+      score: "return" ranks by the discounted return from the root, "step" by the turn's reward, a function
+        `(params, Candidate) -> [B]` by its result; its scores must be above −inf.
+      deduplicate: keep only the first of the candidates of a turn that share a `model.state_key`, best score first.
+      temperature: divides the logits that candidates are drawn from.
+      weight_temperature: of `action_weights`: softmax over root actions of the best score below each (of the nodes
+        in the last beam, or the action's own where none is left).
+      invalid_actions: [B, A], nonzero where the root must not act so, as in mctx.
+      node_budget: nodes that a root may generate, [] or [B]; a turn that could exceed it is not played.
+
+    Returns:
+      A SearchOutput; its outcomes are simulated, hence optimistic where the environment is stochastic.
+    """
+    width = arguments.count("beam_width", beam_width)
+    num_turns = arguments.count("num_turns", num_turns)
+    branching = arguments.branching(
+        root,
+        num_candidates=num_candidates,
+        candidates=candidates,
+        propose=propose,
+        max_turn_actions=max_turn_actions,
+        score=score,
+        temperature=temperature,
+    )
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
+    if deduplicate and getattr(model, "state_key", None) is None:
+        raise ValueError("deduplicate=True needs state keys: a Model with a `state_key` function, or from_env")
+    budget = arguments.node_budget(node_budget, len(keys))
+    sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
+    return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width, bool(deduplicate))
+
+
+class _Carry(NamedTuple):
+    turn: jax.Array  # int32[]
+    nodes: Node
+    origin: jax.Array  # [W, B]: the root candidate that a node descends from
+    history: Record
+    tally: Tally
+    root_scores: jax.Array  # float32[M, B]: of the first turn's candidates
+    root_actions: jax.Array  # [M, B] or [M, B, L]
+
+
+@partial(jax.jit, static_argnames=("num_turns", "width", "deduplicate"))
+def _search(
+    params: Any,
+    keys: jax.Array,
+    root: RootFnOutput,
+    model: SearchModel,
+    branching: Branching,
+    budget: jax.Array,
+    sharpness: jax.Array,
+    num_turns: int,
+    width: int,
+    deduplicate: bool,
+) -> SearchOutput:
+    batch_size, num_actions = root.prior_logits.shape
+    first = root_nodes(root, width)
+    record = history.empty(num_turns, width, batch_size, num_actions, branching)
+    tally = Tally.start(batch_size).add(dead_ends=first.dead_end.sum(0, dtype=jnp.int32))
+    shape = (branching.num_candidates, batch_size)
+    origin = jnp.zeros((width, batch_size), jnp.int32)
+    root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
+    start = _Carry(jnp.int32(0), first, origin, record, tally, jnp.full(shape, -jnp.inf), root_actions)
+    turn = partial(_turn, params, keys, model, branching, budget, deduplicate)
+    going = lambda carry: (carry.turn < num_turns) & jnp.any(_can_go_on(carry, branching, budget))
+    end = jax.lax.while_loop(going, turn, start)
+    return _output(end, sharpness, num_actions)
+
+
+def _can_go_on(carry: _Carry, branching: Branching, budget: jax.Array) -> jax.Array:
+    """bool[W, B]: nodes that may be expanded: live, in roots whose budget allows another turn."""
+    live = carry.nodes.live
+    cost = live.sum(0, dtype=jnp.int32) * (branching.num_candidates * branching.turn_actions)
+    return live & (carry.tally.generated + cost <= budget)
+
+
+def _turn(
+    params: Any,
+    keys: jax.Array,
+    model: SearchModel,
+    branching: Branching,
+    budget: jax.Array,
+    deduplicate: bool,
+    carry: _Carry,
+) -> _Carry:
+    nodes = carry.nodes
+    width, batch_size = nodes.total.shape
+    number = branching.num_candidates
+    words = rng.turn_words(keys, carry.turn, width * number).reshape(width, number, batch_size)
+    with jax.named_scope("step"):
+        children = candidates(params, model, branching, words, nodes, _can_go_on(carry, branching, budget), carry.turn)
+    children = jax.tree.map(lambda leaf: leaf.reshape(width * number, *leaf.shape[2:]), children)
+    with jax.named_scope("select"):
+        ranked, merged = children.score, jnp.zeros(batch_size, jnp.int32)
+        if deduplicate:
+            ranked, merged = dedup.keep_best(children.score, jax.vmap(model.state_key)(children.embedding))
+        score, chosen = selection.best(ranked, width)
+    with jax.named_scope("gather"):
+        kept = selection.take(children, chosen)
+        first = carry.turn == 0
+        origin = jnp.where(first, chosen % number, selection.take(carry.origin, chosen // number))
+    with jax.named_scope("evaluate"):
+        fields = {"total": kept.total, "scale": kept.scale, "score": score, "filled": score > -jnp.inf}
+        after = evaluated(model, params, words[:, 0], kept.embedding, **fields)
+    moved = after.filled & (kept.length > 0)
+    tally = carry.tally.add(
+        generated=children.length.sum(0),
+        merged=merged,
+        evaluated=(moved & (kept.scale != 0)).sum(0, dtype=jnp.int32),
+        dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
+        **rows_of_turn(branching, model, width * number, width),
+    )
+    record = Record(chosen // number, kept.action, kept.length, kept.reward, kept.log_prob, score)
+    tried = jnp.where(children.length > 0, children.score, -jnp.inf)
+    return _Carry(
+        carry.turn + 1,
+        after,
+        origin,
+        history.write(carry.history, carry.turn, record),
+        tally,
+        jnp.where(first, tried[:number], carry.root_scores),
+        jnp.where(first, children.action[:number], carry.root_actions),
+    )
+
+
+def _output(end: _Carry, sharpness: jax.Array, num_actions: int) -> SearchOutput:
+    scores, actions = weights.best_below(end.root_scores, end.nodes.score, end.origin), end.root_actions
+    best = selection.take(actions, end.origin[:1])[0]
+    if actions.ndim == 2:
+        scores = weights.action_scores(scores, actions, num_actions)
+    return SearchOutput(
+        action=best,
+        action_weights=weights.softmax(scores, sharpness).T,
+        search_tree=history.as_tree(end.history, end.nodes.score, end.nodes.total, end.turn),
+        counts=end.tally.counts(),
+        value=end.nodes.score[0],
+    )

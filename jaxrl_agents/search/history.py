@@ -1,0 +1,97 @@
+"""The record of a search: parent pointers and what happened on the way, one contiguous row a turn."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_agents.search.model import RecurrentModel
+from jaxrl_agents.search.nodes import Branching, small_int
+from jaxrl_agents.search.types import Counts, SearchTree
+
+
+class Record(NamedTuple):
+    """What a turn adds; every leaf [W, B, …]. Stacked over turns it is the history, [K, W, B, …]."""
+
+    parent: jax.Array  # the slot of the parent
+    action: jax.Array  # −1 for copies and empty slots
+    length: jax.Array
+    reward: jax.Array  # float32
+    log_prob: jax.Array  # float32
+    score: jax.Array  # float32; −inf for empty slots
+
+
+def empty(num_turns: int, width: int, batch_size: int, num_actions: int, branching: Branching) -> Record:
+    """The history in which every slot holds a copy of itself, which is what turns that are never played leave."""
+    shape = (num_turns, width, batch_size)
+    slots = jnp.arange(width, dtype=small_int(width)).reshape(1, width, 1)
+    actions = (*shape, branching.turn_actions) if branching.turn_actions > 1 else shape
+    return Record(
+        jnp.broadcast_to(slots, shape),
+        jnp.full(actions, -1, small_int(num_actions)),
+        jnp.zeros(shape, small_int(branching.turn_actions)),
+        jnp.zeros(shape, jnp.float32),
+        jnp.zeros(shape, jnp.float32),
+        jnp.full(shape, -jnp.inf, jnp.float32),
+    )
+
+
+def write(history: Record, turn: jax.Array, record: Record) -> Record:
+    """Puts a turn's record in place."""
+    put = lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row.astype(rows.dtype), turn, 0)
+    return jax.tree.map(put, history, record)
+
+
+def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.Array) -> SearchTree:
+    """The history of `turns` played turns, with the final `scores` and `returns` [W, B], as a SearchTree."""
+    played = jnp.arange(history.score.shape[0])[:, None, None] < turns
+    score = jnp.where(played, history.score, scores)
+    filled = score > -jnp.inf
+    first = jnp.arange(history.score.shape[0])[:, None, None] == 0
+    parent = jnp.where(filled, jnp.where(first, 0, history.parent), -1).astype(history.parent.dtype)
+    by_root = lambda leaf: jnp.swapaxes(leaf, 1, 2)
+    return SearchTree(
+        by_root(parent), by_root(history.action), by_root(history.length), by_root(history.reward),
+        by_root(history.log_prob), by_root(score), by_root(filled.astype(jnp.int8)), scores.T, returns.T,
+    )  # fmt: skip
+
+
+class Tally(NamedTuple):
+    """Running counts, int32[B]; rows of `step` and `evaluate` are the same for all roots, int32[]."""
+
+    generated: jax.Array
+    merged: jax.Array
+    evaluated: jax.Array
+    dead_ends: jax.Array
+    step_rows: jax.Array
+    forwards: jax.Array
+
+    @staticmethod
+    def start(batch_size: int) -> Tally:
+        """Nothing counted."""
+        zeros = jnp.zeros(batch_size, jnp.int32)
+        return Tally(zeros, zeros, zeros, zeros, jnp.int32(0), jnp.int32(0))
+
+    def add(self, **more: Any) -> Tally:
+        """The counts with the given ones increased."""
+        return self._replace(**{name: getattr(self, name) + value for name, value in more.items()})
+
+    def counts(self) -> Counts:
+        """As the search reports them."""
+        forwards = jnp.broadcast_to(self.forwards, self.generated.shape)
+        unique = self.generated - self.merged
+        wasted = self.step_rows - self.generated
+        return Counts(self.generated, unique, self.evaluated, wasted, forwards, self.dead_ends)
+
+
+def rows_of_turn(branching: Branching, model: Any, num_candidates: int, num_kept: int) -> dict[str, np.int32]:
+    """What a turn of so many candidates per root adds to the rows of `step` and to the policy forwards."""
+    step_rows = num_candidates * branching.turn_actions
+    if isinstance(model, RecurrentModel):
+        forwards = step_rows
+    else:
+        forwards = num_kept + (step_rows if branching.draws_as_it_plays else 0)
+    return {"step_rows": np.int32(step_rows), "forwards": np.int32(forwards)}

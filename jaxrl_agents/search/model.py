@@ -1,0 +1,169 @@
+"""Models: what a search steps and evaluates.
+
+A model sees exactly B rows, in root order; the candidates of a search are vmapped over leading axes. Its functions
+receive one typed key per row, [B], so that a row's draws do not depend on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import mctx
+
+from envs_jax.environment import Environment
+from envs_jax.pytree import pytree_dataclass, static_field
+from jaxrl_agents.search import rng
+from jaxrl_agents.search.types import RootFnOutput
+
+Params = Any
+Embedding = Any
+Step = Callable[[Params, jax.Array, jax.Array, Embedding], tuple[jax.Array, jax.Array, Embedding]]
+Evaluate = Callable[[Params, jax.Array, Embedding], tuple[jax.Array, jax.Array, Embedding]]
+Policy = Callable[[Params, Any], tuple[jax.Array, jax.Array]]
+
+
+class SearchModel(Protocol):
+    """What the modes of search call."""
+
+    def step(
+        self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
+    ) -> tuple[jax.Array, jax.Array, Embedding]:
+        """(reward [B], discount [B], child's embedding) of an action [B]; `key` is one key per row, [B]."""
+
+    def evaluate(
+        self, params: Params, key: jax.Array, embedding: Embedding
+    ) -> tuple[jax.Array, jax.Array, Embedding]:
+        """(logits [B, A], value [B], embedding) of nodes; `key` is one key per row, [B]."""
+
+
+class _Recurrent:
+    """Makes a model callable as mctx's recurrent_fn."""
+
+    def __call__(
+        self: SearchModel, params: Params, rng_key: jax.Array, action: jax.Array, embedding: Embedding
+    ) -> tuple[mctx.RecurrentFnOutput, Embedding]:
+        """mctx's recurrent_fn: `(params, rng_key, action[B], embedding[B, …]) -> (RecurrentFnOutput, embedding)`."""
+        words = jax.random.bits(rng_key, action.shape[:1], jnp.uint32)
+        reward, discount, embedding = self.step(params, rng.row_keys(words, rng.STEP), action, embedding)
+        logits, value, embedding = self.evaluate(params, rng.row_keys(words, rng.EVALUATE), embedding)
+        return mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=logits, value=value), embedding
+
+
+@pytree_dataclass
+class Model(_Recurrent):
+    """A model of two functions, so that only the nodes that a search keeps cost an evaluation.
+
+    `discount` 0 ends an episode; logits of −1e9 or less (−inf, or the lowest finite number) mark illegal actions.
+    Functions that draw use the keys, one a row: `jax.vmap(jax.random.…)(key, …)`.
+    """
+
+    step: Step = static_field()  # (params, key [B], action [B], embedding) -> reward [B], discount [B], embedding
+    evaluate: Evaluate = static_field()  # (params, key [B], embedding) -> logits [B, A], value [B], embedding
+    state_key: Callable[[Embedding], jax.Array] | None = static_field(default=None)  # -> uint32[B, n], for dedup
+
+
+class Evaluated(NamedTuple):
+    """A node of a recurrent_fn: its embedding together with what the function said of it."""
+
+    embedding: Embedding
+    logits: jax.Array  # [B, A]
+    value: jax.Array  # [B]
+
+
+@pytree_dataclass
+class RecurrentModel:
+    """A plain recurrent_fn as a model: every candidate is evaluated as it is stepped.
+
+    The function draws for the whole batch from one key, that of row 0.
+    """
+
+    recurrent_fn: Callable[..., Any] = static_field()
+
+    def step(
+        self, params: Params, key: jax.Array, action: jax.Array, embedding: Evaluated
+    ) -> tuple[jax.Array, jax.Array, Evaluated]:
+        output, child = self.recurrent_fn(params, key[0], action, embedding.embedding)
+        return output.reward, output.discount, Evaluated(child, output.prior_logits, output.value)
+
+    def evaluate(
+        self, params: Params, key: jax.Array, embedding: Evaluated
+    ) -> tuple[jax.Array, jax.Array, Evaluated]:
+        del params, key
+        return embedding.logits, embedding.value, embedding
+
+    state_key = None
+
+
+@pytree_dataclass
+class EnvModel(_Recurrent):
+    """One of our environments as a model; its nodes are environment states. Made by `from_env`."""
+
+    env: Environment[Any, Any]
+    policy: Policy | None = static_field(default=None)
+    discount: float = static_field(default=1.0)
+
+    def step(
+        self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
+    ) -> tuple[jax.Array, jax.Array, Embedding]:
+        _, tasks = params
+        state, reward, terminated, truncated = jax.vmap(self.env.transition)(
+            embedding, action.astype(jnp.int32), rng.word_of(key), tasks
+        )
+        return reward, jnp.where(terminated | truncated, 0.0, jnp.float32(self.discount)), state
+
+    def evaluate(
+        self, params: Params, key: jax.Array, embedding: Embedding
+    ) -> tuple[jax.Array, jax.Array, Embedding]:
+        del key
+        params, tasks = params
+        mask = jax.vmap(self.env.action_mask)(embedding, tasks)
+        if self.policy is None:
+            return jnp.where(mask, 0.0, -jnp.inf), jnp.zeros(mask.shape[:1]), embedding
+        logits, value = self.policy(params, jax.vmap(self.env.observe)(embedding, tasks))
+        ended = jnp.logical_or(*jax.vmap(self.env.status)(embedding, tasks))
+        return jnp.where(mask, logits, -jnp.inf), jnp.where(ended, 0, value), embedding
+
+    def state_key(self, embedding: Embedding) -> jax.Array:
+        return jax.vmap(self.env.state_key)(embedding)
+
+    def root(self, params: Params, states: Any, tasks: Any) -> RootFnOutput:
+        """The root of a search from environment states.
+
+        Args:
+          params: of the policy; None without one.
+          states: environment states, every leaf [B, …].
+          tasks: their task instances, every leaf [B, …], or a TaskBank of B.
+        """
+        from jaxrl_agents.search.arguments import unbanked
+
+        batch_size = jax.tree.leaves(states)[0].shape[0]
+        keys = rng.row_keys(jnp.zeros(batch_size, jnp.uint32), rng.EVALUATE)
+        logits, value, states = self.evaluate((params, unbanked(tasks)), keys, states)
+        return RootFnOutput(prior_logits=logits, value=value, embedding=states)
+
+
+def from_env(env: Environment[Any, Any], policy: Policy | None = None, discount: float = 1.0) -> EnvModel:
+    """A model that searches in an environment; pass the roots' task instances as `tasks`.
+
+    Args:
+      env: the environment.
+      policy: `(params, observation [B, …]) -> (logits [B, A], value [B])`; without one all legal actions are equally
+        likely and values are 0. Illegal actions are masked in either case.
+      discount: what a step of a running episode is discounted by, in (0, 1]; the end of an episode, by success,
+        failure or the time limit, discounts by 0.
+
+    Returns:
+      A model; `model.root(params, states, tasks)` makes the root. It is also a recurrent_fn for mctx's policies,
+      with `(params, tasks)` as their `params`.
+    """
+    if not 0 < discount <= 1:
+        raise ValueError(f"discount={discount} is not in (0, 1]; an episode's end discounts by 0 without it")
+    return EnvModel(env, policy, float(discount))
+
+
+def as_model(model: Any) -> SearchModel:
+    """`model` itself, or the adapter of a plain recurrent_fn."""
+    return model if hasattr(model, "step") and hasattr(model, "evaluate") else RecurrentModel(model)

@@ -1,0 +1,243 @@
+"""Nodes of a frontier and their expansion: candidate turns proposed, played and scored.
+
+Arrays have the batch last among their leading axes, [W, B] for nodes and [W, M, B] for candidates, so that the inner
+loops of the compiled program run over roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.pytree import pytree_dataclass, static_field
+from jaxrl_agents.search import rng
+from jaxrl_agents.search.model import SearchModel
+from jaxrl_agents.search.proposals import Candidates, candidates_of, distribution, legal_actions, sample
+from jaxrl_agents.search.types import Candidate, Proposal, RootFnOutput
+
+Propose = Callable[[Any, jax.Array, Any], Proposal]
+ScoreFn = Callable[[Any, Candidate], jax.Array]
+
+_TURN_WORDS = 16  # offset of the hashes for the second and later primitive steps of a turn
+
+
+@pytree_dataclass
+class Branching:
+    """How candidates are made and scored."""
+
+    kind: Candidates = static_field()
+    num_candidates: int = static_field()  # M
+    turn_actions: int = static_field()  # L
+    propose: Propose | None = static_field()
+    score: str | ScoreFn = static_field()
+    temperature: Any  # float[]
+
+    @property
+    def draws_as_it_plays(self) -> bool:
+        """Whether turns of several actions are drawn from the model's logits step by step."""
+        return self.propose is None and self.turn_actions > 1
+
+
+class Node(NamedTuple):
+    """The nodes of a frontier."""
+
+    embedding: Any  # every leaf [W, B, …]
+    logits: jax.Array  # [W, B, A]
+    value: jax.Array  # [W, B]
+    total: jax.Array  # float32[W, B]: discounted return from the root
+    scale: jax.Array  # float32[W, B]: product of the discounts; 0 where the episode has ended
+    score: jax.Array  # float32[W, B]
+    filled: jax.Array  # bool[W, B]: there is a node in the slot
+
+    @property
+    def dead_end(self) -> jax.Array:
+        """bool[W, B]: not ended, but without a legal action."""
+        return self.filled & (self.scale != 0) & ~_any_legal(self.logits)
+
+    @property
+    def live(self) -> jax.Array:
+        """bool[W, B]: nodes that can have children."""
+        return self.filled & (self.scale != 0) & _any_legal(self.logits)
+
+
+class Expansion(NamedTuple):
+    """Candidates, every leaf [W, M, B, …]."""
+
+    action: jax.Array  # int32[W, M, B], or [W, M, B, L]; −1 where no primitive action was taken
+    length: jax.Array  # int32[W, M, B]: primitive actions taken; 0 for what is not a candidate
+    log_prob: jax.Array  # float32[W, M, B]
+    entropy: jax.Array  # float32[W, M, B]
+    reward: jax.Array  # float32[W, M, B]: of the turn, discounted within it
+    discount: jax.Array  # float32[W, M, B]
+    embedding: Any
+
+
+class Children(NamedTuple):
+    """Candidates of a frontier, and its ended nodes as copies of themselves; every leaf [W, M, B, …]."""
+
+    action: jax.Array  # as in Expansion; −1 for copies and what is not a candidate
+    length: jax.Array  # int32[W, M, B]; 0 for copies and what is not a candidate
+    log_prob: jax.Array  # float32[W, M, B]
+    reward: jax.Array  # float32[W, M, B]
+    total: jax.Array  # float32[W, M, B]
+    scale: jax.Array  # float32[W, M, B]
+    score: jax.Array  # float32[W, M, B]; −inf for what is neither a candidate nor a copy
+    embedding: Any
+
+
+def root_nodes(root: RootFnOutput, width: int) -> Node:
+    """A frontier of `width` slots with the root in the first."""
+    batch_size = root.value.shape[0]
+    spread = lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape))
+    filled = jnp.broadcast_to(jnp.arange(width)[:, None] == 0, (width, batch_size))
+    zeros = jnp.zeros((width, batch_size))
+    return Node(
+        jax.tree.map(spread, root.embedding), spread(root.prior_logits), spread(root.value), zeros, zeros + 1,
+        jnp.where(filled, 0.0, -jnp.inf), filled,
+    )  # fmt: skip
+
+
+def evaluated(
+    model: SearchModel, params: Any, words: jax.Array, embedding: Any, **fields: jax.Array
+) -> Node:
+    """Nodes with the model's logits and value; `words` uint32[W, B]."""
+    over_slots = jax.vmap(model.evaluate, in_axes=(None, 0, 0))
+    logits, value, embedding = over_slots(params, rng.row_keys(words, rng.EVALUATE), embedding)
+    return Node(embedding=embedding, logits=logits, value=value, **fields)
+
+
+def expand(model: SearchModel, params: Any, branching: Branching, words: jax.Array, nodes: Node) -> Expansion:
+    """Proposes and plays M candidate turns of each node; `words` uint32[W, M, B], one a candidate."""
+    if branching.propose is not None:
+        over = jax.vmap(jax.vmap(branching.propose, in_axes=(None, 0, None)), in_axes=(None, 0, 0))
+        proposal = Proposal(*over(params, rng.row_keys(words, rng.PROPOSE), nodes.embedding))
+    else:
+        proposal, _ = candidates_of(branching.kind, nodes.logits, words, branching.temperature)
+    if branching.turn_actions == 1:
+        return _play_action(model, params, words, nodes.embedding, proposal)
+    return _play_turn(model, params, branching, words, nodes.embedding, proposal)
+
+
+def _play_action(model: SearchModel, params: Any, words: jax.Array, parents: Any, proposal: Proposal) -> Expansion:
+    step = jax.vmap(jax.vmap(model.step, in_axes=(None, 0, 0, None)), in_axes=(None, 0, 0, 0))
+    taken = jnp.maximum(proposal.action, 0)
+    reward, discount, embedding = step(params, rng.row_keys(words, rng.STEP), taken, parents)
+    return Expansion(*proposal, reward, discount, embedding)
+
+
+def _play_turn(
+    model: SearchModel, params: Any, branching: Branching, words: jax.Array, parents: Any, proposal: Proposal
+) -> Expansion:
+    """Plays turns of up to L primitive actions, which end early with the episode.
+
+    Without the caller's `propose` a turn is drawn as it is played: each action after the first from the model's
+    logits in the state that it meets.
+    """
+    step = jax.vmap(jax.vmap(model.step, in_axes=(None, 0, 0, 0)), in_axes=(None, 0, 0, 0))
+    drawn = branching.draws_as_it_plays
+    spread = lambda leaf: jnp.broadcast_to(leaf[:, None], (leaf.shape[0], words.shape[1], *leaf.shape[1:]))
+    planned = proposal.action[..., None] if drawn else proposal.action
+    planned = jnp.pad(planned, [(0, 0)] * 3 + [(0, branching.turn_actions - planned.shape[-1])])
+
+    def primitive(carry: tuple[Any, ...], index: jax.Array) -> tuple[tuple[Any, ...], jax.Array]:
+        embedding, reward, discount, length, log_prob = carry
+        step_words = jnp.where(index == 0, words, rng.mix(words, _TURN_WORDS + index))
+        action = planned[..., index]
+        going = (discount != 0) & (index < proposal.length)
+        if drawn:
+            redrawn, redrawn_log_prob = _drawn(model, params, branching, step_words, embedding)
+            action = jnp.where(index == 0, proposal.action, redrawn)
+            going = (discount != 0) & (length == index) & (action >= 0)
+            log_prob += jnp.where(going & (index > 0), redrawn_log_prob, 0)
+        keys = rng.row_keys(step_words, rng.STEP)
+        step_reward, step_discount, after = step(params, keys, jnp.maximum(action, 0), embedding)
+        embedding = where_rows(going, after, embedding)
+        reward += jnp.where(going, discount * step_reward, 0)
+        discount = jnp.where(going, discount * step_discount, discount)
+        return (embedding, reward, discount, length + going, log_prob), jnp.where(going, action, -1)
+
+    zeros = jnp.zeros(words.shape)
+    start = (jax.tree.map(spread, parents), zeros, zeros + 1, jnp.zeros(words.shape, jnp.int32), proposal.log_prob)
+    indices = jnp.arange(branching.turn_actions)
+    (embedding, reward, discount, length, log_prob), actions = jax.lax.scan(primitive, start, indices)
+    action = jnp.moveaxis(actions, 0, -1)
+    return Expansion(action, length, log_prob, proposal.entropy, reward, discount, embedding)
+
+
+def _drawn(
+    model: SearchModel, params: Any, branching: Branching, words: jax.Array, embedding: Any
+) -> tuple[jax.Array, jax.Array]:
+    """An action for every candidate's state, drawn from the model's logits, and its log-probability."""
+    over = jax.vmap(jax.vmap(model.evaluate, in_axes=(None, 0, 0)), in_axes=(None, 0, 0))
+    logits, _, _ = over(params, rng.row_keys(words, rng.EVALUATE), embedding)
+    policy = distribution(logits, branching.temperature)
+    action = sample(policy, rng.mix(words, rng.PROPOSE))
+    return action, jnp.where(action >= 0, policy.log_prob(action), 0)
+
+
+def candidates(
+    params: Any,
+    model: SearchModel,
+    branching: Branching,
+    words: jax.Array,
+    nodes: Node,
+    live: jax.Array,
+    turn: jax.Array,
+) -> Children:
+    """Expands the `live` nodes (bool[W, B]); of the others, filled slots survive as their first candidate."""
+    made = expand(model, params, branching, words, nodes)
+    total = nodes.total[:, None] + nodes.scale[:, None] * made.reward
+    valid = live[:, None] & (made.length > 0)
+    is_first = np.arange(words.shape[1])[None, :, None] == 0
+    copied = (nodes.filled & ~live)[:, None] & is_first
+    score = _scores(params, branching.score, made, total, nodes, turn)
+    return Children(
+        action=where_rows(valid, made.action, jnp.full_like(made.action, -1)),
+        length=jnp.where(valid, made.length, 0),
+        log_prob=jnp.where(valid, made.log_prob, 0),
+        reward=jnp.where(valid, made.reward, 0),
+        total=jnp.where(copied, nodes.total[:, None], total),
+        scale=jnp.where(copied, nodes.scale[:, None], nodes.scale[:, None] * made.discount),
+        score=jnp.where(valid, score, jnp.where(copied, nodes.score[:, None], -jnp.inf)),
+        embedding=where_rows(copied, jax.tree.map(lambda leaf: leaf[:, None], nodes.embedding), made.embedding),
+    )
+
+
+def _scores(
+    params: Any, score: str | ScoreFn, made: Expansion, total: jax.Array, nodes: Node, turn: jax.Array
+) -> jax.Array:
+    """float32[W, M, B]: the score of each candidate."""
+    if score == "return":
+        return total
+    if score == "step":
+        return made.reward
+    spread = lambda leaf: jnp.broadcast_to(leaf, total.shape)
+    before = spread(nodes.total[:, None])
+    turns = jnp.broadcast_to(turn, total.shape[:2])
+    candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, before, turns)
+    over = jax.vmap(jax.vmap(score, in_axes=(None, 0)), in_axes=(None, 0))  # type: ignore[arg-type]
+    return over(params, candidate)
+
+
+def where_rows(condition: jax.Array, a: Any, b: Any) -> Any:
+    """`a` where the condition […] holds, else `b`, for leaves […, …]."""
+    pick = lambda x, y: jnp.where(condition.reshape(condition.shape + (1,) * (x.ndim - condition.ndim)), x, y)
+    return jax.tree.map(pick, a, b)
+
+
+def small_int(largest: int) -> np.dtype:
+    """The smallest signed integer dtype that holds `largest` and −1."""
+    return np.min_scalar_type(-largest - 1)
+
+
+def _any_legal(logits: jax.Array) -> jax.Array:
+    legal = legal_actions(logits)
+    columns = [legal[..., index] for index in range(legal.shape[-1])] if legal.shape[-1] <= 16 else [legal.any(-1)]
+    any_legal = columns[0]
+    for column in columns[1:]:
+        any_legal = any_legal | column
+    return any_legal
