@@ -28,17 +28,19 @@ def reachable(layout: Layout, blocked: Board, player: Cell) -> Board:
       blocked: walls and boxes.
       player: the player's cell.
     """
-    free = bb.complement(layout, blocked)
+    return flood(layout, bb.singleton(layout, player), bb.complement(layout, blocked))
+
+
+def flood(layout: Layout, start: Board, free: Board) -> Board:
+    """All cells of `start`, and the `free` ones that are connected to them through free cells."""
 
     def grow(carry: tuple[Board, Board]) -> tuple[Board, Board]:
-        reached, _ = carry
-        before = reached
+        reached, before = carry
         for _ in range(_STEPS_A_TRIP):
             neighbours = [bb.shift(layout, reached, direction) for direction in bb.DIRECTIONS]
             before, reached = reached, bb.union(reached, bb.intersection(bb.union(*neighbours), free))
         return reached, before
 
-    start = bb.singleton(layout, player)
     none = tuple(word & 0 for word in start)
     reached, _ = jax.lax.while_loop(lambda carry: jnp.any(~bb.equal(*carry)), grow, (start, none))
     return reached
@@ -71,31 +73,111 @@ def apply_push(layout: Layout, boxes: Board, box: Cell, direction: jax.Array) ->
     return bb.symmetric_difference(boxes, change), target
 
 
-def push_distances(layout: Layout, walls: Board, targets: Board) -> jax.Array:
-    """The fewest pushes that take a lone box from each cell to any of `targets`, the player's way being ignored.
-
-    No push is assumed impossible but those into a wall or from inside one, so this never exceeds the true number.
+def side_regions(layout: Layout, walls: Board) -> tuple[Board, Board, Board, Board]:
+    """The parts into which a lone box at each cell divides the floor.
 
     Returns:
-      uint16[..., num_cells]; `UNREACHABLE` where no pushes do, walls included.
+      For each direction the cells that the player can walk to from that side of the box: words uint32[..., num_cells],
+      by the box's cell. Sides that are connected share one region, which the first of them holds; the others are empty.
+    """
+    cells = jnp.arange(layout.num_cells, dtype=jnp.int32)
+    box = bb.singleton(layout, cells)
+    free = bb.difference(tuple(word[..., None] for word in bb.complement(layout, walls)), box)
+    regions: list[Board] = []
+    for direction in bb.DIRECTIONS:
+        start = bb.intersection(bb.shift(layout, box, direction), free)
+        regions.append(flood(layout, bb.difference(start, bb.union(*regions)) if regions else start, free))
+    up, down, left, right = regions
+    return up, down, left, right
+
+
+def push_distances(
+    layout: Layout, walls: Board, targets: Board, regions: tuple[Board, Board, Board, Board]
+) -> jax.Array:
+    """The fewest pushes that take a lone box to any of `targets`, by the box's cell and the player's side of it.
+
+    The player has to walk, but no other box is in the way, so this never exceeds the true number.
+
+    Args:
+      layout: the size of the board.
+      walls: the walls; broadcast against `targets`.
+      targets: where the box may be taken.
+      regions: `side_regions` of the walls.
+
+    Returns:
+      uint16[..., num_cells, 4]: the player stands up, down, left, right of the box. `UNREACHABLE` where no pushes do;
+      values of sides that are walls mean nothing.
     """
     floor = bb.complement(layout, walls)
-    stands = [bb.intersection(floor, bb.shift(layout, floor, direction)) for direction in bb.DIRECTIONS]
+    joined = _joined_sides(layout, regions)
+    shape = jnp.broadcast_shapes(walls[0].shape, targets[0].shape)
+    start = tuple(jnp.broadcast_to(word, shape) for word in bb.intersection(targets, floor))
+    none = tuple(word & 0 for word in start)
 
-    def grow(carry: tuple[Board, Board, jax.Array]) -> tuple[Board, Board, jax.Array]:
-        reached, _, distance = carry
+    def grow(carry: _Growth) -> _Growth:
+        # A push away from side s leaves the player on side s of the box's new cell.
+        sides, _, digits = carry
         pulled = [
-            bb.intersection(bb.shift(layout, reached, bb.OPPOSITE[direction]), stands[direction])
-            for direction in bb.DIRECTIONS
+            bb.union(sides[s], bb.intersection(bb.shift(layout, sides[s], s), floor, bb.shift(layout, floor, s ^ 1)))
+            for s in bb.DIRECTIONS
         ]
-        return bb.union(reached, *pulled), reached, distance + ~unpack_cells(layout, reached)
+        after = [
+            bb.union(pulled[s], *(bb.intersection(pulled[t], joined[s, t]) for t in bb.DIRECTIONS if t != s))
+            for s in bb.DIRECTIONS
+        ]
+        missing = [bb.complement(layout, side) for side in sides]
+        return after, sides, [_increment(number, cells) for number, cells in zip(digits, missing, strict=True)]
 
-    none = tuple(word & 0 for word in targets)
-    start = bb.intersection(targets, floor)
-    distance = jnp.zeros((*targets[0].shape, layout.num_cells), jnp.uint16)
-    changing = lambda carry: jnp.any(~bb.equal(carry[0], carry[1]))
-    reached, _, distance = jax.lax.while_loop(changing, grow, (start, none, distance))
-    return jnp.where(unpack_cells(layout, reached), distance, UNREACHABLE)
+    changing = lambda carry: ~_all_equal(carry[0], carry[1])
+    zero = [[none] * (2 * layout.num_cells).bit_length()] * 4
+    reached, _, digits = jax.lax.while_loop(changing, grow, ([start] * 4, [none] * 4, zero))
+    distances = [
+        jnp.where(unpack_cells(layout, side), _number(layout, number), UNREACHABLE)
+        for side, number in zip(reached, digits, strict=True)
+    ]
+    return jnp.stack(distances, axis=-1)
+
+
+# Per side: where the player has been found able to bring the box home from; the same a step earlier; and how many steps
+# that took, a binary digit a board.
+_Growth = tuple[list[Board], list[Board], list[list[Board]]]
+
+
+def _joined_sides(layout: Layout, regions: tuple[Board, Board, Board, Board]) -> dict[tuple[int, int], Board]:
+    """For each two sides the cells at which a lone box leaves them connected."""
+    box = bb.singleton(layout, jnp.arange(layout.num_cells, dtype=jnp.int32))
+    beside = [bb.shift(layout, box, direction) for direction in bb.DIRECTIONS]
+    within = [[~bb.is_empty(bb.intersection(region, cell)) for cell in beside] for region in regions]
+    joined = {}
+    for s in bb.DIRECTIONS:
+        for t in range(s):
+            together = within[0][s] & within[0][t]
+            for inside in within[1:]:
+                together |= inside[s] & inside[t]
+            joined[s, t] = joined[t, s] = pack_cells(layout, together)
+    return joined
+
+
+def _increment(number: list[Board], cells: Board) -> list[Board]:
+    """Adds 1 at `cells` to a number that is spread over boards, a binary digit each, the lowest first."""
+    result = []
+    for digit in number:
+        result.append(bb.symmetric_difference(digit, cells))
+        cells = bb.intersection(digit, cells)
+    return result
+
+
+def _number(layout: Layout, number: list[Board]) -> jax.Array:
+    """uint16[..., num_cells]: the number at each cell."""
+    digits = [unpack_cells(layout, digit).astype(jnp.uint16) << i for i, digit in enumerate(number)]
+    return sum(digits[1:], start=digits[0])
+
+
+def _all_equal(a: list[Board], b: list[Board]) -> jax.Array:
+    same = bb.equal(a[0], b[0])
+    for x, y in zip(a[1:], b[1:], strict=True):
+        same &= bb.equal(x, y)
+    return jnp.all(same)
 
 
 def cells_of(layout: Layout, board: Board, count: int) -> list[Cell]:
@@ -138,3 +220,13 @@ def unpack_cells(layout: Layout, board: Board) -> jax.Array:
     shifts = np.arange(32, dtype=np.uint32)
     words = [(word[..., None] >> shifts) & 1 for word in board]
     return jnp.concatenate(words, axis=-1)[..., : layout.num_cells].astype(bool)
+
+
+def pack_cells(layout: Layout, cells: jax.Array) -> Board:
+    """bool[..., num_cells] → words; the inverse of `unpack_cells`."""
+    spare = layout.num_words * 32 - layout.num_cells
+    bits = jnp.concatenate([cells, jnp.zeros((*cells.shape[:-1], spare), bool)], axis=-1)
+    weights = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    words = bits.reshape(*cells.shape[:-1], layout.num_words, 32) * weights
+    total = jnp.sum(words, axis=-1, dtype=jnp.uint32)
+    return tuple(total[..., i] for i in range(layout.num_words))

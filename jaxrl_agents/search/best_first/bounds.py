@@ -1,12 +1,13 @@
 """Admissible and consistent bounds on the pushes that are left.
 
 Up to MAX_MATCHED boxes: the least total push distance over all ways to give every target a box of its own, exact.
-More boxes: the sum over the boxes of the push distance to the nearest target. Push distances are those of a lone box
-on the empty board, so neither exceeds the truth; one push moves one box by one, so neither falls by more than one.
+More boxes: the sum over the boxes of the push distance to the nearest target. A push distance is that of a lone box on
+the empty board, with the player on the side where it is, so neither bound exceeds the truth. A push moves one box by
+one and leaves the player on the same side of every other box, so neither falls by more than one.
 
-The distances of a cell are packed in words: 8 bits each on boards of fewer than 255 interior cells, else 16; the
-largest value stands for infinity. Row `num_cells` belongs to a box that a level does not have: free for the targets
-that it does not have either.
+Row (level, cell, side) of a table holds the distances to all targets, packed: 8 bits each on boards of at most 127
+interior cells, else 16; the largest value stands for infinity. Cell `num_cells` belongs to the boxes that a level lacks:
+free for the targets that it lacks too.
 """
 
 from __future__ import annotations
@@ -17,75 +18,124 @@ import numpy as np
 
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban import pushes
-from envs_jax.sokoban.board import Board, Layout
-from jaxrl_agents.search.best_first.types import Config, Tables
+from envs_jax.sokoban.board import OPPOSITE, Board, Cell, Layout
+from jaxrl_agents.search.best_first.types import Config, Nodes, Tables
 
 MAX_MATCHED = 6
 INFINITE = np.int32(1 << 16)  # any bound from here on means: no solution
 
+Row = list[jax.Array]  # uint32[n] words: the distances of one box of each of n states
+
 
 def distance_bits(layout: Layout) -> int:
-    """Bits of a packed distance."""
-    return 8 if layout.num_cells < 255 else 16
+    """Bits of a packed distance: a lone box meets each cell at most twice on a shortest way, on average."""
+    return 8 if 2 * layout.num_cells < 255 else 16
 
 
-def pack_distances(layout: Layout, walls: Board, targets: Board, num_slots: int) -> tuple[tuple[jax.Array, ...], Board]:
-    """(packed distances of L levels, live cells): the part of `Tables` that the bounds read."""
-    nearest = pushes.push_distances(layout, walls, targets)
-    live = _pack_bits(layout, nearest != pushes.UNREACHABLE)
-    if num_slots == 0:
-        return (jnp.pad(nearest.astype(jnp.uint32), ((0, 0), (0, 1))).reshape(-1),), live
+def make_distances(config: Config, walls: Board, targets: Board) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    """(`distances`, `sides`) of `Tables`."""
+    layout = config.layout
+    regions = pushes.side_regions(layout, walls)
+    _, down, left, right = regions
+    sides = tuple(_by_cell(layout, bb.union(*pair)) for pair in ((down, right), (left, right)))
+    if config.num_slots == 0:
+        nearest = pushes.push_distances(layout, walls, targets, regions).astype(jnp.uint32)
+        nearest = jnp.where(nearest == pushes.UNREACHABLE, jnp.uint32(INFINITE), nearest)
+        return (jnp.pad(nearest, ((0, 0), (0, 1), (0, 0))).reshape(-1),), sides
+
     bits = distance_bits(layout)
-    infinity = (1 << bits) - 1
-    per_word = 32 // bits
-    words = [jnp.zeros((walls[0].shape[0], layout.num_cells + 1), jnp.uint32) for _ in range(-(-num_slots // per_word))]
-    for slot, cell in enumerate(pushes.cells_of(layout, targets, num_slots)):
-        there = cell < layout.num_cells
-        distance = pushes.push_distances(layout, walls, bb.singleton(layout, cell)).astype(jnp.uint32)
-        row = jnp.pad(jnp.minimum(distance, infinity), ((0, 0), (0, 1)), constant_values=infinity)
-        row = jnp.where(there[:, None], row, 0) << (bits * (slot % per_word))
-        words[slot // per_word] |= row
-    return tuple(word.reshape(-1) for word in words), live
+    cells = jnp.stack(pushes.cells_of(layout, targets, config.num_slots))
+    distance = pushes.push_distances(layout, walls, bb.singleton(layout, cells), regions)
+    distance = jnp.minimum(distance.astype(jnp.uint32), (1 << bits) - 1)
+    rows = jnp.pad(distance, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=(1 << bits) - 1)
+    rows = jnp.where((cells < layout.num_cells)[:, :, None, None], rows, 0)
+    words = [jnp.zeros(rows.shape[1:], jnp.uint32)] * -(-config.num_slots * bits // 32)
+    for slot, row in enumerate(rows):
+        words[slot * bits // 32] |= row << (slot * bits % 32)
+    return tuple(word.reshape(-1) for word in words), sides
 
 
-def _pack_bits(layout: Layout, cells: jax.Array) -> Board:
-    """bool[L, num_cells] → uint32[L] words."""
-    bits = jnp.pad(cells, ((0, 0), (0, layout.num_words * 32 - layout.num_cells)))
-    weights = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    words = bits.reshape(-1, layout.num_words, 32) * weights
-    return tuple(jnp.sum(words, axis=2, dtype=jnp.uint32).T)
+def _by_cell(layout: Layout, board: Board) -> jax.Array:
+    """Words [L, num_cells] → uint32[L × (num_cells + 1) × num_words]."""
+    return jnp.pad(jnp.stack(board, axis=-1), ((0, 0), (0, 1), (0, 0))).reshape(-1)
 
 
-def full_bound(config: Config, distances: tuple[jax.Array, ...], level: jax.Array, boxes: Board) -> jax.Array:
+def rows_of(config: Config, tables: Tables, level: jax.Array, boxes: Board, player: Cell) -> list[Row]:
+    """The distances of each of the `num_slots` boxes of n states, boxes in the order of their cells."""
+    index = level * (config.layout.num_cells + 1)
+    rows = []
+    for cell in pushes.cells_of(config.layout, boxes, config.num_slots):
+        side = _side(config, tables, index + cell, player)
+        rows.append([word[(index + cell) * 4 + side] for word in tables.distances])
+    return rows
+
+
+def _side(config: Config, tables: Tables, index: jax.Array, player: Cell) -> jax.Array:
+    """int32: on which side of a box at (level, cell) `index` the player is: 0–3, the first of those that are connected."""
+    word = index * config.layout.num_words + (player >> 5).astype(jnp.int32)
+    low, high = ((plane[word] >> (player & 31)) & 1 for plane in tables.sides)
+    return (low + 2 * high).astype(jnp.int32)
+
+
+def matching(config: Config, rows: list[Row]) -> jax.Array:
     """int32[n]: the matching bound; INFINITE or more where no assignment exists."""
-    layout, slots = config.layout, config.num_slots
-    bits = distance_bits(layout)
-    per_word, infinity = 32 // bits, np.uint32((1 << bits) - 1)
-    base = level * (layout.num_cells + 1)
-    costs = []
-    for cell in pushes.cells_of(layout, boxes, slots):
-        words = [word[base + cell] for word in distances]
-        row = [(words[j // per_word] >> (bits * (j % per_word))) & infinity for j in range(slots)]
-        costs.append([jnp.where(cost == infinity, INFINITE, cost.astype(jnp.int32)) for cost in row])
-    return pushes.assignment(costs)
+    bits = distance_bits(config.layout)
+    infinity = np.uint32((1 << bits) - 1)
+    at = lambda row, slot: (row[slot * bits // 32] >> (slot * bits % 32)) & infinity
+    costs = [[at(row, slot) for slot in range(config.num_slots)] for row in rows]
+    costs = [[jnp.where(cost == infinity, jnp.uint32(INFINITE), cost) for cost in row] for row in costs]
+    return pushes.assignment(costs).astype(jnp.int32)
+
+
+def start_bound(config: Config, tables: Tables, boxes: Board, player: Cell) -> jax.Array:
+    """int32[L]: the bound of the starts."""
+    level = jnp.arange(player.shape[0], dtype=jnp.int32)
+    if config.num_slots:
+        return matching(config, rows_of(config, tables, level, boxes, player))
+    index = level[:, None] * (config.layout.num_cells + 1) + jnp.arange(config.layout.num_cells)
+    side = _side(config, tables, index, player[:, None])
+    nearest = tables.distances[0][index * 4 + side].astype(jnp.int32)
+    return jnp.sum(jnp.where(pushes.unpack_cells(config.layout, boxes), nearest, 0), axis=1)
 
 
 def child_bound(
-    config: Config, tables: Tables, level: jax.Array, boxes: Board, parent: jax.Array, box: jax.Array, target: jax.Array
+    config: Config,
+    tables: Tables,
+    parent: Nodes,
+    rows: list[Row],
+    box: Cell,
+    target: Cell,
+    direction: jax.Array,
 ) -> jax.Array:
-    """int32[n]: the bound of states that a push of the box at `box` to `target` made from ones of bound `parent`."""
-    if config.num_slots:
-        return full_bound(config, tables.distances, level, boxes)
-    (nearest,) = tables.distances
-    base = level * (config.layout.num_cells + 1)
-    return parent - nearest[base + box].astype(jnp.int32) + nearest[base + target].astype(jnp.int32)
+    """int32[n]: the bound of the states that pushes make.
+
+    Args:
+      config: the program's shape.
+      tables: of all levels.
+      parent: the states before the push.
+      rows: their `rows_of`; unused without slots.
+      box: where the pushed box was.
+      target: where it is now.
+      direction: of the push.
+    """
+    side = jnp.array(OPPOSITE)[direction]
+    index = parent.level * (config.layout.num_cells + 1)
+    before, after = ((index + cell.astype(jnp.int32)) * 4 + side for cell in (box, target))
+    if config.num_slots == 0:
+        (nearest,) = tables.distances
+        h = (parent.cost & 0xFFFF).astype(jnp.int32)
+        return h - nearest[before].astype(jnp.int32) + nearest[after].astype(jnp.int32)
+    moved = [word[after] for word in tables.distances]
+    rank = bb.count(bb.intersection(parent.boxes, _below(config.layout, box)))
+    return matching(
+        config,
+        [[jnp.where(rank == k, new, old) for new, old in zip(moved, row, strict=True)] for k, row in enumerate(rows)],
+    )
 
 
-def start_bound(config: Config, distances: tuple[jax.Array, ...], boxes: Board) -> jax.Array:
-    """int32[L]: the bound of the starts."""
-    level = jnp.arange(boxes[0].shape[0], dtype=jnp.int32)
-    if config.num_slots:
-        return full_bound(config, distances, level, boxes)
-    rows = distances[0].reshape(level.shape[0], -1)[:, :-1].astype(jnp.int32)
-    rows = jnp.where(rows == pushes.UNREACHABLE, INFINITE, rows)
-    return jnp.sum(jnp.where(pushes.unpack_cells(config.layout, boxes), rows, 0), axis=1)
+def _below(layout: Layout, cell: Cell) -> Board:
+    """The cells before `cell`."""
+    bit = bb.singleton(layout, cell)
+    word = (cell >> 5).astype(jnp.int32)
+    ones = np.uint32(0xFFFFFFFF)
+    return tuple(jnp.where(word > i, ones, jnp.where(word == i, bit[i] - 1, 0)) for i in range(layout.num_words))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.sokoban import board as bb
-from envs_jax.sokoban import pushes, rules
+from envs_jax.sokoban import deadlocks, pushes, rules
 from envs_jax.sokoban.board import Board
 from envs_jax.sokoban.types import SokobanTask
 from jaxrl_agents.search.best_first import bounds, closed, frontier
@@ -29,14 +29,17 @@ from jaxrl_agents.search.best_first.types import (
 )
 
 # The satisficing priority: pushes so far + GREED × bound.
-GREED = 4
+GREED = 2
 
 
 def prepare(config: Config, tasks: SokobanTask) -> Tables:
     """The tables of L levels (axis 0 of every leaf of `tasks`)."""
-    distances, live = bounds.pack_distances(config.layout, tasks.walls, tasks.targets, config.num_slots)
-    bound = bounds.start_bound(config, distances, tasks.boxes)
-    return Tables(tasks.walls, live, tasks.targets, distances, bound)
+    distances, sides = bounds.make_distances(config, tasks.walls, tasks.targets)
+    floor = bb.complement(config.layout, tasks.walls)
+    live = bb.difference(floor, deadlocks.dead_squares(config.layout, tasks.walls, tasks.targets))
+    tables = Tables(tasks.walls, live, tasks.targets, distances, sides, jnp.zeros(config.num_levels, jnp.int32))
+    bound = bounds.start_bound(config, tables, tasks.boxes, tasks.player.astype(jnp.uint32))
+    return dataclasses.replace(tables, bound=bound)
 
 
 def start(config: Config, tables: Tables, tasks: SokobanTask, wanted: jax.Array) -> Search:
@@ -50,12 +53,12 @@ def start(config: Config, tables: Tables, tasks: SokobanTask, wanted: jax.Array)
     zeros = jnp.zeros(count, jnp.int32)
     roots = Nodes(tasks.boxes, place, nowhere, tables.bound.astype(jnp.uint32))
     pool, pages = frontier.empty_pool(config), frontier.empty_pages(config)
-    buckets = _priority(config, tables, roots)
+    classes = _class(config, tables, roots)
     for first in range(0, count, config.num_children):
         part = slice(first, first + config.num_children)
         some = jax.tree.map(lambda leaf, part=part: leaf[part], roots)
-        pool, pages = frontier.push(config, pool, pages, some, buckets[part], status[part] == Status.OPEN)
-    batch, number, pages = frontier.pop(config, pool, pages, status == Status.OPEN)
+        pool, pages = frontier.push(config, pool, pages, some, classes[part], status[part] == Status.OPEN)
+    batch, number, pages, _ = frontier.pop(config, pool, pages, status == Status.OPEN)
     log_words = jnp.zeros(config.log_size + config.num_lanes, jnp.uint32)
     log = Log(log_words, log_words, jnp.int32(0))
     levels = Levels(status, nowhere, place, zeros, zeros)
@@ -67,7 +70,7 @@ def advance(config: Config, tables: Tables, search: Search, max_nodes: jax.Array
 
     def unfinished(carry: tuple[Search, jax.Array]) -> jax.Array:
         search, done = carry
-        return (search.count > 0) & ~search.overflow & (done < rounds)
+        return jnp.any(search.levels.status == Status.OPEN) & ~search.overflow & (done < rounds)
 
     def body(carry: tuple[Search, jax.Array]) -> tuple[Search, jax.Array]:
         search, done = carry
@@ -88,11 +91,12 @@ def _round(config: Config, tables: Tables, search: Search, max_nodes: jax.Array)
     nodes = dataclasses.replace(nodes, parent=parent)
     pool, pages, levels = _expand(config, tables, search.pool, search.pages, levels, nodes, masks)
 
-    gave_up = (levels.status == Status.OPEN) & (levels.expanded >= max_nodes)
-    levels = dataclasses.replace(levels, status=jnp.where(gave_up, Status.NODE_LIMIT, levels.status).astype(jnp.uint8))
-    batch, count, pages = frontier.pop(config, pool, pages, levels.status == Status.OPEN)
     overflow = pages.overflow | (log.size > config.log_size)
-    return Search(pool, pages, table, log, levels, batch, count, overflow)
+    is_open = levels.status == Status.OPEN
+    status = jnp.where(is_open & (levels.expanded >= max_nodes), Status.NODE_LIMIT, levels.status)
+    batch, count, pages, exhausted = frontier.pop(config, pool, pages, status == Status.OPEN)
+    status = jnp.where(exhausted & ~overflow, Status.UNSOLVABLE, status).astype(jnp.uint8)
+    return Search(pool, pages, table, log, dataclasses.replace(levels, status=status), batch, count, overflow)
 
 
 def _new_states(config: Config, tables: Tables, search: Search) -> tuple[closed.Table, Nodes, Board, jax.Array]:
@@ -139,14 +143,15 @@ def _expand(
     number = bb.count(tuple(masks))
     ends = prefix_sum(number)
     begins = ends - number
+    rows = bounds.rows_of(config, tables, nodes.level, nodes.boxes, nodes.player)
 
     def make_some(carry: tuple[Nodes, Pages, Levels, jax.Array]) -> tuple:
         pool, pages, levels, first = carry
-        children, valid, h = _children(config, tables, nodes, masks, begins, ends[-1], first)
+        children, valid, h = _children(config, tables, nodes, rows, masks, begins, ends[-1], first)
         solved = valid & (h == 0) & _is_solved(tables, children)
         levels = jax.lax.cond(jnp.any(solved), _record_goals, lambda levels, *_: levels, levels, children, solved)
-        buckets = _priority(config, tables, children)
-        pool, pages = frontier.push(config, pool, pages, children, buckets, valid & ~solved)
+        classes = _class(config, tables, children)
+        pool, pages = frontier.push(config, pool, pages, children, classes, valid & ~solved)
         return pool, pages, levels, first + config.num_children
 
     unfinished = lambda carry: carry[3] < ends[-1]
@@ -157,6 +162,7 @@ def _children(
     config: Config,
     tables: Tables,
     nodes: Nodes,
+    rows: list[bounds.Row],
     masks: list[jax.Array],
     begins: jax.Array,
     total: jax.Array,
@@ -169,10 +175,10 @@ def _children(
     index = first + jnp.arange(size, dtype=jnp.int32)
     valid = index < total
     box, direction = _nth_push(config, [word[owner] for word in masks], index - begins[owner])
-    parent = jax.tree.map(lambda words: words[owner], nodes)
+    parent, rows = jax.tree.map(lambda words: words[owner], (nodes, rows))
     boxes, target = pushes.apply_push(config.layout, parent.boxes, box, direction)
-    g, h = (parent.cost >> 16) + 1, (parent.cost & 0xFFFF).astype(jnp.int32)
-    h = bounds.child_bound(config, tables, parent.level, boxes, h, box, target)
+    g = (parent.cost >> 16) + 1
+    h = bounds.child_bound(config, tables, parent, rows, box, target, direction)
     place = (parent.place >> LEVEL_SHIFT << LEVEL_SHIFT) | direction.astype(jnp.uint32) << DIRECTION_SHIFT
     place |= box.astype(jnp.uint32)
     return Nodes(boxes, place, parent.parent, g << 16 | h.astype(jnp.uint32) & 0xFFFF), valid & (h < bounds.INFINITE), h
@@ -191,12 +197,14 @@ def _nth_push(config: Config, masks: list[jax.Array], n: jax.Array) -> tuple[jax
     return number % words * 32 + nth_set_bit(word, n - begin), number // words
 
 
-def _priority(config: Config, tables: Tables, nodes: Nodes) -> jax.Array:
-    """int32[n]: the bucket of each node."""
+def _class(config: Config, tables: Tables, nodes: Nodes) -> jax.Array:
+    """int32[n]: the class of each node; lower ones are expanded first."""
     g, h = (nodes.cost >> 16).astype(jnp.int32), (nodes.cost & 0xFFFF).astype(jnp.int32)
+    start = tables.bound[nodes.level]
     if config.mode == "optimal":
-        return g + h - tables.bound[nodes.level]
-    return jnp.minimum(g + GREED * h, config.num_buckets - 1)
+        # f − h₀, halved where every push changes f by an even number.
+        return (g + h - start) >> (1 if config.num_slots else 0)
+    return jnp.clip(config.num_classes // 2 + g + GREED * (h - start), 0, config.num_classes - 1)
 
 
 def _is_solved(tables: Tables, nodes: Nodes) -> jax.Array:

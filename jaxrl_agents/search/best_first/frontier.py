@@ -1,7 +1,7 @@
-"""The open nodes of all levels together: a stack for each priority, in pages taken from one pool.
+"""The open nodes: for each level a stack for each class of priority, in pages taken from one pool.
 
-A bucket is a chain of pages of which all but the first (its head) are full. An empty bucket has the head NO_PAGE,
-which counts as full, so that the first node takes a page like any node that finds the head full.
+A stack is a chain of pages of which all but the first (its head) are full. Every round each level gives some of the
+nodes of its best class, so that thousands of searches advance side by side and each expands in its own order.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_agents.search.best_first.lanes import class_ranks, compact
+from jaxrl_agents.search.best_first.lanes import compact, prefix_sum
 from jaxrl_agents.search.best_first.types import Config, Nodes, Pages
 
-NO_PAGE = np.int32(-1)
-_WINDOW = 64  # buckets that one pass of `push` serves
+PAGE_BITS = 6
+PAGE = 1 << PAGE_BITS  # nodes of a page
+_WINDOW = 4  # classes that one pass of `push` serves
+_DIGIT = 1 << 12  # two counts are summed in one word; more than there are children at once
 
 
 def empty_pages(config: Config) -> Pages:
-    """No nodes; buckets are padded by a window so that a slice of one never moves."""
-    buckets = config.num_buckets + _WINDOW
+    """No nodes."""
+    stacks = config.num_levels * config.num_classes
     return Pages(
-        head=jnp.full(buckets, NO_PAGE),
-        fill=jnp.full(buckets, config.num_children, jnp.int32),
-        previous=jnp.full(config.num_pages, NO_PAGE),
+        head=jnp.zeros(stacks, jnp.int32),
+        size=jnp.zeros(stacks, jnp.int32),
+        best=jnp.zeros(config.num_levels, jnp.int32),
+        below=jnp.zeros(config.num_pages, jnp.int32),
         free=jnp.arange(config.num_pages, dtype=jnp.int32),
         num_free=jnp.int32(config.num_pages),
         overflow=jnp.bool_(False),
@@ -33,114 +36,162 @@ def empty_pages(config: Config) -> Pages:
 
 
 def empty_pool(config: Config) -> Nodes:
-    """Room for all pages, and for a slice that begins at the last node."""
-    words = lambda: jnp.zeros(config.num_pages * config.num_children + config.num_lanes, jnp.uint32)
+    """Room for all pages."""
+    words = lambda: jnp.zeros(config.num_pages * PAGE, jnp.uint32)
     return Nodes(tuple(words() for _ in range(config.layout.num_words)), words(), words(), words())
 
 
 def push(
-    config: Config, pool: Nodes, pages: Pages, nodes: Nodes, buckets: jax.Array, valid: jax.Array
+    config: Config, pool: Nodes, pages: Pages, nodes: Nodes, classes: jax.Array, valid: jax.Array
 ) -> tuple[Nodes, Pages]:
-    """Puts the valid `nodes` (at most a page of them) on top of their buckets; int32[n], bool[n]."""
-    lost = valid & (buckets >= config.num_buckets)
-    pages = dataclasses.replace(pages, overflow=pages.overflow | jnp.any(lost))
-    buckets = jnp.where(valid & ~lost, buckets, config.num_buckets)
-
-    def serve_window(carry: tuple[Nodes, Pages, jax.Array]) -> tuple[Nodes, Pages, jax.Array]:
-        pool, pages, first = carry
-        slots, pages = _claim(config, pages, buckets, first)
-        write = lambda to, words: to.at[slots].set(words, mode="drop")
-        later = jnp.where(buckets >= first + _WINDOW, buckets, config.num_buckets)
-        return jax.tree.map(write, pool, nodes), pages, jnp.min(later)
-
-    waiting = lambda carry: carry[2] < config.num_buckets
-    pool, pages, _ = jax.lax.while_loop(waiting, serve_window, (pool, pages, jnp.min(buckets)))
-    return pool, pages
-
-
-def _claim(config: Config, pages: Pages, buckets: jax.Array, first: jax.Array) -> tuple[jax.Array, Pages]:
-    """Slots of the pool for the nodes of buckets `first` … `first + _WINDOW − 1`; beyond the pool for others."""
-    size = config.num_children
-    ranks, counts = class_ranks(jnp.where(buckets < config.num_buckets, buckets - first, -1), _WINDOW)
-    head = jax.lax.dynamic_slice(pages.head, (first,), (_WINDOW,))
-    fill = jax.lax.dynamic_slice(pages.fill, (first,), (_WINDOW,))
-    needs_page = fill + counts > size
-    order = jnp.cumsum(needs_page)
-    page = pages.free[jnp.maximum(pages.num_free - order, 0)]
-
-    bucket = jnp.clip(buckets - first, 0, _WINDOW - 1)
-    position = fill[bucket] + ranks
-    slots = jnp.where(position < size, head[bucket] * size + position, (page[bucket] - 1) * size + position)
-    served = (buckets >= first) & (buckets < first + _WINDOW) & (buckets < config.num_buckets)
-    out_of_pages = order[-1] > pages.num_free
-    slots = jnp.where(served & ~out_of_pages, slots, config.num_pages * size + config.num_lanes)
-
-    previous = pages.previous.at[jnp.where(needs_page, page, config.num_pages)].set(head, mode="drop")
-    fill = fill + counts - jnp.where(needs_page, size, 0)
-    head = jnp.where(needs_page, page, head)
-    return slots, Pages(
-        head=jax.lax.dynamic_update_slice(pages.head, head, (first,)),
-        fill=jax.lax.dynamic_update_slice(pages.fill, jnp.where(head == NO_PAGE, size, fill), (first,)),
-        previous=previous,
-        free=pages.free,
-        num_free=jnp.maximum(pages.num_free - order[-1], 0),
-        overflow=pages.overflow | out_of_pages,
-    )
-
-
-def pop(config: Config, pool: Nodes, pages: Pages, is_open: jax.Array) -> tuple[Nodes, jax.Array, Pages]:
-    """Takes nodes from the best buckets: from the best one only in the optimal mode, else from several.
+    """Puts nodes on top of their stacks.
 
     Args:
       config: the program's shape.
       pool: all nodes.
       pages: where they are.
-      is_open: bool[L]; nodes of other levels are dropped.
+      nodes: n < 4,096 new nodes; those of one level are neighbours.
+      classes: int32[n]; a class that does not exist is an overflow.
+      valid: bool[n]: which lanes hold a node.
+    """
+    level, lost = nodes.level, valid & (classes >= config.num_classes)
+    valid &= ~lost
+    stack = jnp.where(valid, level * config.num_classes + classes, pages.size.shape[0])
+    size, head = pages.size[stack], pages.head[stack]
+    first = level != jnp.concatenate([jnp.full(1, -1, jnp.int32), level[:-1]])
+    far = jnp.int32(config.num_classes)
+    distance = jnp.where(valid, classes - pages.best[level], far)
+
+    def serve_window(carry: _Claims) -> _Claims:
+        here = (distance >= carry.nearest) & (distance < carry.nearest + _WINDOW)
+        place = jnp.where(here & valid, distance - carry.nearest, -1)
+        sums = _counts(place)
+        position = size + _pick(sums - _at_segment_start(sums, place, first), place) - 1
+        begins = (place >= 0) & (position % PAGE == 0)
+        sums = _counts(jnp.where(begins, place, -1))
+        order = carry.used + _pick(sums + _lower_totals(sums), place) - 1
+        page = jnp.where(position >> PAGE_BITS == (size - 1) >> PAGE_BITS, head, _unused(pages, order))
+        beneath = jnp.where((position >> PAGE_BITS) - 1 == (size - 1) >> PAGE_BITS, head, _unused(pages, order - 1))
+        below = carry.below.at[jnp.where(begins, page, config.num_pages)].set(beneath, mode="drop")
+        keep = lambda new, old: jnp.where(place >= 0, new, old)
+        later = jnp.min(jnp.where(distance >= carry.nearest + _WINDOW, distance, far))
+        return _Claims(keep(position, carry.position), keep(page, carry.page), below, carry.used + _total(sums), later)
+
+    zeros = jnp.zeros_like(stack)
+    claims = _Claims(zeros, zeros, pages.below, jnp.int32(0), jnp.min(distance))
+    claims = jax.lax.while_loop(lambda carry: carry.nearest < far, serve_window, claims)
+
+    overflow = pages.overflow | jnp.any(lost) | (claims.used > pages.num_free)
+    slot = jnp.where(valid & ~overflow, claims.page * PAGE + claims.position % PAGE, config.num_pages * PAGE)
+    pool = jax.tree.map(lambda to, words: to.at[slot].set(words, mode="drop"), pool, nodes)
+    sizes = pages.size.at[stack].add(1, mode="drop")
+    is_top = (claims.position % PAGE == 0) & (claims.position >> PAGE_BITS == (sizes[stack] - 1) >> PAGE_BITS)
+    return pool, dataclasses.replace(
+        pages,
+        head=pages.head.at[jnp.where(is_top, stack, sizes.shape[0])].set(claims.page, mode="drop"),
+        size=sizes,
+        best=pages.best.at[jnp.where(valid, level, config.num_levels)].min(classes, mode="drop"),
+        below=claims.below,
+        num_free=jnp.maximum(pages.num_free - claims.used, 0),
+        overflow=overflow,
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Claims:
+    """What `push` has found out after some windows of classes."""
+
+    position: jax.Array  # int32[n]: of each node in its stack
+    page: jax.Array  # int32[n]
+    below: jax.Array  # int32[pages]
+    used: jax.Array  # int32[]: new pages
+    nearest: jax.Array  # int32[]: the first class of the next window
+
+
+def _counts(place: jax.Array) -> jax.Array:
+    """int32[2, n]: inclusive counts of the lanes of place 0 and 1 (as digits of a number), and of 2 and 3."""
+    digit = jnp.where(place % 2 == 0, 1, _DIGIT)
+    return jnp.stack([prefix_sum(jnp.where(place >> 1 == half, digit, 0)) for half in (0, 1)])
+
+
+def _pick(sums: jax.Array, place: jax.Array) -> jax.Array:
+    """int32[n]: each lane's own count out of `_counts`."""
+    both = jnp.where(place >> 1 == 0, sums[0], sums[1])
+    return jnp.where(place % 2 == 0, both % _DIGIT, both // _DIGIT)
+
+
+def _at_segment_start(sums: jax.Array, place: jax.Array, first: jax.Array) -> jax.Array:
+    """int32[2, n]: the counts before the first lane of each lane's segment."""
+    digit = jnp.where(place % 2 == 0, 1, _DIGIT)
+    own = jnp.stack([jnp.where(place >> 1 == half, digit, 0) for half in (0, 1)])
+    return jax.lax.cummax(jnp.where(first, sums - own, 0), axis=1)
+
+
+def _lower_totals(sums: jax.Array) -> jax.Array:
+    """int32[2, 1]: how many lanes are of lower places, as digits like `_counts`."""
+    zero, one = sums[0, -1] % _DIGIT, sums[0, -1] // _DIGIT
+    two = sums[1, -1] % _DIGIT
+    return jnp.stack([zero * _DIGIT, zero + one + (zero + one + two) * _DIGIT])[:, None]
+
+
+def _total(sums: jax.Array) -> jax.Array:
+    return jnp.sum(sums[:, -1] % _DIGIT + sums[:, -1] // _DIGIT)
+
+
+def _unused(pages: Pages, order: jax.Array) -> jax.Array:
+    """The `order`-th free page."""
+    return pages.free[jnp.clip(pages.num_free - 1 - order, 0, pages.free.shape[0] - 1)]
+
+
+def pop(config: Config, pool: Nodes, pages: Pages, is_open: jax.Array) -> tuple[Nodes, jax.Array, Pages, jax.Array]:
+    """Takes nodes of the best class of each open level, about as many of each; levels are served in order.
+
+    Args:
+      config: the program's shape.
+      pool: all nodes.
+      pages: where they are.
+      is_open: bool[L].
 
     Returns:
-      (nodes [num_lanes], how many of them int32[], pages).
+      (nodes [num_lanes], how many of them int32[], pages, exhausted bool[L]: open levels without any node).
     """
-    lanes = config.num_lanes
-    best_bucket = lambda pages: jnp.argmax(pages.head != NO_PAGE)
+    lanes, levels = config.num_lanes, jnp.arange(config.num_levels, dtype=jnp.int32)
+    pages = dataclasses.replace(pages, best=_best_classes(config, pages, is_open))
+    stack = levels * config.num_classes + pages.best
+    size, head = pages.size[stack], pages.head[stack]
+    ready = is_open & (size > 0)
+    quota = jnp.maximum(lanes // jnp.maximum(jnp.sum(ready, dtype=jnp.int32), 1), 1)
+    on_page = jnp.where(ready, (size - 1) % PAGE + 1, 0)
+    ends = prefix_sum(jnp.minimum(on_page, quota))
+    begins = jnp.minimum(jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]]), lanes)
+    number = jnp.minimum(ends, lanes) - begins
 
-    def wanted(carry: tuple[Nodes, jax.Array, Pages, jax.Array]) -> jax.Array:
-        _, count, pages, bucket = carry
-        more = (count == 0) | (count < lanes - lanes // 4) & _may_mix(config, bucket, best_bucket(pages))
-        return more & jnp.any(pages.head != NO_PAGE)
+    owner = prefix_sum(jnp.zeros(lanes, jnp.int32).at[begins].add(1, mode="drop")) - 1
+    count = jnp.minimum(ends[-1], lanes)
+    base = head * PAGE + on_page - number - begins
+    slot = jnp.where(jnp.arange(lanes) < count, base[owner] + jnp.arange(lanes), 0)
+    nodes = jax.tree.map(lambda words: words[slot], pool)
 
-    def take_slice(carry: tuple[Nodes, jax.Array, Pages, jax.Array]) -> tuple[Nodes, jax.Array, Pages, jax.Array]:
-        nodes, count, pages, _ = carry
-        bucket = best_bucket(pages)
-        number = jnp.minimum(pages.fill[bucket], lanes - count)
-        start = pages.head[bucket] * config.num_children + pages.fill[bucket] - number
-        taken = jax.tree.map(lambda words: jax.lax.dynamic_slice(words, (start,), (lanes,)), pool)
-        alive = (jnp.arange(lanes) < number) & is_open[jnp.minimum(taken.level, is_open.shape[0] - 1)]
-        chosen, kept = compact(alive)
-        slots = jnp.where(jnp.arange(lanes) < kept, jnp.arange(lanes) + count, lanes)
-        put = lambda to, words: to.at[slots].set(words[chosen], mode="drop")
-        return jax.tree.map(put, nodes, taken), count + kept, _shrink(config, pages, bucket, number), bucket
-
-    words = lambda: jnp.zeros(lanes, jnp.uint32)
-    nodes = Nodes(tuple(words() for _ in range(config.layout.num_words)), words(), words(), words())
-    start = (nodes, jnp.int32(0), pages, best_bucket(pages))
-    nodes, count, pages, _ = jax.lax.while_loop(wanted, take_slice, start)
-    return nodes, count, pages
-
-
-def _may_mix(config: Config, bucket: jax.Array, best: jax.Array) -> jax.Array | bool:
-    """Whether nodes of two buckets may be expanded together: A* must finish the better one first."""
-    return bucket == best if config.mode == "optimal" else True
-
-
-def _shrink(config: Config, pages: Pages, bucket: jax.Array, number: jax.Array) -> Pages:
-    """The pages after `number` nodes of a bucket's head were taken; an empty head is freed."""
-    head, fill = pages.head[bucket], pages.fill[bucket] - number
-    emptied = fill == 0
-    slot = jnp.where(emptied, pages.num_free, config.num_pages)
-    return dataclasses.replace(
+    emptied = ready & (number == on_page)
+    freed, num_freed = compact(emptied)
+    at = jnp.where(levels < num_freed, pages.num_free + levels, config.num_pages)
+    pages = dataclasses.replace(
         pages,
-        head=pages.head.at[bucket].set(jnp.where(emptied, pages.previous[head], head)),
-        fill=pages.fill.at[bucket].set(jnp.where(emptied, config.num_children, fill)),
-        free=pages.free.at[slot].set(head, mode="drop"),
-        num_free=pages.num_free + emptied,
+        head=pages.head.at[stack].set(jnp.where(emptied, pages.below[head], head)),
+        size=pages.size.at[stack].set(size - number),
+        free=pages.free.at[at].set(head[freed], mode="drop"),
+        num_free=pages.num_free + num_freed,
     )
+    return nodes, count, pages, is_open & (size == 0)
+
+
+def _best_classes(config: Config, pages: Pages, is_open: jax.Array) -> jax.Array:
+    """int32[L]: the first class of each open level that holds a node; the last one where none does."""
+    first = jnp.arange(config.num_levels, dtype=jnp.int32) * config.num_classes
+
+    def is_empty(best: jax.Array) -> jax.Array:
+        return is_open & (pages.size[first + best] == 0) & (best < config.num_classes - 1)
+
+    step = lambda best: best + is_empty(best)
+    return jax.lax.while_loop(lambda best: jnp.any(is_empty(best)), step, pages.best)

@@ -17,7 +17,7 @@ from envs_jax.sokoban import board as bb
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
-from jaxrl_agents.search.best_first import bounds, core, plans
+from jaxrl_agents.search.best_first import bounds, core, frontier, plans
 from jaxrl_agents.search.best_first.types import MAX_LEVELS, Config, Mode, Search, Status, Tables
 
 ROUNDS_A_CALL = 100  # a tenth of a second or so: how often limits are looked at
@@ -151,13 +151,11 @@ class _Run:
         while True:
             search = advance(tables, search, jnp.int32(min(self.max_nodes, 2**31 - 1)), jnp.int32(ROUNDS_A_CALL))
             status = np.where(index >= 0, np.asarray(search.levels.status), Status.UNSOLVABLE)
-            finished = (np.asarray(search.count) == 0) | np.asarray(search.overflow)
+            finished = np.asarray(search.overflow) | (status != Status.OPEN).all(axis=1)
             late = time.perf_counter() > self.deadline
             self._report(index, status, int(np.asarray(search.log.size).sum()))
             if late or finished.all():
                 break
-        ended = (np.asarray(search.count) == 0) & ~np.asarray(search.overflow)
-        status[(status == Status.OPEN) & ended[:, None]] = Status.UNSOLVABLE
         if late:
             status[status == Status.OPEN] = Status.TIME_LIMIT
         self._collect(search, index, status)
@@ -219,8 +217,8 @@ def make_config(layout: Layout, mode: Mode, num_slots: int, num_levels: int, gro
         num_levels=num_levels,
         num_lanes=lanes,
         num_children=lanes,
-        num_buckets=256 << growth,
-        num_pages=2 * log_size // lanes,
+        num_classes=(32 if mode == "optimal" else 128) << growth,
+        num_pages=2 * log_size // frontier.PAGE,
         log_size=log_size,
         num_sets=log_size // 4,
     )
@@ -229,7 +227,7 @@ def make_config(layout: Layout, mode: Mode, num_slots: int, num_levels: int, gro
 def memory(config: Config) -> int:
     """Bytes of the large arrays on one device."""
     words = config.layout.num_words
-    pool = (words + 3) * (config.num_pages * config.num_children + config.num_lanes)
+    pool = (words + 3) * config.num_pages * frontier.PAGE
     return 4 * (pool + (words + 1) * config.num_sets * 4 + 2 * (config.log_size + config.num_lanes))
 
 

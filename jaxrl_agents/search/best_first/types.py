@@ -40,8 +40,8 @@ class Config:
     num_slots: int  # boxes that the matching bound handles; 0: the nearest-target bound, for any number
     num_levels: int  # searched together
     num_lanes: int  # nodes taken from the frontier at once
-    num_children: int  # children made at once; a page of the frontier holds as many
-    num_buckets: int  # priorities that are told apart
+    num_children: int  # children made at once
+    num_classes: int  # priorities that are told apart
     num_pages: int  # of the frontier
     log_size: int  # nodes that can be expanded
     num_sets: int  # of the closed table, four states each
@@ -54,7 +54,8 @@ class Tables:
     walls: Board  # uint32[L] × num_words
     live: Board  # where a box may be put: no wall, no dead square
     targets: Board
-    distances: tuple[jax.Array, ...]  # uint32[L × (cells + 1)] each: packed push distances, see `bounds.py`
+    distances: tuple[jax.Array, ...]  # uint32[L × (cells + 1) × 4] each: packed push distances, see `bounds.py`
+    sides: tuple[jax.Array, jax.Array]  # uint32[L × (cells + 1) × num_words]: on which side of a box the player is
     bound: jax.Array  # int32[L]: the start's bound; INFINITE or more where the level has no solution
 
 
@@ -80,14 +81,15 @@ class Nodes:
 
 @pytree_dataclass
 class Pages:
-    """Which page holds what; small arrays."""
+    """Which page of the frontier holds what. Stack (level, class) has the index level × num_classes + class."""
 
-    head: jax.Array  # int32[buckets]: the page that grows, or NO_PAGE
-    fill: jax.Array  # int32[buckets]: nodes in it; a full page where there is none
-    previous: jax.Array  # int32[pages]: the next page down
-    free: jax.Array  # int32[pages]: a stack of unused pages
+    head: jax.Array  # int32[stacks]: the page that grows; means nothing where the stack is empty
+    size: jax.Array  # int32[stacks]: nodes
+    best: jax.Array  # int32[L]: no lower class of the level holds nodes
+    below: jax.Array  # int32[pages]: the next page down
+    free: jax.Array  # int32[pages]: unused pages are the first `num_free`
     num_free: jax.Array  # int32[]
-    overflow: jax.Array  # bool[]: nodes were lost for want of a page or a bucket
+    overflow: jax.Array  # bool[]: nodes were lost for want of a page or a class
 
 
 @pytree_dataclass
