@@ -31,31 +31,32 @@ def require(module: str) -> ModuleType:
         raise Unavailable(f"{package} cannot be imported ({error}); {advice}") from error
 
 
-def jumanji_sokoban(levels: Grids, batch_size: int, *, observe: bool = False) -> Program:
-    """Jumanji's Sokoban-v0 (10×10, 4 boxes, 120 steps) under its VmapAutoResetWrapper, on the given levels."""
-    wrappers, sokoban = require("jumanji.wrappers"), require("jumanji.environments.routing.sokoban")
-    generator = require("jumanji.environments.routing.sokoban.generator").Generator
+def jumanji_generator(levels: Grids) -> Any:
+    """A generator for Jumanji's Sokoban that draws one of the given levels, as its own generators do."""
     kinds = require("jumanji.environments.routing.sokoban.constants")
     state_type = require("jumanji.environments.routing.sokoban.types").State
     fixed = np.select([levels.walls, levels.targets], [kinds.WALL, kinds.TARGET], kinds.EMPTY).astype(np.uint8)
     variable = np.select([levels.player, levels.boxes], [kinds.AGENT, kinds.BOX], kinds.EMPTY).astype(np.uint8)
 
-    class Bank(generator):  # type: ignore[misc, valid-type]
-        """Draws one of the levels, as Jumanji's own generators do."""
-
-        def __init__(self, fixed: jax.Array, variable: jax.Array) -> None:
-            self._fixed_grids, self._variable_grids = fixed, variable
+    class Bank(require("jumanji.environments.routing.sokoban.generator").Generator):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._fixed_grids, self._variable_grids = jnp.asarray(fixed), jnp.asarray(variable)
 
         def __call__(self, rng_key: jax.Array) -> Any:
             key, key_index = jax.random.split(rng_key)
-            index = jax.random.randint(key_index, (), 0, self._fixed_grids.shape[0])
+            index = jax.random.randint(key_index, (), 0, len(levels))
             grid = self._variable_grids.take(index, axis=0)
-            place = self.get_agent_coordinates(grid)
-            walls = self._fixed_grids.take(index, axis=0)
+            walls, place = self._fixed_grids.take(index, axis=0), self.get_agent_coordinates(grid)
             fields = {"fixed_grid": walls, "variable_grid": grid, "agent_location": place}
             return state_type(key=key, step_count=jnp.array(0, jnp.int32), **fields)
 
-    env = wrappers.VmapAutoResetWrapper(sokoban.Sokoban(generator=Bank(jnp.asarray(fixed), jnp.asarray(variable))))
+    return Bank()
+
+
+def jumanji_sokoban(levels: Grids, batch_size: int, *, observe: bool = False) -> Program:
+    """Jumanji's Sokoban-v0 (10×10, 4 boxes, 120 steps) under its VmapAutoResetWrapper, on the given levels."""
+    wrappers, sokoban = require("jumanji.wrappers"), require("jumanji.environments.routing.sokoban")
+    env = wrappers.VmapAutoResetWrapper(sokoban.Sokoban(generator=jumanji_generator(levels)))
 
     def body(constants: None, carry: Any, key: jax.Array) -> Any:
         del constants  # the levels are the environment's own, as with Jumanji's generators
@@ -125,8 +126,8 @@ def gym_sokoban_step(levels: Grids) -> Arm:
     return Arm(run, 1)
 
 
-def gym_sokoban_generate() -> Arm:
-    """gym-sokoban's generator, 10×10 with 4 boxes; rooms that it gives up on are tried again, as its reset does."""
+def gym_sokoban_generate(size: tuple[int, int] = (10, 10), num_boxes: int = 4) -> Arm:
+    """gym-sokoban's generator; rooms that it gives up on are tried again, as its reset does."""
     room_utils = require("gym_sokoban.envs.room_utils")
     random.seed(0)  # its generator draws from the global generators
     np.random.seed(0)  # noqa: NPY002
@@ -134,7 +135,7 @@ def gym_sokoban_generate() -> Arm:
     def generate() -> None:
         while True:
             try:
-                room_utils.generate_room(dim=(10, 10), num_steps=34, num_boxes=4)
+                room_utils.generate_room(dim=size, num_steps=int(1.7 * sum(size)), num_boxes=num_boxes)
             except (RuntimeError, RuntimeWarning):
                 continue
             return

@@ -45,6 +45,31 @@ def draw_actions(key: jax.Array, batch_size: int, num_actions: int) -> jax.Array
     return (jax.random.bits(key, (batch_size,), jnp.uint32) % np.uint32(num_actions)).astype(jnp.int32)
 
 
+def draw_legal_actions(key: jax.Array, mask: jax.Array) -> jax.Array:
+    """Random actions, int32[B], each uniform among those that `mask` (bool[B, A], one at least True) allows.
+
+    One threefry word each, as in `draw_actions`; the n-th action allowed is found by counting bits.
+    """
+    batch_size, num_actions = mask.shape
+    num_words = -(-num_actions // 32)
+    bits = jnp.pad(mask, ((0, 0), (0, 32 * num_words - num_actions))).reshape(batch_size, num_words, 32)
+    words = jnp.sum(jnp.where(bits, jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32), 0), axis=2, dtype=jnp.uint32)
+    counts = jax.lax.population_count(words)
+    left = jax.random.bits(key, (batch_size,), jnp.uint32) % jnp.sum(counts, axis=1)
+    position, word, found = jnp.zeros(batch_size, jnp.uint32), words[:, 0], jnp.zeros(batch_size, bool)
+    for i in range(num_words):
+        here = ~found & (left < counts[:, i])
+        position, word = jnp.where(here, 32 * i, position), jnp.where(here, words[:, i], word)
+        found |= here
+        left = jnp.where(found, left, left - counts[:, i])
+    for width in (16, 8, 4, 2, 1):  # bisect: is the bit in the lower `width` bits of what is left?
+        low = jax.lax.population_count(word & jnp.uint32((1 << width) - 1))
+        above = left >= low
+        position, word = jnp.where(above, position + width, position), jnp.where(above, word >> width, word)
+        left = jnp.where(above, left - low, left)
+    return position.astype(jnp.int32)
+
+
 def start(env: Environment[Any, Any], tasks: TaskBank[Any], batch_size: int) -> tuple[Any, AutoResetState[Any, Any]]:
     """Observations and states of a batch whose first episodes are at random times of their time limits.
 
@@ -57,16 +82,35 @@ def start(env: Environment[Any, Any], tasks: TaskBank[Any], batch_size: int) -> 
 
 
 def autoreset(
-    env: Environment[Any, Any], tasks: TaskBank[Any], first: Any, *, mode: Mode, observe: bool = False
+    env: Environment[Any, Any],
+    tasks: TaskBank[Any],
+    first: Any,
+    *,
+    mode: Mode,
+    observe: bool = False,
+    legal: bool = False,
 ) -> Program:
-    """`AutoReset.step` with random actions; `observe` produces the observation of every step."""
+    """`AutoReset.step` with random actions.
+
+    Args:
+      env: the environment.
+      tasks: the bank that resets draw from.
+      first: what `start` returned.
+      mode: of AutoReset.
+      observe: produce the observation of every step.
+      legal: draw the actions among those with an effect, by `action_mask`, in place of all.
+    """
     observation, state = first
     batch_size = state.episode_length.shape[0]
 
     def body(vec: AutoReset[Any, Any], carry: Any, key: jax.Array) -> Any:
         state, tally, _ = carry
         key_action, key_step = jax.random.split(key)
-        action = draw_actions(key_action, batch_size, vec.num_actions)
+        if legal:
+            mask = jax.vmap(vec.env.action_mask)(state.env_state, state.task)
+            action = draw_legal_actions(key_action, mask)
+        else:
+            action = draw_actions(key_action, batch_size, vec.num_actions)
         observation, state, reward, terminated, truncated, _ = vec.step(key_step, state, action)
         return state, tally.add(reward, terminated | truncated), observation if observe else None
 

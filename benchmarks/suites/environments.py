@@ -71,6 +71,7 @@ def cost_programs(id: str, settings: Settings, batch_size: int = HEADLINE_BATCH)
         programs[mode] = with_start(functools.partial(stepping.autoreset, mode=mode))
     for mode in MODES if settings.full else MODES[:1]:
         programs[f"{mode}+observation"] = with_start(functools.partial(stepping.autoreset, mode=mode, observe=True))
+    programs["legal"] = with_start(functools.partial(stepping.autoreset, mode="same_step", legal=True))
     return programs
 
 
@@ -81,7 +82,7 @@ def run_costs(id: str, settings: Settings, programs: ProgramFactories) -> Iterat
     real = id == "WebShop-v0" and settings.products is not None
     for name, arm in arms.items():
         unit = "draws/s" if name == "draw" else "steps/s"
-        target = Target(">=", WEBSHOP_RATE) if real and name == "same_step" else None
+        target = Target(">=", WEBSHOP_RATE) if real and name in ("same_step", "legal") else None
         yield rows.rate(arm, unit, parameters={"arm": name}, target=target, note=_NOTES.get(name, ""))
     for mode, limit in RESET_COST.items():
         yield rows.extra_cost(f"cost of resets, {mode}", arms[mode], arms["bare"], limit)
@@ -91,15 +92,17 @@ def run_costs(id: str, settings: Settings, programs: ProgramFactories) -> Iterat
     yield rows.nanoseconds("time of resets, same_step", arms["same_step"], arms["bare"])
     yield rows.nanoseconds("time of resets, optimistic", arms["optimistic"], arms["bare"])
     yield rows.nanoseconds("time of the observation", arms["same_step+observation"], arms["same_step"])
-    ended = arms["same_step"].summary.get("episodes")
-    if ended is not None:
-        yield rows.fact("episodes that end in a step", "%", 100 * ended)
+    for name in ("same_step", "legal"):
+        if "episodes" in arms[name].summary:
+            ended = 100 * arms[name].summary["episodes"]
+            yield rows.fact("episodes that end in a step", "%", ended, parameters={"arm": name})
 
 
 _NOTES = {
     "draw": "random actions alone: one threefry word each",
     "bare": "dynamics with action draw and one word a step; no resets",
     "vmap": "jax.vmap(env.step) with a key for each environment; no resets",
+    "legal": "same_step; actions drawn among those with an effect, which takes the action mask",
 }
 
 

@@ -33,6 +33,18 @@ def test_actions_are_uniform_and_cost_one_word_each():
     np.testing.assert_array_equal(actions, words % 6)
 
 
+@pytest.mark.parametrize("num_actions", [1, 4, 32, 133])
+def test_legal_actions_are_uniform_among_those_allowed(num_actions):
+    rng = np.random.default_rng(num_actions)
+    mask = rng.random((3_000, num_actions)) < rng.random((3_000, 1))
+    mask[np.arange(3_000), rng.integers(0, num_actions, 3_000)] = True
+    key = jax.random.key(7)
+    actions = np.asarray(jax.jit(stepping.draw_legal_actions)(key, mask))
+    words = np.asarray(jax.random.bits(key, (3_000,), jnp.uint32))
+    expected = [np.flatnonzero(row)[word % row.sum()] for row, word in zip(mask, words, strict=True)]
+    np.testing.assert_array_equal(actions, expected)
+
+
 def test_a_start_is_decorrelated_and_repeats_beyond_its_size(lake):
     env, tasks, _ = lake
     _, state = stepping.start(env, tasks, stepping.START_SIZE + 5)
@@ -44,13 +56,14 @@ def test_a_start_is_decorrelated_and_repeats_beyond_its_size(lake):
 @pytest.mark.parametrize(("mode", "observe"), [("same_step", True), ("disabled", False)])
 def test_the_autoreset_loop(lake, keys, mode, observe):
     env, tasks, first = lake
-    arm = stepping.autoreset(env, tasks, first, mode=mode, observe=observe).arm()
+    arm = stepping.autoreset(env, tasks, first, mode=mode, observe=observe, legal=not observe).arm()
     arm.run(3)
     state, tally, observation = arm.run.carry
-    vec = envs_jax.AutoReset(env, tasks, mode)
+    vec, draw = envs_jax.AutoReset(env, tasks, mode), stepping.draw_actions
     step, expected, by_hand = jax.jit(vec.step), first[1], stepping.Tally.zero(SIZE)
     for key_action, key_step in keys:
-        action = stepping.draw_actions(key_action, SIZE, 4)
+        mask = jax.vmap(env.action_mask)(expected.env_state, expected.task)
+        action = draw(key_action, SIZE, 4) if observe else stepping.draw_legal_actions(key_action, mask)
         seen, expected, reward, terminated, truncated, _ = step(key_step, expected, action)
         by_hand = by_hand.add(reward, terminated | truncated)
     jax.tree.map(np.testing.assert_array_equal, (state, tally), (expected, by_hand))
