@@ -92,7 +92,7 @@ def branching(
     if candidates not in get_args(Candidates):
         raise ValueError(f"candidates={candidates!r} is not one of {', '.join(map(repr, get_args(Candidates)))}")
     if num_candidates is None and candidates != "enumerate":
-        raise ValueError(f"num_candidates is None; it can be left out only with candidates='enumerate' (A)")
+        raise ValueError("num_candidates is None; it can be left out only with candidates='enumerate' (A)")
     number = num_actions if num_candidates is None else count("num_candidates", num_candidates)
     if propose is None and candidates == "enumerate" and number != num_actions:
         raise ValueError(f"num_candidates={number}; candidates='enumerate' takes all {num_actions} actions")

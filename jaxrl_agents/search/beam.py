@@ -16,9 +16,11 @@ from jaxrl_agents.search.nodes import (
     Node,
     Propose,
     ScoreFn,
-    candidates,
+    candidates_of_nodes,
     evaluated,
+    flattened,
     root_nodes,
+    within_budget,
 )
 from jaxrl_agents.search.proposals import Candidates
 from jaxrl_agents.search.types import RootFnOutput, SearchOutput
@@ -125,16 +127,15 @@ def _search(
     root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
     start = _Carry(jnp.int32(0), first, origin, record, tally, jnp.full(shape, -jnp.inf), root_actions)
     turn = partial(_turn, params, keys, model, branching, budget, deduplicate)
-    going = lambda carry: (carry.turn < num_turns) & jnp.any(_can_go_on(carry, branching, budget))
+    going = lambda carry: (carry.turn < num_turns) & jnp.any(_live(carry, branching, budget))
     end = jax.lax.while_loop(going, turn, start)
     return _output(end, sharpness, num_actions)
 
 
-def _can_go_on(carry: _Carry, branching: Branching, budget: jax.Array) -> jax.Array:
-    """bool[W, B]: nodes that may be expanded: live, in roots whose budget allows another turn."""
-    live = carry.nodes.live
-    cost = live.sum(0, dtype=jnp.int32) * (branching.num_candidates * branching.turn_actions)
-    return live & (carry.tally.generated + cost <= budget)
+def _live(carry: _Carry, branching: Branching, budget: jax.Array) -> jax.Array:
+    """bool[W, B]: the nodes that are expanded."""
+    cost = branching.num_candidates * branching.turn_actions
+    return within_budget(carry.nodes, carry.tally.generated, cost, budget)
 
 
 def _turn(
@@ -151,8 +152,8 @@ def _turn(
     number = branching.num_candidates
     words = rng.turn_words(keys, carry.turn, width * number).reshape(width, number, batch_size)
     with jax.named_scope("step"):
-        children = candidates(params, model, branching, words, nodes, _can_go_on(carry, branching, budget), carry.turn)
-    children = jax.tree.map(lambda leaf: leaf.reshape(width * number, *leaf.shape[2:]), children)
+        live = _live(carry, branching, budget)
+        children = flattened(candidates_of_nodes(params, model, branching, words, nodes, live, carry.turn))
     with jax.named_scope("select"):
         ranked, merged = children.score, jnp.zeros(batch_size, jnp.int32)
         if deduplicate:

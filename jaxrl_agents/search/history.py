@@ -87,11 +87,13 @@ class Tally(NamedTuple):
         return Counts(self.generated, unique, self.evaluated, wasted, forwards, self.dead_ends)
 
 
-def rows_of_turn(branching: Branching, model: Any, num_candidates: int, num_kept: int) -> dict[str, np.int32]:
-    """What a turn of so many candidates per root adds to the rows of `step` and to the policy forwards."""
+def rows_of_turn(
+    branching: Branching, model: Any, num_candidates: int, num_evaluated: int, *, planned: bool = False
+) -> dict[str, np.int32]:
+    """What a turn adds per root to the rows of `step` and the policy forwards; `planned` turns need no drawing."""
     step_rows = num_candidates * branching.turn_actions
     if isinstance(model, RecurrentModel):
         forwards = step_rows
     else:
-        forwards = num_kept + (step_rows if branching.draws_as_it_plays else 0)
+        forwards = num_evaluated + (step_rows if branching.draws_as_it_plays and not planned else 0)
     return {"step_rows": np.int32(step_rows), "forwards": np.int32(forwards)}

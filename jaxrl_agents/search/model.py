@@ -33,9 +33,7 @@ class SearchModel(Protocol):
     ) -> tuple[jax.Array, jax.Array, Embedding]:
         """(reward [B], discount [B], child's embedding) of an action [B]; `key` is one key per row, [B]."""
 
-    def evaluate(
-        self, params: Params, key: jax.Array, embedding: Embedding
-    ) -> tuple[jax.Array, jax.Array, Embedding]:
+    def evaluate(self, params: Params, key: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array, Embedding]:
         """(logits [B, A], value [B], embedding) of nodes; `key` is one key per row, [B]."""
 
 
@@ -45,7 +43,7 @@ class _Recurrent:
     def __call__(
         self: SearchModel, params: Params, rng_key: jax.Array, action: jax.Array, embedding: Embedding
     ) -> tuple[mctx.RecurrentFnOutput, Embedding]:
-        """mctx's recurrent_fn: `(params, rng_key, action[B], embedding[B, …]) -> (RecurrentFnOutput, embedding)`."""
+        """Mctx's recurrent_fn: `(params, rng_key, action[B], embedding[B, …]) -> (RecurrentFnOutput, embedding)`."""
         words = jax.random.bits(rng_key, action.shape[:1], jnp.uint32)
         reward, discount, embedding = self.step(params, rng.row_keys(words, rng.STEP), action, embedding)
         logits, value, embedding = self.evaluate(params, rng.row_keys(words, rng.EVALUATE), embedding)
@@ -88,9 +86,7 @@ class RecurrentModel:
         output, child = self.recurrent_fn(params, key[0], action, embedding.embedding)
         return output.reward, output.discount, Evaluated(child, output.prior_logits, output.value)
 
-    def evaluate(
-        self, params: Params, key: jax.Array, embedding: Evaluated
-    ) -> tuple[jax.Array, jax.Array, Evaluated]:
+    def evaluate(self, params: Params, key: jax.Array, embedding: Evaluated) -> tuple[jax.Array, jax.Array, Evaluated]:
         del params, key
         return embedding.logits, embedding.value, embedding
 
@@ -114,9 +110,7 @@ class EnvModel(_Recurrent):
         )
         return reward, jnp.where(terminated | truncated, 0.0, jnp.float32(self.discount)), state
 
-    def evaluate(
-        self, params: Params, key: jax.Array, embedding: Embedding
-    ) -> tuple[jax.Array, jax.Array, Embedding]:
+    def evaluate(self, params: Params, key: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array, Embedding]:
         del key
         params, tasks = params
         mask = jax.vmap(self.env.action_mask)(embedding, tasks)

@@ -89,11 +89,11 @@ class Children(NamedTuple):
     embedding: Any
 
 
-def root_nodes(root: RootFnOutput, width: int) -> Node:
-    """A frontier of `width` slots with the root in the first."""
+def root_nodes(root: RootFnOutput, width: int, copies: int = 1) -> Node:
+    """A frontier of `width` slots with the root in the first `copies`."""
     batch_size = root.value.shape[0]
     spread = lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape))
-    filled = jnp.broadcast_to(jnp.arange(width)[:, None] == 0, (width, batch_size))
+    filled = jnp.broadcast_to(jnp.arange(width)[:, None] < copies, (width, batch_size))
     zeros = jnp.zeros((width, batch_size))
     return Node(
         jax.tree.map(spread, root.embedding), spread(root.prior_logits), spread(root.value), zeros, zeros + 1,
@@ -101,25 +101,34 @@ def root_nodes(root: RootFnOutput, width: int) -> Node:
     )  # fmt: skip
 
 
-def evaluated(
-    model: SearchModel, params: Any, words: jax.Array, embedding: Any, **fields: jax.Array
-) -> Node:
+def evaluated(model: SearchModel, params: Any, words: jax.Array, embedding: Any, **fields: jax.Array) -> Node:
     """Nodes with the model's logits and value; `words` uint32[W, B]."""
     over_slots = jax.vmap(model.evaluate, in_axes=(None, 0, 0))
     logits, value, embedding = over_slots(params, rng.row_keys(words, rng.EVALUATE), embedding)
     return Node(embedding=embedding, logits=logits, value=value, **fields)
 
 
-def expand(model: SearchModel, params: Any, branching: Branching, words: jax.Array, nodes: Node) -> Expansion:
-    """Proposes and plays M candidate turns of each node; `words` uint32[W, M, B], one a candidate."""
+def within_budget(nodes: Node, generated: jax.Array, cost: int, budget: jax.Array) -> jax.Array:
+    """bool[W, B]: the live nodes of roots that may still generate `cost` nodes for each of them."""
+    live = nodes.live
+    return live & (generated + live.sum(0, dtype=jnp.int32) * cost <= budget)
+
+
+def propose(model_params: Any, branching: Branching, words: jax.Array, nodes: Node) -> Proposal:
+    """M candidate turns of each node, leaves [W, M, B, …]; `words` uint32[W, M, B], one a candidate."""
     if branching.propose is not None:
         over = jax.vmap(jax.vmap(branching.propose, in_axes=(None, 0, None)), in_axes=(None, 0, 0))
-        proposal = Proposal(*over(params, rng.row_keys(words, rng.PROPOSE), nodes.embedding))
-    else:
-        proposal, _ = candidates_of(branching.kind, nodes.logits, words, branching.temperature)
+        return Proposal(*over(model_params, rng.row_keys(words, rng.PROPOSE), nodes.embedding))
+    return candidates_of(branching.kind, nodes.logits, words, branching.temperature)
+
+
+def play(
+    model: SearchModel, params: Any, branching: Branching, words: jax.Array, parents: Any, proposal: Proposal
+) -> Expansion:
+    """Plays proposals [W, M, B] from the nodes with the embeddings `parents` [W, B, …]."""
     if branching.turn_actions == 1:
-        return _play_action(model, params, words, nodes.embedding, proposal)
-    return _play_turn(model, params, branching, words, nodes.embedding, proposal)
+        return _play_action(model, params, words, parents, proposal)
+    return _play_turn(model, params, branching, words, parents, proposal)
 
 
 def _play_action(model: SearchModel, params: Any, words: jax.Array, parents: Any, proposal: Proposal) -> Expansion:
@@ -138,7 +147,7 @@ def _play_turn(
     logits in the state that it meets.
     """
     step = jax.vmap(jax.vmap(model.step, in_axes=(None, 0, 0, 0)), in_axes=(None, 0, 0, 0))
-    drawn = branching.draws_as_it_plays
+    drawn = branching.draws_as_it_plays and proposal.action.ndim == words.ndim
     spread = lambda leaf: jnp.broadcast_to(leaf[:, None], (leaf.shape[0], words.shape[1], *leaf.shape[1:]))
     planned = proposal.action[..., None] if drawn else proposal.action
     planned = jnp.pad(planned, [(0, 0)] * 3 + [(0, branching.turn_actions - planned.shape[-1])])
@@ -179,7 +188,7 @@ def _drawn(
     return action, jnp.where(action >= 0, policy.log_prob(action), 0)
 
 
-def candidates(
+def candidates_of_nodes(
     params: Any,
     model: SearchModel,
     branching: Branching,
@@ -187,28 +196,75 @@ def candidates(
     nodes: Node,
     live: jax.Array,
     turn: jax.Array,
+    step_words: jax.Array | None = None,
 ) -> Children:
-    """Expands the `live` nodes (bool[W, B]); of the others, filled slots survive as their first candidate."""
-    made = expand(model, params, branching, words, nodes)
-    total = nodes.total[:, None] + nodes.scale[:, None] * made.reward
+    """Expands the `live` nodes (bool[W, B]); of the others, filled slots survive as their first candidate.
+
+    Each candidate is drawn with its of the `words` uint32[W, M, B] and played with its of the `step_words`, which
+    are the same ones by default.
+    """
+    proposal = propose(params, branching, words, nodes)
+    made = play(model, params, branching, words if step_words is None else step_words, nodes.embedding, proposal)
+    before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
     valid = live[:, None] & (made.length > 0)
     is_first = np.arange(words.shape[1])[None, :, None] == 0
-    copied = (nodes.filled & ~live)[:, None] & is_first
-    score = _scores(params, branching.score, made, total, nodes, turn)
+    return _settled(params, branching, made, before, valid, (nodes.filled & ~live)[:, None] & is_first, turn)
+
+
+def commit(
+    params: Any,
+    model: SearchModel,
+    branching: Branching,
+    words: jax.Array,
+    parents: tuple[Any, jax.Array, jax.Array, jax.Array],
+    chosen: Children,
+    filled: jax.Array,
+    turn: jax.Array,
+) -> Children:
+    """Plays `chosen` candidates [W, B] again, with `words` uint32[W, B].
+
+    `parents` are the embedding, total, scale and score of their parents; what is `filled` without being a candidate
+    survives as it is.
+    """
+    proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
+    proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
+    made = play(model, params, branching, words[:, None], parents[0], proposal)
+    valid = (filled & (chosen.length > 0))[:, None]
+    return flattened(_settled(params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
+
+
+def flattened(children: Any) -> Any:
+    """Leaves [W, M, B, …] as [W · M, B, …]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), children)
+
+
+def _settled(
+    params: Any,
+    branching: Branching,
+    made: Expansion,
+    before: tuple[Any, jax.Array, jax.Array, jax.Array],
+    valid: jax.Array,
+    copied: jax.Array,
+    turn: jax.Array,
+) -> Children:
+    """What has become of expansions: `valid` ones count, where `copied` the parent stays as it was."""
+    parent, total, scale, score = before[0], *(leaf[:, None] for leaf in before[1:])
+    reached = total + scale * made.reward
+    child_score = _scores(params, branching.score, made, reached, total, turn)
     return Children(
         action=where_rows(valid, made.action, jnp.full_like(made.action, -1)),
         length=jnp.where(valid, made.length, 0),
         log_prob=jnp.where(valid, made.log_prob, 0),
         reward=jnp.where(valid, made.reward, 0),
-        total=jnp.where(copied, nodes.total[:, None], total),
-        scale=jnp.where(copied, nodes.scale[:, None], nodes.scale[:, None] * made.discount),
-        score=jnp.where(valid, score, jnp.where(copied, nodes.score[:, None], -jnp.inf)),
-        embedding=where_rows(copied, jax.tree.map(lambda leaf: leaf[:, None], nodes.embedding), made.embedding),
+        total=jnp.where(copied, total, reached),
+        scale=jnp.where(copied, scale, scale * made.discount),
+        score=jnp.where(valid, child_score, jnp.where(copied, score, -jnp.inf)),
+        embedding=where_rows(copied, jax.tree.map(lambda leaf: leaf[:, None], parent), made.embedding),
     )
 
 
 def _scores(
-    params: Any, score: str | ScoreFn, made: Expansion, total: jax.Array, nodes: Node, turn: jax.Array
+    params: Any, score: str | ScoreFn, made: Expansion, total: jax.Array, before: jax.Array, turn: jax.Array
 ) -> jax.Array:
     """float32[W, M, B]: the score of each candidate."""
     if score == "return":
@@ -216,9 +272,8 @@ def _scores(
     if score == "step":
         return made.reward
     spread = lambda leaf: jnp.broadcast_to(leaf, total.shape)
-    before = spread(nodes.total[:, None])
     turns = jnp.broadcast_to(turn, total.shape[:2])
-    candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, before, turns)
+    candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, spread(before), turns)
     over = jax.vmap(jax.vmap(score, in_axes=(None, 0)), in_axes=(None, 0))  # type: ignore[arg-type]
     return over(params, candidate)
 

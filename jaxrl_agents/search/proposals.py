@@ -99,9 +99,7 @@ def top_actions(policy: Distribution, words: jax.Array, num_candidates: int) -> 
     return jnp.stack(chosen)
 
 
-def candidates_of(
-    kind: Candidates, logits: jax.Array, words: jax.Array, temperature: Any
-) -> tuple[Proposal, jax.Array]:
+def candidates_of(kind: Candidates, logits: jax.Array, words: jax.Array, temperature: Any) -> Proposal:
     """M single-action candidates of each node.
 
     Args:
@@ -111,7 +109,7 @@ def candidates_of(
       temperature: divides the logits.
 
     Returns:
-      A Proposal of [W, M, B]: action −1 and length 0 where there is no such candidate; and the nodes' entropy [W, B].
+      A Proposal of [W, M, B]: action −1 and length 0 where there is no such candidate.
     """
     policy = distribution(logits, temperature)
     num_candidates = words.shape[1]
@@ -128,8 +126,8 @@ def candidates_of(
             action = jnp.moveaxis(top_actions(policy, first, num_candidates), 0, 1)
         log_prob = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, -2), policy).log_prob(action)
     length = (action >= 0).astype(jnp.int32)
-    entropy = policy.entropy
-    return Proposal(action, length, jnp.where(action >= 0, log_prob, 0), entropy[:, None]), entropy
+    entropy = jnp.broadcast_to(policy.entropy[:, None], action.shape)
+    return Proposal(action, length, jnp.where(action >= 0, log_prob, 0), entropy)
 
 
 def _reduce(function: Any, columns: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def softmax(scores: jax.Array, temperature: jax.Array) -> jax.Array:
-    """float32[M, B]: softmax(scores / temperature) over the first axis; 0 where the score is −inf."""
+    """float32[M, B]: weights ∝ exp(score / temperature) that sum to 1 over the first axis; 0 for scores of −inf."""
     top = jnp.max(scores, axis=0)
     tried = top > -jnp.inf
     weights = jnp.exp((scores - jnp.where(tried, top, 0)) / temperature)

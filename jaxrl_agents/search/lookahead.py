@@ -1,0 +1,265 @@
+"""Lookahead: each candidate is judged by what can follow it, one turn is committed, and so on."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.pytree import pytree_dataclass, static_field
+from jaxrl_agents.search import arguments, history, rng, selection, trajectory, weights
+from jaxrl_agents.search.history import Record, Tally, rows_of_turn
+from jaxrl_agents.search.model import RecurrentModel, SearchModel
+from jaxrl_agents.search.nodes import (
+    Branching,
+    Children,
+    Node,
+    Propose,
+    ScoreFn,
+    candidates_of_nodes,
+    commit,
+    evaluated,
+    flattened,
+    root_nodes,
+    within_budget,
+)
+from jaxrl_agents.search.proposals import Candidates
+from jaxrl_agents.search.types import RootFnOutput, SearchOutput
+
+Continuation = Literal["policy", "full"]
+
+_SIMULATE = 1 << 16  # offset of the hashes that simulated transitions draw from
+_CHILD = 1 << 17  # and of those of deeper levels, to which the child's number is added
+
+
+def lookahead(
+    params: Any,
+    rng_key: jax.Array,
+    root: RootFnOutput,
+    model: Any,
+    *,
+    tasks: Any = None,
+    num_turns: int,
+    depth: int,
+    num_candidates: int | None = None,
+    continuation: Continuation = "policy",
+    beam_width: int = 1,
+    candidates: Candidates = "sample",
+    propose: Propose | None = None,
+    max_turn_actions: int = 1,
+    score: str | ScoreFn = "return",
+    bootstrap: bool = True,
+    clairvoyant: bool = False,
+    temperature: float | jax.Array = 1.0,
+    weight_temperature: float | jax.Array = 1.0,
+    invalid_actions: jax.Array | None = None,
+    node_budget: int | jax.Array | None = None,
+) -> SearchOutput:
+    """Commits, turn by turn, the candidates whose simulated continuations score best (TSR, arXiv 2602.11767).
+
+    Each turn every one of the W committed paths makes M candidates, each is simulated further, and the W best
+    candidates are played: with a word that the simulation has not seen, unless `clairvoyant`.
+
+    Args:
+      params: passed to the model; with `tasks` the model receives `(params, tasks)`.
+      rng_key: a typed key, or one per root, [B].
+      root: mctx's RootFnOutput, leading axis B.
+      model: a Model, `from_env(…)`, or mctx's recurrent_fn.
+      tasks: static data per root, leading axis B (a TaskBank of B will do).
+      num_turns: K, turns committed.
+      depth: D. With continuation="policy" each candidate is followed by D more turns of the policy (as TSR); with
+        "full" the tree of candidates is D turns deep, the first included: M + M² + … + M^D nodes.
+      num_candidates: M; None for all actions with candidates="enumerate".
+      continuation: "policy" or "full"; a candidate's score is that of its single continuation or of its best one.
+      beam_width: W, committed paths.
+      candidates: "sample", "gumbel" or "enumerate", see `beam_search`.
+      propose: draws a turn in place of the logits, see `beam_search`.
+      max_turn_actions: L, see `beam_search`.
+      score: of the last simulated node: "return" from the root, "step", or a function, see `beam_search`.
+      bootstrap: with score="return", add the model's (discounted) value of the last simulated node; False saves its
+        evaluation.
+      clairvoyant: play the chosen candidate with the word that its simulation used.
+      temperature: divides the logits that candidates and the policy's turns are drawn from.
+      weight_temperature: of `action_weights`: softmax over root actions of the best simulated score of each.
+      invalid_actions: [B, A], nonzero where the root must not act so.
+      node_budget: nodes that a root may generate, [] or [B]; a turn that could exceed it is not played.
+
+    Returns:
+      A SearchOutput; the tree holds the committed paths only.
+    """
+    width = arguments.count("beam_width", beam_width)
+    num_turns = arguments.count("num_turns", num_turns)
+    depth = arguments.count("depth", depth)
+    if continuation not in get_args(Continuation):
+        raise ValueError(f"continuation={continuation!r} is neither 'policy' nor 'full'")
+    branching = arguments.branching(
+        root,
+        num_candidates=num_candidates,
+        candidates=candidates,
+        propose=propose,
+        max_turn_actions=max_turn_actions,
+        score=score,
+        temperature=temperature,
+    )
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
+    budget = arguments.node_budget(node_budget, len(keys))
+    sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
+    further = (
+        (branching,) * (depth - 1)
+        if continuation == "full"
+        else (dataclasses.replace(branching, kind="sample", num_candidates=1),) * depth
+    )
+    plan = Simulation(branching, further, bool(bootstrap) and score == "return", bool(clairvoyant))
+    return _search(params, keys, root, model, plan, budget, sharpness, num_turns, width)
+
+
+@pytree_dataclass
+class Simulation:
+    """How candidates are judged."""
+
+    branching: Branching  # of the candidates
+    further: tuple[Branching, ...]  # of the levels below them
+    bootstrap: bool = static_field()
+    clairvoyant: bool = static_field()
+
+    @property
+    def cost(self) -> int:
+        """Transitions for one committed node: of all levels, and of the turn that is played."""
+        cost, leaves = self.branching.turn_actions, 1
+        for level in (self.branching, *self.further):
+            leaves *= level.num_candidates
+            cost += leaves * level.turn_actions
+        return cost
+
+
+class _Carry(NamedTuple):
+    turn: jax.Array  # int32[]
+    nodes: Node
+    history: Record
+    tally: Tally
+    root_scores: jax.Array  # float32[M, B]
+    root_actions: jax.Array  # [M, B] or [M, B, L]
+
+
+@partial(jax.jit, static_argnames=("num_turns", "width"))
+def _search(
+    params: Any,
+    keys: jax.Array,
+    root: RootFnOutput,
+    model: SearchModel,
+    plan: Simulation,
+    budget: jax.Array,
+    sharpness: jax.Array,
+    num_turns: int,
+    width: int,
+) -> SearchOutput:
+    batch_size, num_actions = root.prior_logits.shape
+    first = root_nodes(root, width, copies=1)
+    record = history.empty(num_turns, width, batch_size, num_actions, plan.branching)
+    tally = Tally.start(batch_size).add(dead_ends=first.dead_end[0].astype(jnp.int32))
+    shape = (plan.branching.num_candidates, batch_size)
+    root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
+    start = _Carry(jnp.int32(0), first, record, tally, jnp.full(shape, -jnp.inf), root_actions)
+    turn = partial(_turn, params, keys, model, plan, budget)
+    going = lambda carry: (carry.turn < num_turns) & jnp.any(_live(carry, plan, budget))
+    end = jax.lax.while_loop(going, turn, start)
+    scores = end.root_scores
+    if root_actions.ndim == 2:
+        scores = weights.action_scores(scores, end.root_actions, num_actions)
+    tree = history.as_tree(end.history, end.nodes.score, end.nodes.total, end.turn)
+    paths = trajectory.best_paths(tree, 1, plan.clairvoyant)
+    return SearchOutput(
+        action=paths.actions[:, 0, 0],
+        action_weights=weights.softmax(scores, sharpness).T,
+        search_tree=tree,
+        counts=end.tally.counts(),
+        value=paths.scores[:, 0],
+        simulated=plan.clairvoyant,
+    )
+
+
+def _live(carry: _Carry, plan: Simulation, budget: jax.Array) -> jax.Array:
+    return within_budget(carry.nodes, carry.tally.generated, plan.cost, budget)
+
+
+def _turn(
+    params: Any, keys: jax.Array, model: SearchModel, plan: Simulation, budget: jax.Array, carry: _Carry
+) -> _Carry:
+    nodes = carry.nodes
+    width, batch_size = nodes.total.shape
+    number = plan.branching.num_candidates
+    words = rng.turn_words(keys, carry.turn, width * number)
+    simulated = words if plan.clairvoyant else rng.mix(words, _SIMULATE)
+    shaped = lambda leaf: leaf.reshape(width, number, batch_size)
+    made = candidates_of_nodes(
+        params, model, plan.branching, shaped(words), nodes, _live(carry, plan, budget), carry.turn, shaped(simulated)
+    )
+    made = flattened(made)
+    prospects, tally = _prospects(params, model, plan, simulated, made, carry.tally, carry.turn)
+    score, chosen = selection.best(prospects, width)
+    kept = selection.take(made._replace(embedding=None), chosen)
+    parents = selection.take((nodes.embedding, nodes.total, nodes.scale, nodes.score), chosen // number)
+    played = commit(
+        params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf, carry.turn
+    )
+    fields = {"total": played.total, "scale": played.scale, "score": played.score, "filled": score > -jnp.inf}
+    after = evaluated(model, params, words[:width], played.embedding, **fields)
+    tally = tally.add(
+        generated=made.length.sum(0) + played.length.sum(0),
+        evaluated=((played.length > 0) & (played.scale != 0)).sum(0, dtype=jnp.int32),
+        dead_ends=((played.length > 0) & after.dead_end).sum(0, dtype=jnp.int32),
+        **rows_of_turn(plan.branching, model, width * number, 0),
+    )
+    tally = tally.add(**rows_of_turn(plan.branching, model, width, width, planned=True))
+    record = Record(chosen // number, played.action, played.length, played.reward, played.log_prob, played.score)
+    first = carry.turn == 0
+    tried = jnp.where(made.length > 0, prospects, -jnp.inf)[:number]
+    return _Carry(
+        carry.turn + 1,
+        after,
+        history.write(carry.history, carry.turn, record),
+        tally,
+        jnp.where(first, tried, carry.root_scores),
+        jnp.where(first, made.action[:number], carry.root_actions),
+    )
+
+
+def _prospects(
+    params: Any,
+    model: SearchModel,
+    plan: Simulation,
+    words: jax.Array,
+    made: Children,
+    tally: Tally,
+    turn: jax.Array,
+) -> tuple[jax.Array, Tally]:
+    """float32[C, B]: the best score that the simulation reaches below each candidate; and what that cost."""
+    num_candidates, batch_size = words.shape
+    for level, branching in enumerate(plan.further):
+        nodes = _as_nodes(params, model, words, made)
+        live = nodes.live
+        number = branching.num_candidates
+        children = np.arange(1, number + 1, dtype=np.uint32)[:, None]
+        words = rng.mix(words[:, None], _CHILD + children)
+        made = flattened(candidates_of_nodes(params, model, branching, words, nodes, live, turn + 1 + level, words))
+        words = words.reshape(-1, batch_size)
+        rows = rows_of_turn(branching, model, len(words), len(nodes.total))
+        tally = tally.add(generated=made.length.sum(0), evaluated=live.sum(0, dtype=jnp.int32), **rows)
+    score = made.score
+    if plan.bootstrap:
+        nodes = _as_nodes(params, model, words, made)
+        live = nodes.live
+        score = score + jnp.where(live, nodes.scale * nodes.value, 0)
+        forwards = 0 if isinstance(model, RecurrentModel) else len(words)
+        tally = tally.add(evaluated=live.sum(0, dtype=jnp.int32), forwards=np.int32(forwards))
+    return jnp.max(score.reshape(num_candidates, -1, batch_size), axis=1), tally
+
+
+def _as_nodes(params: Any, model: SearchModel, words: jax.Array, made: Children) -> Node:
+    """The candidates [C, B] as nodes."""
+    fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": made.score > -jnp.inf}
+    return evaluated(model, params, words, made.embedding, **fields)
