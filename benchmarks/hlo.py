@@ -22,6 +22,8 @@ _NO_TRAFFIC = frozenset(("while", "call", "conditional", "tuple", "get-tuple-ele
 FETCHES = frozenset(("gather", "dynamic-slice"))
 PUTS = frozenset(("scatter", "dynamic-update-slice"))
 
+_CONTROL = frozenset(("while", "body", "cond", "loop", "scan", "closed_call", "eval_jaxpr", "checkpoint", "shard_map"))
+
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%([\w.\-]+) \(.*\{$")
 _ARRAY = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
@@ -38,6 +40,7 @@ class Instruction:
     bytes: int
     operands: tuple[str, ...]
     calls: str | None  # the computation that a fusion runs
+    scope: str  # the outermost `jax.named_scope` around it; "" where there is none
     source: str  # `file:function` that asked for it; "" where the compiler made the instruction
 
 
@@ -95,7 +98,7 @@ class Module:
         return self.instructions.get(name, _NOTHING)
 
 
-_NOTHING = Instruction("", "", 0, 0, (), None, "")
+_NOTHING = Instruction("", "", 0, 0, (), None, "", "")
 
 
 def parse(text: str) -> Module:
@@ -124,6 +127,7 @@ def _instruction(name: str, shape: str, opcode: str, rest: str, frames: dict[int
     ]
     calls = re.search(r"calls=%([\w.\-]+)", rest)
     frame = re.search(r"stack_frame_id=(\d+)", rest)
+    path = re.search(r'op_name="([^"]*)"', rest)
     return Instruction(
         name,
         opcode,
@@ -131,8 +135,20 @@ def _instruction(name: str, shape: str, opcode: str, rest: str, frames: dict[int
         sum(size * BYTES.get(kind, 4) for kind, size in arrays),
         tuple(re.findall(r"%([\w.\-]+)", rest.partition(")")[0])),
         calls.group(1) if calls else None,
+        scope(path.group(1)) if path else "",
         frames.get(int(frame.group(1)), "") if frame else "",
     )
+
+
+def scope(path: str) -> str:
+    """The outermost `jax.named_scope` in the path of an operation; "" where there is none."""
+    for part in path.split("/")[:-1]:  # the last part is the operation itself
+        name = part
+        while match := re.fullmatch(r"(\w+)\((.*)\)", name):
+            name = "" if match.group(1) in ("jit", "pjit") else match.group(2)
+        if name and name not in _CONTROL and not name.startswith("branch_"):
+            return name
+    return ""
 
 
 def _frames(text: str) -> dict[int, str]:

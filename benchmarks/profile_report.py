@@ -11,15 +11,18 @@ from benchmarks.profiling import Cost, Profile
 from benchmarks.report import markdown_table
 
 SHOWN = 15  # rows of a table
+NO_SCOPE = "(outside named scopes)"
 
 Table = tuple[str, Sequence[str], list[list[str]]]  # title, header, rows
 
 
 def tables(profile: Profile) -> list[Table]:
     """Everything that was found, as tables."""
+    scopes = [_costs("By named scope", "scope", profile, lambda cost: _scope(profile, cost))]
     return [
         _summary(profile),
         _limits(profile),
+        *(scopes if any(_scope(profile, cost) != NO_SCOPE for cost in profile.costs) else []),
         _costs(
             "By the function that asked for it (for an item)", "function", profile, lambda cost: _source(profile, cost)
         ),
@@ -114,7 +117,13 @@ def _instructions(profile: Profile) -> list[list[str]]:
 
 
 def _source(profile: Profile, cost: Cost) -> str:
-    return profile.sources.get(cost.name) or "(made by the compiler)"
+    instruction = profile.instructions.get(cost.name)
+    return instruction.source if instruction and instruction.source else "(made by the compiler)"
+
+
+def _scope(profile: Profile, cost: Cost) -> str:
+    instruction = profile.instructions.get(cost.name)
+    return instruction.scope if instruction and instruction.scope else NO_SCOPE
 
 
 def _where(profile: Profile) -> str:

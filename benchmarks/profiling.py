@@ -46,7 +46,7 @@ class Profile:
     opcodes: dict[str, int]
     steps: int  # traced
     costs: list[Cost]  # each operation, the longest first
-    sources: dict[str, str]  # operation → `file:function`
+    instructions: dict[str, hlo.Instruction]  # operation → its instruction
     ceilings: dict[str, float]  # of the machine: copied bytes/s, integer operations/s
     trace: Path
 
@@ -100,7 +100,7 @@ def profile(name: str, program: Program, budget: Budget, folder: Path) -> Profil
         dict(module.opcodes().most_common()),
         steps,
         _costs(own_times(read_trace(folder)), module),
-        {name: instruction.source for name, instruction in module.instructions.items()},
+        module.instructions,
         rate,
         folder,
     )

@@ -40,6 +40,30 @@ def test_opcodes_leave_out_what_is_inside_fusions():
     assert counts["sine"] == 0 or counts["fusion"] == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("jit(loop)/while/body/closed_call/propose/sin", "propose"),
+        ("jit(loop)/while/body/eval_jaxpr/vmap(step)/inner/jit(_where)/select_n", "step"),
+        ("jit(loop)/while/body/vmap(jit(_threefry_fold_in))/loop/while/body/closed_call/add", ""),
+        ("jit(loop)/cond/branch_1_fun/vmap()/add", ""),
+        ("select", ""),
+    ],
+)
+def test_scopes(path, expected):
+    assert hlo.scope(path) == expected
+
+
+def test_the_scopes_of_a_compiled_program():
+    def step(x):
+        with jax.named_scope("phase"):
+            return jnp.cumsum(x)
+
+    loop = lambda x: jax.lax.scan(lambda c, _: (jax.vmap(step)(c), None), x, length=3)[0]
+    scopes = {i.scope for i in compiled(loop, jnp.ones((4, 64))).instructions.values()}
+    assert scopes == {"", "phase"}
+
+
 def event(name, start, duration, thread=1):
     return {"pid": 1, "tid": thread, "ts": start, "dur": duration, "args": {"hlo_op": name}}
 
