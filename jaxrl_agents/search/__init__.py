@@ -2,9 +2,13 @@
 
 from jaxrl_agents.search.beam import beam_search
 from jaxrl_agents.search.best_of_n import best_of_n
+from jaxrl_agents.search.entropy_backtrack import entropy_backtrack
 from jaxrl_agents.search.lookahead import lookahead
+from jaxrl_agents.search.mcts import mcts
 from jaxrl_agents.search.model import EnvModel, Model, from_env
+from jaxrl_agents.search.trajectory import Execution, execute
 from jaxrl_agents.search.types import (
+    BacktrackTree,
     Candidate,
     Counts,
     Proposal,
@@ -15,9 +19,11 @@ from jaxrl_agents.search.types import (
 )
 
 __all__ = [
+    "BacktrackTree",
     "Candidate",
     "Counts",
     "EnvModel",
+    "Execution",
     "Model",
     "Proposal",
     "RootFnOutput",
@@ -26,6 +32,9 @@ __all__ = [
     "Trajectories",
     "beam_search",
     "best_of_n",
+    "entropy_backtrack",
+    "execute",
     "from_env",
     "lookahead",
+    "mcts",
 ]

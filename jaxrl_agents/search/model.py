@@ -16,6 +16,7 @@ import mctx
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import rng
+from jaxrl_agents.search.proposals import legal_actions
 from jaxrl_agents.search.types import RootFnOutput
 
 Params = Any
@@ -47,6 +48,7 @@ class _Recurrent:
         words = jax.random.bits(rng_key, action.shape[:1], jnp.uint32)
         reward, discount, embedding = self.step(params, rng.row_keys(words, rng.STEP), action, embedding)
         logits, value, embedding = self.evaluate(params, rng.row_keys(words, rng.EVALUATE), embedding)
+        logits = jnp.where(legal_actions(logits), logits, jnp.finfo(logits.dtype).min)  # −inf can make NaN in mctx
         return mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=logits, value=value), embedding
 
 

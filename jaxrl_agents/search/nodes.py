@@ -34,7 +34,7 @@ class Branching:
     turn_actions: int = static_field()  # L
     propose: Propose | None = static_field()
     score: str | ScoreFn = static_field()
-    temperature: Any  # float[]
+    temperature: Any  # float[], or [W, B]
 
     @property
     def draws_as_it_plays(self) -> bool:
@@ -183,7 +183,8 @@ def _drawn(
     """An action for every candidate's state, drawn from the model's logits, and its log-probability."""
     over = jax.vmap(jax.vmap(model.evaluate, in_axes=(None, 0, 0)), in_axes=(None, 0, 0))
     logits, _, _ = over(params, rng.row_keys(words, rng.EVALUATE), embedding)
-    policy = distribution(logits, branching.temperature)
+    temperature = jnp.asarray(branching.temperature)
+    policy = distribution(logits, temperature[:, None] if temperature.ndim else temperature)
     action = sample(policy, rng.mix(words, rng.PROPOSE))
     return action, jnp.where(action >= 0, policy.log_prob(action), 0)
 

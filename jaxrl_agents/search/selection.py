@@ -15,10 +15,10 @@ def best(scores: jax.Array, width: int) -> tuple[jax.Array, jax.Array]:
 
 
 def take(leaves: Any, indices: jax.Array) -> Any:
-    """Row `indices[w, b]` of root b, [W, B, …], of every leaf [C, B, …]."""
+    """Rows of every leaf: `indices` int32[W, …] picks along axis 0 of leaves [C, …, …], giving [W, …, …]."""
 
     def pick(leaf: jax.Array) -> jax.Array:
-        rows = indices.reshape(indices.shape + (1,) * (leaf.ndim - 2))
+        rows = indices.reshape(indices.shape + (1,) * (leaf.ndim - indices.ndim))
         return jnp.take_along_axis(leaf, rows, axis=0)
 
     return jax.tree.map(pick, leaves)

@@ -3,37 +3,166 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mctx
 
-from jaxrl_agents.search.types import SearchTree, Trajectories
+from jaxrl_agents.search import arguments, rng
+from jaxrl_agents.search.nodes import where_rows
+from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchTree, Trajectories
 
 
-def best_paths(tree: Any, k: int, simulated: bool) -> Trajectories:
-    """The k best paths of a SearchTree."""
-    if not 1 <= k <= tree.width:
-        raise ValueError(f"k={k}; this search kept {tree.width} paths per root: 1 … {tree.width}")
-    return _best_paths(tree, k, simulated)
+def best_paths(tree: SearchTree | BacktrackTree | mctx.Tree, k: int, simulated: bool) -> Trajectories:
+    """The k best paths of each root.
+
+    Under `mcts` path i starts with the root's i-th most visited action and follows the most visited children; its
+    log-probabilities are those of the prior, its score is the number of visits.
+    """
+    width = tree.num_actions if isinstance(tree, mctx.Tree) else tree.width
+    if not 1 <= k <= width:
+        raise ValueError(f"k={k}; this search has {width} paths per root: k is 1 … {width}")
+    extract = {SearchTree: _through_turns, BacktrackTree: _through_iterations}.get(type(tree), _principal_variations)
+    return extract(tree, k, simulated)
+
+
+def _pick(leaf: jax.Array, slot: jax.Array) -> jax.Array:
+    """Entries [B, k, …] of [B, W, …] at `slot` [B, k]."""
+    return jnp.take_along_axis(leaf, slot.reshape(slot.shape + (1,) * (leaf.ndim - 2)), axis=1)
+
+
+def _masked(condition: jax.Array, leaf: jax.Array, blank: int) -> jax.Array:
+    return where_rows(condition, leaf, jnp.full_like(leaf, blank))
+
+
+def _ranking(tree: Any, k: int) -> jax.Array:
+    return jnp.argsort(-tree.final_values, axis=1, stable=True)[:, :k]
+
+
+def _assembled(tree: Any, order: jax.Array, played: tuple[jax.Array, ...], simulated: bool) -> Trajectories:
+    """From what was played in each turn, [K, B, k, …]."""
+    actions, lengths, rewards, log_probs = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
+    lengths = lengths.astype(jnp.int32)
+    returns, scores = _pick(tree.final_returns, order), _pick(tree.final_values, order)
+    return Trajectories(actions.astype(jnp.int32), lengths, rewards, log_probs, lengths > 0, returns, scores, simulated)
 
 
 @partial(jax.jit, static_argnames=("k", "simulated"))
-def _best_paths(tree: SearchTree, k: int, simulated: bool) -> Trajectories:
-    order = jnp.argsort(-tree.final_values, axis=1, stable=True)[:, :k]
+def _through_turns(tree: SearchTree, k: int, simulated: bool) -> Trajectories:
+    order = _ranking(tree, k)
 
-    def back(slot: jax.Array, turn: Any) -> tuple[jax.Array, Any]:
-        parents, action, *rest = turn
-        pick = lambda leaf: jnp.take_along_axis(leaf, slot.reshape(slot.shape + (1,) * (leaf.ndim - 2)), axis=1)
-        parent = jnp.maximum(pick(parents).astype(jnp.int32), 0)
-        return parent, tuple(map(pick, (action, *rest)))
+    def back(slot: jax.Array, turn: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        parent, *played = (_pick(leaf, slot) for leaf in turn)
+        return jnp.maximum(parent.astype(jnp.int32), 0), tuple(played)
 
     rows = (tree.parents, tree.action_from_parent, tree.lengths, tree.rewards, tree.log_probs)
-    _, (actions, lengths, rewards, log_probs) = jax.lax.scan(back, order, rows, reverse=True)
-    by_root = lambda leaf: jnp.moveaxis(leaf, 0, 2)
-    lengths = by_root(lengths).astype(jnp.int32)
-    pick = lambda leaf: jnp.take_along_axis(leaf, order, axis=1)
-    return Trajectories(
-        by_root(actions).astype(jnp.int32), lengths, by_root(rewards), by_root(log_probs), lengths > 0,
-        pick(tree.final_returns), pick(tree.final_values), simulated,
-    )  # fmt: skip
+    _, played = jax.lax.scan(back, order, rows, reverse=True)
+    return _assembled(tree, order, played, simulated)
+
+
+@partial(jax.jit, static_argnames=("k", "simulated"))
+def _through_iterations(tree: BacktrackTree, k: int, simulated: bool) -> Trajectories:
+    order = _ranking(tree, k)
+    depth = _pick(tree.path_lengths, order)
+    rows = (tree.action_from_parent, tree.lengths, tree.rewards, tree.log_probs)
+
+    def at(leaf: jax.Array, node: jax.Array) -> jax.Array:
+        mine = jnp.maximum(node, 0)
+        roots = jnp.arange(node.shape[0])[:, None]
+        return leaf[mine, roots, order]
+
+    def back(node: jax.Array, turn: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        on_path = turn < depth
+        played = tuple(_masked(on_path, at(leaf, node), blank) for leaf, blank in zip(rows, (-1, 0, 0, 0), strict=True))
+        return jnp.where(on_path, at(tree.parents, node).astype(jnp.int32), node), played
+
+    turns = jnp.arange(tree.num_turns)
+    _, played = jax.lax.scan(back, _pick(tree.final_nodes, order), turns, reverse=True)
+    return _assembled(tree, order, played, simulated)
+
+
+@partial(jax.jit, static_argnames=("k", "simulated"))
+def _principal_variations(tree: mctx.Tree, k: int, simulated: bool) -> Trajectories:
+    roots = jnp.arange(len(tree.parents))[:, None]
+    visits = tree.children_visits[:, 0]
+    first = jnp.argsort(-visits, axis=1, stable=True)[:, :k].astype(jnp.int32)
+    log_prior = jax.nn.log_softmax(tree.children_prior_logits.astype(jnp.float32))
+
+    def follow(carry: tuple[jax.Array, ...], turn: jax.Array) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        node, scale, returns = carry
+        best = jnp.argmax(tree.children_visits[roots, node], axis=-1).astype(jnp.int32)
+        action = jnp.where(turn == 0, first, best)
+        child = tree.children_index[roots, node, action]
+        taken = (child != tree.UNVISITED) & (scale != 0)
+        reward = jnp.where(taken, tree.children_rewards[roots, node, action], 0)
+        log_prob = jnp.where(taken, log_prior[roots, node, action], 0)
+        discount = jnp.where(taken, tree.children_discounts[roots, node, action], 0)
+        played = (jnp.where(taken, action, -1), taken.astype(jnp.int32), reward, log_prob)
+        return (jnp.where(taken, child, node), scale * discount, returns + scale * reward), played
+
+    start = (jnp.zeros_like(first), jnp.ones(first.shape), jnp.zeros(first.shape))
+    (_, _, returns), played = jax.lax.scan(follow, start, jnp.arange(tree.num_simulations))
+    actions, lengths, rewards, log_probs = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
+    scores = jnp.take_along_axis(visits, first, axis=1).astype(jnp.float32)
+    scores = jnp.where(scores > 0, scores, -jnp.inf)
+    return Trajectories(actions, lengths, rewards, log_probs, lengths > 0, returns, scores, simulated)
+
+
+class Execution(NamedTuple):
+    """What became of plans of T primitive actions."""
+
+    rewards: jax.Array  # float32[B, T]
+    discounts: jax.Array  # float32[B, T]; 0 from the end of the episode on
+    mask: jax.Array  # bool[B, T]: the action was taken
+    returns: jax.Array  # float32[B]: discounted
+    embeddings: Any  # every leaf [B, T + 1, …], from the root on
+
+
+def execute(
+    params: Any,
+    rng_key: jax.Array,
+    root: RootFnOutput,
+    model: Any,
+    actions: jax.Array,
+    *,
+    tasks: Any = None,
+) -> Execution:
+    """Plays plans with fresh words, as an environment would: step t uses word 0 of `bits(fold_in(root_key, t))`.
+
+    Args:
+      params: passed to the model; with `tasks` the model receives `(params, tasks)`.
+      rng_key: a typed key, or one per root, [B]; not the key of the search, whose outcomes it would repeat.
+      root: where the plans start, leading axis B.
+      model: as in the search.
+      actions: integers [B, T], for example `trajectories.plan()`; −1 takes no step.
+      tasks: as in the search.
+    """
+    batch_size = root.value.shape[0]
+    if actions.ndim != 2 or len(actions) != batch_size or not jnp.issubdtype(actions.dtype, jnp.integer):
+        raise ValueError(f"actions must be integers [{batch_size}, T]; got {actions.dtype}{list(actions.shape)}")
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, None)
+    return _execute(params, keys, root, model, actions)
+
+
+@jax.jit
+def _execute(params: Any, keys: jax.Array, root: RootFnOutput, model: Any, actions: jax.Array) -> Execution:
+    def step(carry: tuple[Any, ...], turn: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        embedding, scale, returns = carry
+        index, action = turn
+        words = rng.turn_words(keys, index, 1)[0]
+        taken = (action >= 0) & (scale != 0)
+        row_keys = rng.row_keys(words, rng.STEP)
+        reward, discount, after = model.step(params, row_keys, jnp.maximum(action, 0), embedding)
+        reward = jnp.where(taken, reward, 0)
+        discount = jnp.where(taken, discount, (scale != 0).astype(jnp.float32))
+        after = where_rows(taken, after, embedding)
+        return (after, scale * discount, returns + scale * reward), (reward, discount, taken, after)
+
+    start = (root.embedding, jnp.ones(root.value.shape), jnp.zeros(root.value.shape))
+    turns = (jnp.arange(actions.shape[1]), actions.T.astype(jnp.int32))
+    (_, _, returns), (rewards, discounts, mask, after) = jax.lax.scan(step, start, turns)
+    embeddings = jax.tree.map(
+        lambda first, rest: jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1), root.embedding, after
+    )
+    return Execution(rewards.T, discounts.T, mask.T, returns, embeddings)

@@ -10,7 +10,16 @@ from mctx import RootFnOutput
 
 from envs_jax.pytree import pytree_dataclass, static_field
 
-__all__ = ["Candidate", "Counts", "Proposal", "RootFnOutput", "SearchOutput", "SearchTree", "Trajectories"]
+__all__ = [
+    "BacktrackTree",
+    "Candidate",
+    "Counts",
+    "Proposal",
+    "RootFnOutput",
+    "SearchOutput",
+    "SearchTree",
+    "Trajectories",
+]
 
 
 class Proposal(NamedTuple):
@@ -76,6 +85,34 @@ class SearchTree:
 
 
 @pytree_dataclass
+class BacktrackTree:
+    """All nodes of rollouts that step back, the discarded ones too: node (i, b, n) was made in iteration i.
+
+    An iteration in which a rollout did not act leaves action −1, length 0 and node_visits 0.
+    """
+
+    parents: jax.Array  # [I, B, N]: the iteration in which the parent was made; −1 where it is the root
+    action_from_parent: jax.Array  # [I, B, N], or [I, B, N, L]
+    lengths: jax.Array  # [I, B, N]
+    rewards: jax.Array  # float32[I, B, N]
+    log_probs: jax.Array  # float32[I, B, N]
+    node_values: jax.Array  # float32[I, B, N]: the node's score
+    node_visits: jax.Array  # [I, B, N]: 1 for a node
+    steps_back: jax.Array  # [I, B, N]: turns that the rollout stepped back before it acted; 0 without a trigger
+    entropies: jax.Array  # float32[I, B, N]: of the policy where the rollout stood before it stepped back, in nats
+    final_nodes: jax.Array  # int32[B, N]: where each rollout ended; −1: the root
+    path_lengths: jax.Array  # int32[B, N]: turns from the root to there
+    final_values: jax.Array  # float32[B, N]: what the rollouts are ranked by
+    final_returns: jax.Array  # float32[B, N]
+    num_turns: int = static_field()  # K: no path is longer
+
+    @property
+    def width(self) -> int:
+        """N."""
+        return self.parents.shape[2]
+
+
+@pytree_dataclass
 class Trajectories:
     """Paths from the root, best first; turns that were not taken have mask False, action −1, reward 0, log-prob 0."""
 
@@ -102,7 +139,7 @@ class SearchOutput:
 
     action: jax.Array  # int32[B], or int32[B, L]: the first turn of the best path; −1 where the root is a dead end
     action_weights: jax.Array  # float32[B, A], or [B, M] over root candidates for turns of several actions
-    search_tree: Any  # SearchTree; mctx's Tree under `mcts`
+    search_tree: Any  # SearchTree; BacktrackTree under `entropy_backtrack`, mctx's Tree under `mcts`
     counts: Counts
     value: jax.Array  # float32[B]: the score of the best path
     simulated: bool = static_field(default=True)  # see Trajectories

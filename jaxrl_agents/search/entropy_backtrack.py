@@ -1,0 +1,318 @@
+"""Entropy-triggered backtracking: rollouts that step back where the policy becomes unsure, and try again."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from envs_jax.pytree import pytree_dataclass, static_field
+from jaxrl_agents.search import arguments, history, rng, selection, weights
+from jaxrl_agents.search.history import Record, Tally, rows_of_turn
+from jaxrl_agents.search.model import SearchModel
+from jaxrl_agents.search.nodes import (
+    Branching,
+    Node,
+    ScoreFn,
+    candidates_of_nodes,
+    evaluated,
+    flattened,
+    root_nodes,
+    small_int,
+    where_rows,
+    within_budget,
+)
+from jaxrl_agents.search.proposals import distribution
+from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchOutput
+
+Distance = Literal["uniform", "fixed"]
+
+_DISTANCE = 3  # offset of the hash that draws how far to step back
+
+
+def entropy_backtrack(
+    params: Any,
+    rng_key: jax.Array,
+    root: RootFnOutput,
+    model: Any,
+    *,
+    tasks: Any = None,
+    num_turns: int,
+    entropy_threshold: float | jax.Array,
+    steps_back: int = 3,
+    distance: Distance = "uniform",
+    max_retries: int = 3,
+    retry_temperature: float | jax.Array = 1.5,
+    free_backtrack: bool = False,
+    num_rollouts: int = 1,
+    max_turn_actions: int = 1,
+    score: str | ScoreFn = "return",
+    clairvoyant: bool = False,
+    temperature: float | jax.Array = 1.0,
+    weight_temperature: float | jax.Array = 1.0,
+    invalid_actions: jax.Array | None = None,
+    node_budget: int | jax.Array | None = None,
+) -> SearchOutput:
+    """Samples rollouts that step back where the policy's entropy exceeds a threshold, and ranks them.
+
+    Before a turn, where the entropy of the policy (nats, over legal actions, at `temperature`) is above the
+    threshold, retries are left and the path is not empty, the rollout returns to an earlier node of its path and
+    takes its turn there, at `retry_temperature`; that turn does not trigger again. With `num_rollouts` N it is
+    combined with best-of-N.
+
+    Args:
+      params: passed to the model; with `tasks` the model receives `(params, tasks)`.
+      rng_key: a typed key, or one per root, [B].
+      root: mctx's RootFnOutput, leading axis B.
+      model: a Model, `from_env(…)`, or mctx's recurrent_fn.
+      tasks: static data per root, leading axis B (a TaskBank of B will do).
+      num_turns: K, turns that a rollout may take, discarded ones included, unless `free_backtrack`.
+      entropy_threshold: η; infinity gives plain rollouts.
+      steps_back: the most turns that a retry goes back.
+      distance: "uniform" draws how far from 1 … min(steps_back, length of the path), "fixed" takes that bound.
+      max_retries: retries per rollout.
+      retry_temperature: divides the logits of a retried turn.
+      free_backtrack: discarded turns do not count: a path may be K turns long whatever was discarded.
+      num_rollouts: N.
+      max_turn_actions: L, see `beam_search`; a turn's entropy is that of its first action.
+      score: what rollouts are ranked by, see `best_of_n`.
+      clairvoyant: the turn at a position of the path always uses the word of that position, a retry too.
+      temperature: divides the logits of the other turns.
+      weight_temperature: of `action_weights`: softmax over first actions of the best score among their rollouts.
+      invalid_actions: [B, A], nonzero where the root must not act so.
+      node_budget: nodes that a root may generate, [] or [B]; a turn that could exceed it is not played.
+
+    Returns:
+      A SearchOutput with a BacktrackTree, which holds the discarded nodes too. Log-probabilities are those of the
+      temperature that a turn was drawn at.
+    """
+    width = arguments.count("num_rollouts", num_rollouts)
+    num_turns = arguments.count("num_turns", num_turns)
+    steps_back = arguments.count("steps_back", steps_back)
+    if distance not in get_args(Distance):
+        raise ValueError(f"distance={distance!r} is neither 'uniform' nor 'fixed'")
+    retries = arguments.count("max_retries", max_retries)
+    branching = arguments.branching(
+        root,
+        num_candidates=1,
+        candidates="sample",
+        propose=None,
+        max_turn_actions=max_turn_actions,
+        score=score,
+        temperature=temperature,
+    )
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
+    budget = arguments.node_budget(node_budget, len(keys))
+    sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
+    rule = Rule(
+        entropy_threshold=jnp.float32(entropy_threshold),
+        retry_temperature=arguments.finite("retry_temperature", retry_temperature, low=0.0),
+        num_turns=num_turns,
+        steps_back=steps_back,
+        distance=distance,
+        max_retries=retries,
+        num_iterations=num_turns + (retries * min(steps_back, num_turns) if free_backtrack else 0),
+        clairvoyant=bool(clairvoyant),
+    )
+    return _search(params, keys, root, model, branching, rule, budget, sharpness, width)
+
+
+@pytree_dataclass
+class Rule:
+    """When and how far to step back."""
+
+    entropy_threshold: jax.Array
+    retry_temperature: jax.Array
+    num_turns: int = static_field()
+    steps_back: int = static_field()
+    distance: Distance = static_field()
+    max_retries: int = static_field()
+    num_iterations: int = static_field()
+    clairvoyant: bool = static_field()
+
+
+class _Saved(NamedTuple):
+    """What stepping back restores; the nodes of all iterations, row 0 being the root: [I + 1, N, B, …]."""
+
+    embedding: Any
+    logits: jax.Array
+    total: jax.Array
+    scale: jax.Array
+    parent: jax.Array  # row of the parent
+
+
+class _Carry(NamedTuple):
+    iteration: jax.Array  # int32[]
+    nodes: Node  # [N, B]: where the rollouts stand
+    row: jax.Array  # int32[N, B]: their rows in `saved`
+    first_row: jax.Array  # int32[N, B]: the row of the first node of the path; 0 where it is empty
+    position: jax.Array  # int32[N, B]: the length of the path
+    retries: jax.Array  # int32[N, B]: used
+    saved: _Saved
+    history: Record  # [I, N, B]; `parent` is a row of `saved`
+    steps_back: jax.Array  # [I, N, B]
+    entropy: jax.Array  # float32[I, N, B]
+    tally: Tally
+
+
+@partial(jax.jit, static_argnames=("width",))
+def _search(
+    params: Any,
+    keys: jax.Array,
+    root: RootFnOutput,
+    model: SearchModel,
+    branching: Branching,
+    rule: Rule,
+    budget: jax.Array,
+    sharpness: jax.Array,
+    width: int,
+) -> SearchOutput:
+    batch_size, num_actions = root.prior_logits.shape
+    first = root_nodes(root, width, copies=width)
+    tally = Tally.start(batch_size).add(dead_ends=first.dead_end[0].astype(jnp.int32))
+    words = None
+    if rule.clairvoyant:
+        words = jax.vmap(lambda turn: rng.turn_words(keys, turn, width))(jnp.arange(rule.num_turns))
+    iteration = partial(_iteration, params, keys, model, branching, rule, budget, words)
+    going = lambda carry: (carry.iteration < rule.num_iterations) & jnp.any(_live(carry, branching, rule, budget))
+    end = jax.lax.while_loop(going, iteration, _start(first, tally, branching, rule, num_actions))
+    return _output(end, sharpness, num_actions, rule.num_turns)
+
+
+def _start(first: Node, tally: Tally, branching: Branching, rule: Rule, num_actions: int) -> _Carry:
+    width, batch_size = first.total.shape
+    rows = rule.num_iterations
+    record = history.empty(rows, width, batch_size, num_actions, branching)
+    record = record._replace(parent=jnp.zeros((rows, width, batch_size), small_int(rows)))
+    room = lambda leaf: jnp.zeros((rows + 1, *leaf.shape), leaf.dtype).at[0].set(leaf)
+    saved = jax.tree.map(room, _Saved(first.embedding, first.logits, first.total, first.scale, record.parent[0]))
+    zeros = jnp.zeros((width, batch_size), jnp.int32)
+    back = jnp.zeros(record.parent.shape, small_int(rule.steps_back))
+    return _Carry(jnp.int32(0), first, zeros, zeros, zeros, zeros, saved, record, back, record.reward, tally)
+
+
+def _live(carry: _Carry, branching: Branching, rule: Rule, budget: jax.Array) -> jax.Array:
+    """bool[N, B]: the rollouts that go on."""
+    live = within_budget(carry.nodes, carry.tally.generated, branching.turn_actions, budget)
+    return live & (carry.position < rule.num_turns)
+
+
+def _iteration(
+    params: Any,
+    keys: jax.Array,
+    model: SearchModel,
+    branching: Branching,
+    rule: Rule,
+    budget: jax.Array,
+    position_words: jax.Array | None,
+    carry: _Carry,
+) -> _Carry:
+    width = len(carry.row)
+    words = rng.turn_words(keys, carry.iteration, width)
+    live = _live(carry, branching, rule, budget)
+    entropy = distribution(carry.nodes.logits, branching.temperature).entropy
+    back = jnp.where(live, _steps_back(carry, rule, entropy, words), 0)
+    row = carry.row
+    for step in range(min(rule.steps_back, rule.num_iterations)):
+        row = jnp.where(step < back, selection.take(carry.saved.parent, row[None])[0].astype(jnp.int32), row)
+    nodes = _restored(carry, row, back > 0)
+    position = carry.position - back
+    temperature = jnp.where(back > 0, rule.retry_temperature, branching.temperature)
+    hot = dataclasses.replace(branching, temperature=temperature)
+    step_words = None if position_words is None else _at_position(position_words, position)
+    made = flattened(candidates_of_nodes(params, model, hot, words[:, None], nodes, live, position, step_words))
+    moved = made.length > 0
+    fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
+    after = evaluated(model, params, words, made.embedding, **fields)
+    tally = carry.tally.add(
+        generated=made.length.sum(0),
+        evaluated=(moved & (made.scale != 0)).sum(0, dtype=jnp.int32),
+        dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
+        **rows_of_turn(branching, model, width, width),
+    )
+    put = lambda rows, leaf, at: jax.lax.dynamic_update_index_in_dim(rows, leaf.astype(rows.dtype), at, 0)
+    saved = jax.tree.map(
+        lambda rows, leaf: put(rows, leaf, carry.iteration + 1),
+        carry.saved,
+        _Saved(after.embedding, after.logits, after.total, after.scale, row),
+    )
+    record = Record(row, made.action, made.length, made.reward, made.log_prob, made.score)
+    return _Carry(
+        carry.iteration + 1,
+        after,
+        jnp.where(moved, carry.iteration + 1, row),
+        jnp.where(moved & (position == 0), carry.iteration + 1, carry.first_row),
+        position + moved,
+        carry.retries + (back > 0),
+        saved,
+        history.write(carry.history, carry.iteration, record),
+        put(carry.steps_back, back, carry.iteration),
+        put(carry.entropy, jnp.where(live, entropy, 0), carry.iteration),
+        tally,
+    )
+
+
+def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array) -> jax.Array:
+    """int32[N, B]: how many turns to step back; 0 where nothing triggers."""
+    most = jnp.minimum(carry.position, rule.steps_back)
+    triggers = (entropy > rule.entropy_threshold) & (most > 0) & (carry.retries < rule.max_retries)
+    if rule.distance == "uniform":
+        drawn = rng.uniform(rng.mix(words, _DISTANCE)) * most.astype(jnp.float32)
+        most = 1 + jnp.minimum(drawn.astype(jnp.int32), most - 1)
+    return jnp.where(triggers, most, 0)
+
+
+def _restored(carry: _Carry, row: jax.Array, back: jax.Array) -> Node:
+    """The nodes from which the rollouts act: those of `row` where they step back, else where they stand."""
+    now = carry.nodes
+    kept = carry.saved._replace(parent=None)
+    earlier = jax.tree.map(lambda leaf: leaf[0], selection.take(kept, row[None]))
+    current = _Saved(now.embedding, now.logits, now.total, now.scale, None)
+    chosen = where_rows(back, earlier, current)
+    return now._replace(embedding=chosen.embedding, logits=chosen.logits, total=chosen.total, scale=chosen.scale)
+
+
+def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:
+    """uint32[N, 1, B]: the words of each rollout's position, from [K, N, B]."""
+    row = jnp.minimum(position, len(words) - 1)[None]
+    return jnp.take_along_axis(words, row, axis=0)[0][:, None]
+
+
+def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int) -> SearchOutput:
+    record = end.history
+    by_root = lambda leaf: jnp.swapaxes(leaf, 1, 2)
+    played = record.length > 0
+    tree = BacktrackTree(
+        parents=by_root(jnp.where(played, record.parent - 1, -1)),
+        action_from_parent=by_root(record.action),
+        lengths=by_root(record.length),
+        rewards=by_root(record.reward),
+        log_probs=by_root(record.log_prob),
+        node_values=by_root(jnp.where(played, record.score, -jnp.inf)),
+        node_visits=by_root(played.astype(jnp.int8)),
+        final_values=end.nodes.score.T,
+        final_returns=end.nodes.total.T,
+        steps_back=by_root(end.steps_back),
+        entropies=by_root(end.entropy),
+        final_nodes=(end.row - 1).T,
+        path_lengths=end.position.T,
+        num_turns=num_turns,
+    )
+    started = end.first_row > 0
+    actions = selection.take(record.action, jnp.maximum(end.first_row - 1, 0)[None])[0].astype(jnp.int32)
+    actions = where_rows(started, actions, jnp.full_like(actions, -1))
+    best = jnp.argmax(end.nodes.score, axis=0)[None]
+    scores = jnp.where(started, end.nodes.score, -jnp.inf)
+    if actions.ndim == 2:
+        scores = weights.action_scores(scores, actions, num_actions)
+    return SearchOutput(
+        action=selection.take(actions, best)[0],
+        action_weights=weights.softmax(scores, sharpness).T,
+        search_tree=tree,
+        counts=end.tally.counts(),
+        value=jnp.max(end.nodes.score, axis=0),
+        simulated=False,
+    )
