@@ -156,13 +156,15 @@ def _results_body(tables: TokenTables, actions: Actions, links: Links, session: 
     total = links.num_results[jnp.maximum(queries[session.search], 0)]
     header = dataclasses.replace(header, word=header.word.at[_TOTAL_AT].set(tables.numbers[total]))
     products, there = shown_products(actions, links, session, queries)
-    entries = jax.tree.map(lambda table: table[products] * there[:, None].astype(table.dtype), tables.entries)
-    slots = np.arange(actions.products + 1, actions.options + 1).astype(entries.slot.dtype)[:, None]
-    entries = dataclasses.replace(entries, slot=entries.slot * slots)
-    length = tables.bodies.word.shape[1]
+    # One product at a time: XLA copies a whole row, but goes word by word where several rows are gathered and joined.
+    slots = range(actions.products + 1, actions.options + 1)
+    entries = [_entry(tables, products[i], there[i], slot) for i, slot in enumerate(slots)]
+    body = jax.tree.map(lambda *parts: jnp.concatenate(parts), header, *entries)
+    missing = tables.bodies.word.shape[1] - body.word.shape[0]
+    return jax.tree.map(lambda tokens: jnp.pad(tokens, (0, missing)), body)
 
-    def join(head: jax.Array, rest: jax.Array) -> jax.Array:
-        joined = jnp.concatenate([head, rest.reshape(-1)])
-        return jnp.pad(joined, (0, length - joined.shape[0]))
 
-    return jax.tree.map(join, header, entries)
+def _entry(tables: TokenTables, product: jax.Array, shown: jax.Array, slot: int) -> Rows:
+    """The tokens of one product on a results page; padding where it is not `shown`."""
+    entry = jax.tree.map(lambda table: jnp.where(shown, table[product], 0), tables.entries)
+    return dataclasses.replace(entry, slot=entry.slot * np.asarray(slot, entry.slot.dtype))
