@@ -146,7 +146,8 @@ def scope(path: str) -> str:
         name = part
         while match := re.fullmatch(r"(\w+)\((.*)\)", name):
             name = "" if match.group(1) in ("jit", "pjit") else match.group(2)
-        if name and name not in _CONTROL and not name.startswith("branch_"):
+        named = name and name not in _CONTROL and not name.startswith("branch_")
+        if named and "<" not in name:  # a function's own name, `outer.<locals>.inner`, is no scope
             return name
     return ""
 

@@ -47,6 +47,7 @@ def test_opcodes_leave_out_what_is_inside_fusions():
         ("jit(loop)/while/body/eval_jaxpr/vmap(step)/inner/jit(_where)/select_n", "step"),
         ("jit(loop)/while/body/vmap(jit(_threefry_fold_in))/loop/while/body/closed_call/add", ""),
         ("jit(loop)/cond/branch_1_fun/vmap()/add", ""),
+        ("Program.<locals>.loop/while/body/step/add", "step"),
         ("select", ""),
     ],
 )
