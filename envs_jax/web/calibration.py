@@ -6,18 +6,23 @@ python -m envs_jax.web.calibration [--seed N] PRODUCTS
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.tasks import TaskBank
 from envs_jax.web.pages import words
-from envs_jax.web.webshop import make
+from envs_jax.web.state_machine import INSTRUCTION, QUERY, Page
+from envs_jax.web.webshop import WebShop, make
 
 
-def measure(**arguments: object) -> dict[str, str]:
+def measure(**arguments: Any) -> dict[str, str]:
     """Figures of the catalogue that `make(**arguments)` builds."""
-    env, tasks = make(**arguments)  # type: ignore[arg-type]
+    env, tasks = make(**arguments)
     shop = env.shop
     products, goals = shop.products, shop.goals
     groups = [len(values) for product in products for values in product.options.values()]
@@ -25,7 +30,7 @@ def measure(**arguments: object) -> dict[str, str]:
     instructed = [product for product in products if product.instruction is not None]
     kinds = np.asarray(env.rewards.kind) & 3
     observation, _ = env.reset(jax.random.key(0), tasks[0])
-    rank = lambda column, limit: np.mean(_ranks(env, tasks, column) < limit)
+    found = lambda search, limit: np.average(_ranks(env, tasks, search) < limit, weights=tasks.weights)
     return {
         "products, goals": f"{len(products):,}, {len(goals):,}",
         "products with 0 / 1 / 2 / 3+ option groups": _shares(
@@ -48,21 +53,38 @@ def measure(**arguments: object) -> dict[str, str]:
             [len(words(" ".join(p.bullets))) for p in products], 10, 50, 90
         ),
         "pairs of kind 0 / 0.1 / 0.5 / 1 (r_type)": _shares([np.mean(kinds == i) for i in range(4)]),
-        "asked product among the first 10 / 50 of its query": _shares([rank(0, 10), rank(0, 50)]),
-        "… of its instruction": _shares([rank(1, 10), rank(1, 50)]),
+        "asked product among the first 10 / 50 for its query": _shares([found(QUERY, 10), found(QUERY, 50)]),
+        "… for its instruction": _shares([found(INSTRUCTION, 10), found(INSTRUCTION, 50)]),
+        "goals met by exactly what they ask for": f"{np.mean(_can_be_met(env, tasks)):.3f}",
         "words of the vocabulary": f"{len(env.vocabulary) - 1:,}",
         "tokens of an observation": f"{observation['word'].shape[0]}",
     }
 
 
-def _ranks(env: object, tasks: object, search: int) -> np.ndarray:
+def _ranks(env: WebShop, tasks: TaskBank, search: int) -> np.ndarray:
     """int[T]: the position of each goal's product in the results of a search template; 50 where it is not found."""
-    results = np.asarray(env.links.results)  # type: ignore[attr-defined]
-    counts = np.asarray(env.links.num_results)  # type: ignore[attr-defined]
-    rows = np.asarray(tasks.instances.queries)[:, search]  # type: ignore[attr-defined]
-    products = np.asarray(tasks.instances.product)  # type: ignore[attr-defined]
-    hits = (results[rows] == products[:, None]) & (np.arange(results.shape[1]) < counts[rows][:, None])
+    rows = np.asarray(tasks.instances.queries)[:, search]
+    results, counts = np.asarray(env.links.results)[rows], np.asarray(env.links.num_results)[rows]
+    hits = results == np.asarray(tasks.instances.product)[:, None]
+    hits &= np.arange(results.shape[1]) < counts[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1), results.shape[1])
+
+
+def _can_be_met(env: WebShop, tasks: TaskBank) -> np.ndarray:
+    """bool[T]: the asked product with the wanted options earns the full reward; hidden colour words may spoil it."""
+    chosen = np.zeros((len(tasks), len(env.actions.group_sizes)), int)
+    for i, goal in enumerate(env.shop.goals):
+        wanted = dict(pair for pair in goal.options if isinstance(pair, tuple))
+        groups = env.shop.products[goal.product].options.items()
+        chosen[i, : len(wanted)] = [1 + values.index(wanted[name]) for name, values in groups]
+    state = jax.vmap(lambda task: env.initial(jnp.uint32(0), task))(tasks.instances)
+    state = dataclasses.replace(
+        state,
+        page=jnp.full(len(tasks), Page.DONE, jnp.uint8),
+        product=tasks.instances.product.astype(state.product.dtype),
+        options=jnp.asarray(chosen, state.options.dtype),
+    )
+    return np.asarray(jax.vmap(env.success)(state, tasks.instances))
 
 
 def _shares(values: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import envs_jax
+from envs_jax.web import calibration
 from envs_jax.web.catalogue import ProductFiles, find_files, load_products
 from envs_jax.web.synthetic import generate_files, generate_products
 from tests.envs_jax.web import shops
@@ -206,3 +207,16 @@ def test_smallest_catalogues_have_goals():
     for seed in range(4):
         _, tasks = envs_jax.make("WebShop-v0", seed=seed, num_products=2)
         assert len(tasks) >= 1
+
+
+def test_calibration_figures():
+    figures = calibration.measure(seed=shops.SEED, num_products=shops.NUM_PRODUCTS)
+    env, tasks = shops.synthetic()
+    assert figures["products, goals"] == f"{shops.NUM_PRODUCTS}, {len(tasks):,}"
+    assert figures["words of the vocabulary"] == f"{len(env.vocabulary) - 1:,}"
+    groups = [len(product.options) for product in env.shop.products]
+    shares = [float(share) for share in figures["products with 0 / 1 / 2 / 3+ option groups"].split(" / ")]
+    np.testing.assert_allclose(shares, np.bincount(groups, minlength=4) / len(groups), atol=1e-3)
+    found = [float(share) for share in figures["asked product among the first 10 / 50 for its query"].split(" / ")]
+    assert 0 < found[0] <= found[1] <= 1
+    assert 0.9 < float(figures["goals met by exactly what they ask for"]) <= 1
