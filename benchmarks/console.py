@@ -70,7 +70,7 @@ def table(title: str, rows: Iterable[Row], *, with_case: bool = False) -> Any:
     """A rich table of rows."""
     view = rich("table").Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
     if with_case:
-        view.add_column("case")
+        view.add_column("case", no_wrap=True)
     view.add_column("metric", min_width=16)
     view.add_column("of", min_width=10)
     for name in ("batch", "median", "p10 – p90", "compile"):
@@ -97,7 +97,7 @@ def cells(row: Row) -> tuple[str, str, str, str, str, str, str]:
 def terminal() -> Any:
     """The console; wide enough for the tables where the output is not a terminal."""
     console = rich("console").Console()
-    return console if console.is_terminal else rich("console").Console(width=120)
+    return console if console.is_terminal else rich("console").Console(width=140)
 
 
 class Progress:
