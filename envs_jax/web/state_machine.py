@@ -29,7 +29,7 @@ class Page(enum.IntEnum):
     DONE = 7
 
 
-QUERY, INSTRUCTION, FIRST_ATTRIBUTE = 0, 1, 2  # numbering of the search templates
+QUERY, INSTRUCTION = 0, 1  # the first two search templates; the others are "attribute query"
 SUB_PAGES = (Page.DESCRIPTION, Page.FEATURES, Page.REVIEWS, Page.ATTRIBUTES)
 
 
@@ -100,6 +100,12 @@ class Actions:
             "buy",
         )
 
+    def __post_init__(self) -> None:
+        if self.num_searches > 255:
+            raise ValueError(
+                f"a goal has {self.num_searches} searches, one for each attribute; at most 255 are possible"
+            )
+
 
 @pytree_dataclass
 class Session:
@@ -108,7 +114,7 @@ class Session:
     page: jax.Array  # uint8[]: a Page
     search: jax.Array  # uint8[]: the search template whose results are open
     number: jax.Array  # uint16[]: of the results page, from 1; unbounded, as WebShop's
-    product: jax.Array  # uint16 or uint32[]: the open product
+    product: jax.Array  # uint8, uint16 or uint32[]: the open product
     options: jax.Array  # uint8 or uint16[G]: per group of the open product 1 + the chosen value, 0 for none
     steps: jax.Array  # uint16[]: steps taken
 
@@ -117,7 +123,7 @@ class Session:
 class Links:
     """What the pages link to: tables over Q distinct queries and P products."""
 
-    results: jax.Array  # uint16 or uint32[Q, 50]: the products that a query finds, best first; then 0
+    results: jax.Array  # uint8, uint16 or uint32[Q, 50]: the products that a query finds, best first; then 0
     num_results: jax.Array  # uint8[Q]
     offered: jax.Array  # uint32[P, ⌈options / 32⌉]: bit i: option action i can be clicked on the product's page
 

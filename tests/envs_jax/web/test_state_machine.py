@@ -194,6 +194,11 @@ def test_numbering_of_the_actions():
     assert actions.names[15:] == ("description", "features", "reviews", "attributes", "buy")
 
 
+def test_more_searches_than_a_byte_counts():
+    with pytest.raises(ValueError, match="a goal has 256 searches"):
+        Actions(num_searches=256, page_size=3, group_sizes=(), num_sub_pages=3)
+
+
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_mask_marks_exactly_the_actions_with_an_effect(data):
