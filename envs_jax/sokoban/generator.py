@@ -19,13 +19,14 @@ import numpy as np
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban import pull_distance, pushes, reverse_dfs, reverse_walk, topology
 from envs_jax.sokoban.board import Board, Layout
-from envs_jax.sokoban.sampling import random_cell
+from envs_jax.sokoban.sampling import lowest_cells, random_cell
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank, make_bank
 
 Difficulty = Literal["easy", "medium", "hard", "expert"]
 ROOMS = {"easy": 1, "medium": 4, "hard": 16, "expert": 64}  # rooms tried for a level, of which the best is kept
 WALKERS = 8  # backward games in a room
+FIRST_PULLS, PULLS_PER_BOX = 8, 2  # more pulls than this hardly make levels longer
 STEPS_PER_BOX = 8  # the least number of carving steps for each box: the more boxes, the more floor they need
 MIN_PUSHES = 4
 BATCH = 256  # candidates a jitted call
@@ -107,8 +108,8 @@ def generate_batch(
     targets = topology.random_subset(layout, _movable(layout, floor), target_words)
     room = reverse_walk.make_room(layout, floor, targets)
     start = random_cell(bb.difference(floor, targets), start_words)
-    walkers = reverse_walk.walk(layout, room, start, walk_key, num_pulls=8 + 2 * num_boxes)
-    found, score = _take_best((walkers.best, walkers.best_score), walkers.best_score)
+    ends = reverse_walk.walk(layout, room, start, walk_key, FIRST_PULLS + PULLS_PER_BOX * num_boxes)
+    found, score = _take_best(ends, ends[1])
     usable = (score > 0) & (bb.count(targets) == num_boxes)
     bound = jnp.where(usable, push_bound(layout, floor, targets, found.boxes, num_boxes), 0)
 
@@ -154,6 +155,7 @@ def generate_ragen(
     Source: `ragen/env/sokoban/utils.py` of RAGEN, after `room_utils.py` of gym-sokoban.
     """
     _check(key, layout, num_boxes, num_levels=num_levels, time_limit=time_limit)
+    _check_search_depth(search_depth)
     batch = partial(
         _jitted_ragen_batch, num_candidates=BATCH, layout=layout, num_boxes=num_boxes, search_depth=search_depth,
         time_limit=np.uint16(time_limit),
@@ -172,13 +174,13 @@ def generate_ragen_batch(
 ) -> Candidates:
     """Candidates for RAGEN's rooms, as a pure function: arguments of `generate_ragen`, results of `generate_batch`."""
     _check(key, layout, num_boxes, num_candidates=num_candidates)
-    _check_range("search_depth", search_depth, 3, 2**31 - 1)  # at 3 the search takes its first step
+    _check_search_depth(search_depth)
     parts = (1 + topology.num_steps(layout), 1, num_boxes, 7)
     floor_words, (player_word,), target_words, walk_words = _words(key, num_candidates, *parts)
     floor = topology.random_floor(layout, floor_words)
     player = random_cell(floor, player_word)
     targets = topology.random_subset(layout, bb.difference(floor, bb.singleton(layout, player)), target_words)
-    room = reverse_dfs.make_room(layout, floor, targets, num_boxes)
+    room = reverse_dfs.make_room(floor, targets, num_boxes)
     node, score = reverse_dfs.deepest(layout, room, player, search_depth)
     boxes = bb.union(*(bb.singleton(layout, box) for box in node.boxes))
     player = reverse_dfs.stroll(layout, room, node, walk_words)
@@ -199,8 +201,8 @@ def default_min_pushes(layout: Layout) -> int:
 
 def push_bound(layout: Layout, floor: Board, targets: Board, boxes: Board, num_boxes: int) -> jax.Array:
     """int32: a lower bound on the pushes that solve a level with `num_boxes` boxes; works on any batch."""
-    target_cells = jnp.stack(pushes.cells_of(layout, targets, num_boxes))
-    box_cells = jnp.stack(pushes.cells_of(layout, boxes, num_boxes))
+    target_cells = lowest_cells(targets, num_boxes)
+    box_cells = lowest_cells(boxes, num_boxes)
     planes = pull_distance.distances(layout, floor, bb.singleton(layout, target_cells))
     planes = jax.tree.map(lambda word: word[None], planes)
     return pull_distance.assignment_bound(pull_distance.at(planes, box_cells[:, None]))
@@ -219,9 +221,10 @@ def collect(
         tasks, valid = jax.tree.map(np.asarray, pending.popleft())
         levels.append(jax.tree.map(lambda leaf, keep=valid: leaf[keep], tasks))
         found += int(valid.sum())
-        if found == 0 and index >= PATIENCE:
+        tried = index - len(pending)
+        if found == 0 and tried >= PATIENCE:
             raise ValueError(
-                f"no level with {request} among {PATIENCE * len(valid):,} candidates; ask for a larger board, fewer "
+                f"no level with {request} among {tried * len(valid):,} candidates; ask for a larger board, fewer "
                 "boxes or fewer pushes"
             )
     return make_bank(jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_levels], *levels))
@@ -265,6 +268,10 @@ def _check(key: jax.Array, layout: Layout, num_boxes: int, **numbers: int) -> No
 def _check_difficulty(difficulty: str) -> None:
     if difficulty not in ROOMS:
         raise ValueError(f"difficulty={difficulty!r} is not one of {', '.join(map(repr, ROOMS))}")
+
+
+def _check_search_depth(search_depth: int) -> None:
+    _check_range("search_depth", search_depth, 3, 2**31 - 1)  # at 3 the search takes its first step
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

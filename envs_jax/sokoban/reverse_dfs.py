@@ -19,8 +19,7 @@ import numpy as np
 
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban.board import Board, Cell, Layout
-from envs_jax.sokoban.pushes import cells_of
-from envs_jax.sokoban.sampling import random_cell
+from envs_jax.sokoban.sampling import lowest_cells, random_cell
 
 SLOTS = 4096  # of a room's table of visited states; a power of two
 MAX_STATES = SLOTS * 3 // 4
@@ -70,9 +69,9 @@ class Search(NamedTuple):
     above: jax.Array  # int32: the topmost entry of the stack
 
 
-def make_room(layout: Layout, floor: Board, targets: Board, num_boxes: int) -> Room:
+def make_room(floor: Board, targets: Board, num_boxes: int) -> Room:
     """A room with `num_boxes` targets."""
-    return Room(floor, targets, jnp.stack(cells_of(layout, targets, num_boxes)))
+    return Room(floor, targets, lowest_cells(targets, num_boxes))
 
 
 def deepest(layout: Layout, room: Room, player: Cell, search_depth: int) -> tuple[Node, jax.Array]:

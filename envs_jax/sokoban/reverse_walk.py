@@ -55,10 +55,13 @@ def make_room(layout: Layout, floor: Board, targets: Board) -> Room:
     return Room(floor, targets, planes, rising(layout, planes))
 
 
-def walk(layout: Layout, room: Room, player: Cell, key: jax.Array, num_pulls: int) -> Walker:
+def walk(layout: Layout, room: Room, player: Cell, key: jax.Array, num_pulls: int) -> tuple[Position, jax.Array]:
     """Lets walkers start from the solved position at `player` (int32[walkers, …]) and make `num_pulls` pulls each.
 
     A pull takes one box a random number of cells in one direction.
+
+    Returns:
+      (the farthest position of each walker, its score: int32[walkers, …], negative where boxes are on targets).
     """
     shape = player.shape
     start = Position(tuple(jnp.broadcast_to(word, shape) for word in room.targets), player)
@@ -66,23 +69,24 @@ def walk(layout: Layout, room: Room, player: Cell, key: jax.Array, num_pulls: in
     score = score_of(layout, room, start.boxes)
     walker = Walker(start, score, no_pull, start, score)
 
-    # XLA computes what two results share once for each of them. Hence the order: choosing a pull, which is most of the
-    # work, has one number as its result, and the end of the loop's body keeps it from being fused with its use.
+    # XLA computes what several results share once for each of them, unless the end of a loop's body comes in between.
+    # Hence a trip chooses a pull and finds a score, one number each, and the next trip makes use of them.
     def step(i: int, walker: Walker) -> Walker:
         word = jax.random.bits(jax.random.fold_in(key, i), shape, jnp.uint32)
+        best, best_score = keep_best(walker)
         now, moved = apply_pull(layout, walker.now, walker.pull)
         reached = approach(layout, room.floor, now)
         pull = choose_pull(layout, room, now.boxes, reached, moved, word)
-        return keep_best(Walker(now, score_of(layout, room, now.boxes), pull, walker.best, walker.best_score))
+        return Walker(now, score_of(layout, room, now.boxes), pull, best, best_score)
 
-    return jax.lax.fori_loop(0, num_pulls + 1, step, walker)
+    return keep_best(jax.lax.fori_loop(0, num_pulls + 1, step, walker))
 
 
-def keep_best(walker: Walker) -> Walker:
-    """Remembers the position where it is farther than any before."""
+def keep_best(walker: Walker) -> tuple[Position, jax.Array]:
+    """(the farthest position, its score): the present one where it is farther than any before."""
     better = walker.score > walker.best_score
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), walker.now, walker.best)
-    return walker._replace(best=best, best_score=jnp.maximum(walker.score, walker.best_score))
+    return best, jnp.maximum(walker.score, walker.best_score)
 
 
 def score_of(layout: Layout, room: Room, boxes: Board) -> jax.Array:
@@ -92,20 +96,18 @@ def score_of(layout: Layout, room: Room, boxes: Board) -> jax.Array:
 
 
 def approach(layout: Layout, floor: Board, position: Position) -> Board:
-    """Cells that the player can walk to.
+    """The cells that the player can walk to in at most rows + columns steps.
 
-    The walk is followed for a number of steps that covers all but very winding ways, so that every lane of a batch
-    takes the same time: a cell that is missed costs a choice of pull, never a level's solvability.
+    The fixed number lets every lane of a batch take the same time. A cell farther away costs a choice of pull, never a
+    level's solvability.
     """
     free = bb.difference(floor, position.boxes)
 
     def spread(_: int, reached: Board) -> Board:
-        for direction in bb.DIRECTIONS:
-            reached = bb.union(reached, bb.intersection(bb.shift(layout, reached, direction), free))
-        return reached
+        neighbours = [bb.shift(layout, reached, direction) for direction in bb.DIRECTIONS]
+        return bb.union(reached, bb.intersection(bb.union(*neighbours), free))
 
-    start = bb.singleton(layout, position.player)
-    return jax.lax.fori_loop(0, (layout.rows + layout.columns) // 2, spread, start)
+    return jax.lax.fori_loop(0, layout.rows + layout.columns, spread, bb.singleton(layout, position.player))
 
 
 def choose_pull(layout: Layout, room: Room, boxes: Board, reached: Board, moved: Cell, word: jax.Array) -> jax.Array:

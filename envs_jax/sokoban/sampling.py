@@ -1,4 +1,7 @@
-"""Random numbers and random cells from random words; works on any batch (boards and words may have leading axes)."""
+"""Picking cells of bitboards, at random from random words or in order.
+
+Works on any batch: boards and words may have leading axes.
+"""
 
 from __future__ import annotations
 
@@ -36,3 +39,18 @@ def nth_cell(board: Board, n: jax.Array) -> Cell:
 def random_cell(board: Board, word: jax.Array) -> Cell:
     """int32: a uniformly random cell of `board`; meaningless where it is empty."""
     return nth_cell(board, below(word, bb.count(board)))
+
+
+def lowest_cells(board: Board, number: int) -> Cell:
+    """int32[number, …]: the `number` lowest cells of `board`, ascending; 32 × words where it has fewer."""
+
+    def pop(rest: Board, _: None) -> tuple[Board, Cell]:
+        lowest, empty_so_far = bb.first_cell(rest), True
+        left = []
+        for word in rest:
+            left.append(jnp.where(empty_so_far, word & (word - jnp.uint32(1)), word))
+            empty_so_far = empty_so_far & (word == 0)
+        return tuple(left), lowest
+
+    # A loop, as XLA would compute each cell of an unrolled chain from the beginning.
+    return jax.lax.scan(pop, board, length=number)[1]
