@@ -43,7 +43,7 @@ class RewardTables:
 
     kind: jax.Array  # uint8 or uint16[S, P]: index into TYPE_FACTORS + 4 · matched attributes
     option_match: jax.Array  # bool[O + 1, V + 1]: a chosen value fulfils a goal option; the last of each is "none"
-    option_values: jax.Array  # uint8, uint16 or uint32[P, options]: the value behind each option action; V where there is none
+    option_values: jax.Array  # uint[P, options]: the value behind each option action; V where there is none
     price_rank: jax.Array  # uint8[P]: how many of the distinct price limits are below the product's price
 
 
