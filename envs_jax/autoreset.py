@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import jax
@@ -12,9 +13,12 @@ import numpy as np
 
 from envs_jax.environment import Environment, Observation, Transition
 from envs_jax.pytree import pytree_dataclass, static_field
+from envs_jax.random_words import random_words, word_pairs
 from envs_jax.tasks import Task, TaskBank
 
 Mode = Literal["same_step", "next_step", "disabled", "optimistic"]
+
+MAX_SHARED = 16  # fresh episodes of a step in the mode `optimistic`; their number divides that of the lanes
 
 StateT = TypeVar("StateT")
 TaskT = TypeVar("TaskT", bound=Task)
@@ -38,8 +42,8 @@ class AutoReset(Generic[StateT, TaskT]):
       * `same_step`: an ended lane is reset within the step; the returned observation is the new episode's first.
       * `next_step`: the step after the end ignores the action, resets the lane and returns reward 0.
       * `disabled`: ended lanes stay as they are until `reset_where` is called.
-      * `optimistic`: like `same_step`, but only F = ⌈B / 64⌉ fresh episodes are drawn a step and shared: lanes i and
-        j that end in the same step start the same task in the same state where i ≡ j mod F.
+      * `optimistic`: like `same_step`, but at most 16 fresh episodes are drawn a step, one for each of as many equal
+        blocks of neighbouring lanes: lanes of a block that end in the same step start the same task in the same state.
 
     In all modes but `optimistic`, lane i depends on the keys, the actions and i alone, not on the other lanes.
     The object is a pytree: pass it to jitted functions as an argument.
@@ -73,7 +77,7 @@ class AutoReset(Generic[StateT, TaskT]):
         key_fresh, key_clock = jax.random.split(key)
         fresh = self._fresh(key_fresh, jnp.arange(num_envs, dtype=jnp.uint32))
         if stagger:
-            clocks = jax.random.bits(key_clock, (num_envs,), jnp.uint32) % fresh.task.time_limit
+            clocks = random_words(key_clock, num_envs) % fresh.task.time_limit
             env_state = dataclasses.replace(fresh.env_state, steps=clocks.astype(jnp.uint16))
             fresh = dataclasses.replace(fresh, env_state=env_state)
         return self._observe(fresh), fresh
@@ -96,10 +100,11 @@ class AutoReset(Generic[StateT, TaskT]):
         """
         self._check_action(state, action)
         key_step, key_reset = jax.random.split(key)
-        words = jax.random.bits(key_step, action.shape, jnp.uint32)
+        words = random_words(key_step, action.shape[0])
         if self.mode == "disabled":
             return self._step_disabled(words, state, action)
-        outcome = _evaluated_once(jax.vmap(self.env.live_transition), state, action, words)
+        operands = (state.env_state, action, words, state.task)
+        outcome = _evaluated_once(jax.vmap(self.env.live_transition), state, *operands)
         if self.mode == "next_step":
             return self._step_next(key_reset, outcome, state)
         reached = self._advanced(state, outcome)
@@ -153,22 +158,38 @@ class AutoReset(Generic[StateT, TaskT]):
 
     def _fresh(self, key: jax.Array, lanes: jax.Array) -> AutoResetState[Any, TaskT]:
         """New episodes for `lanes`; lane i's draw depends on (key, i) alone."""
-        # The data of a derived key are themselves random words: one hash for a lane instead of two.
-        words = jax.vmap(lambda lane: jax.random.key_data(jax.random.fold_in(key, lane)))(lanes)
-        task = jax.vmap(lambda word: self.tasks[self.tasks.sample_index(word)])(words[:, 0])
-        env_state = jax.vmap(self.env.initial)(words[:, 1], task)
+        task_word, state_word = word_pairs(key, lanes)
+        task = jax.vmap(lambda word: self.tasks[self.tasks.sample_index(word)])(task_word)
+        env_state = jax.vmap(self.env.initial)(state_word, task)
         zeros = jnp.zeros(lanes.shape, jnp.float32)
         return AutoResetState(env_state, task, zeros, jnp.zeros(lanes.shape, jnp.int32))
 
     def _refill(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
         """Puts a fresh episode of its own into every lane where `done`."""
-        return _replace(done, state, lambda lanes: self._fresh(key, lanes.astype(jnp.uint32)))
+        draw = lambda lanes: self._fresh(key, lanes.astype(jnp.uint32))
+        same = self._same_in_all_fresh(state)
+        first = jax.tree.map(lambda leaf: leaf[0], draw(jnp.zeros(1, jnp.int32)))
+        select = lambda same, new, old: jnp.where(_expanded(done, old), new, old) if same else old
+        return _replace(done, jax.tree.map(select, same, first, state), draw, same)
 
     def _share(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
-        """Puts one of a few fresh episodes into every lane where `done`."""
-        num_fresh = -(-done.shape[0] // 64)
-        fresh = self._fresh(key, jnp.arange(num_fresh, dtype=jnp.uint32))
-        return _replace(done, state, lambda lanes: jax.tree.map(lambda leaf: leaf[lanes % num_fresh], fresh))
+        """Puts one of a few fresh episodes into every lane where `done`; neighbouring lanes share."""
+        num_envs = done.shape[0]
+        num_fresh = max(number for number in range(1, MAX_SHARED + 1) if num_envs % number == 0)
+        fresh = _evaluated_once(partial(self._fresh, key), state, jnp.arange(num_fresh, dtype=jnp.uint32))
+
+        def select(new: jax.Array, old: jax.Array) -> jax.Array:
+            blocks = old.reshape(num_fresh, -1, *old.shape[1:])
+            mask = _expanded(done.reshape(num_fresh, -1), blocks)
+            return jnp.where(mask, new[:, None], blocks).reshape(old.shape)
+
+        return jax.tree.map(select, fresh, state)
+
+    def _same_in_all_fresh(self, state: AutoResetState) -> AutoResetState:
+        """For each leaf whether it is known to be the same in every fresh episode: no lane has to be written alone."""
+        constant = jax.tree.unflatten(jax.tree.structure(state.task), self.tasks.constant_leaves)
+        env_state = dataclasses.replace(jax.tree.map(lambda _: False, state.env_state), steps=True)
+        return AutoResetState(env_state, constant, True, True)  # type: ignore[arg-type]
 
     def _check(self) -> None:
         if self.mode not in get_args(Mode):
@@ -185,42 +206,54 @@ class AutoReset(Generic[StateT, TaskT]):
             raise ValueError(f"action must have shape {shape}, one for each lane; got {np.shape(action)}")
 
 
-def _evaluated_once(transition: Callable[..., Transition], state: AutoResetState, action: Any, words: Any) -> Any:
-    """`transition(…)` of all lanes, on CPUs behind a conditional that always holds.
+def _evaluated_once(function: Callable[..., Any], state: AutoResetState, *operands: Any) -> Any:
+    """`function(*operands)`, on CPUs behind a conditional that always holds.
 
-    XLA's CPU compiler would fuse the transition anew into every consumer of an output; and as these then read the
-    tasks while the reset writes them, it would copy all tasks at every step. What leaves a conditional exists once.
+    XLA's CPU compiler would fuse a transition anew into every consumer of an output; and as these then read the tasks
+    while the reset writes them, it would copy all tasks at every step. What leaves a conditional exists once.
     """
 
-    def behind_conditional(*operands: Any) -> Transition:
+    def behind_conditional(*operands: Any) -> Any:
         always = state.episode_length[0] >= 0  # which the compiler cannot know
-        nothing = lambda *xs: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(transition, *xs))
-        return jax.lax.cond(always, transition, nothing, *operands)
+        nothing = lambda *xs: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *xs))
+        return jax.lax.cond(always, function, nothing, *operands)
 
-    operands = (state.env_state, action, words, state.task)
-    return jax.lax.platform_dependent(*operands, cpu=behind_conditional, default=transition)
+    return jax.lax.platform_dependent(*operands, cpu=behind_conditional, default=function)
 
 
-def _replace(done: jax.Array, state: Any, draw: Callable[[jax.Array], Any]) -> Any:
-    """Writes `draw(lanes)` into the lanes of `state` where `done`; works on these lanes only, not on all."""
+def _expanded(mask: jax.Array, like: jax.Array) -> jax.Array:
+    return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
+
+
+def _replace(done: jax.Array, state: Any, draw: Callable[[jax.Array], Any], skip: Any) -> Any:
+    """Writes `draw(lanes)` into the lanes of `state` where `done`, except into the leaves to `skip`.
+
+    Works on these lanes only, not on all: their indices are compacted and what is drawn for them scattered.
+    """
     num_envs = done.shape[0]
     words, ends = _pack(done)
     total = ends[-1]
+    leaves, structure = jax.tree.flatten(state)
+    written = [i for i, skipped in enumerate(jax.tree.leaves(skip)) if not skipped]
 
-    def fill(capacity: int, start: jax.Array, state: Any) -> Any:
+    def fill(capacity: int, start: jax.Array, old: list[jax.Array]) -> list[jax.Array]:
         slots = start + jnp.arange(capacity, dtype=jnp.int32)
         lanes = _nth_set_bit(words, ends, slots)
         target = jnp.where(slots < total, lanes, num_envs)  # beyond the last: dropped by the scatter
-        return jax.tree.map(lambda old, new: old.at[target].set(new, mode="drop"), state, draw(lanes))
+        fresh = jax.tree.leaves(draw(lanes))
+        return [leaf.at[target].set(fresh[i], mode="drop") for i, leaf in zip(written, old, strict=True)]
 
-    def bite(capacity: int, leave: int, start: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def bite(capacity: int, leave: int, start: jax.Array, old: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
         more = lambda carry: carry[0] < total - leave
-        return jax.lax.while_loop(more, lambda carry: (carry[0] + capacity, fill(capacity, *carry)), (start, state))
+        return jax.lax.while_loop(more, lambda carry: (carry[0] + capacity, fill(capacity, *carry)), (start, old))
 
     # A few lanes end in most steps of long episodes, many in short ones: large bites first, then small ones.
     large, small = max(1, num_envs // 16), max(1, num_envs // 64)
-    start, state = bite(large, small, jnp.int32(0), state)
-    return bite(small, 0, start, state)[1]
+    start, new = bite(large, small, jnp.int32(0), [leaves[i] for i in written])
+    _, new = bite(small, 0, start, new)
+    for i, leaf in zip(written, new, strict=True):
+        leaves[i] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _pack(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
