@@ -175,7 +175,7 @@ def generate_ragen_batch(
     """Candidates for RAGEN's rooms, as a pure function: arguments of `generate_ragen`, results of `generate_batch`."""
     _check(key, layout, num_boxes, num_candidates=num_candidates)
     _check_search_depth(search_depth)
-    parts = (1 + topology.num_steps(layout), 1, num_boxes, 7)
+    parts = (1 + topology.num_steps(layout), 1, num_boxes, 6)
     floor_words, (player_word,), target_words, walk_words = _words(key, num_candidates, *parts)
     floor = topology.random_floor(layout, floor_words)
     player = random_cell(floor, player_word)

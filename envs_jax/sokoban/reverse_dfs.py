@@ -116,12 +116,13 @@ def stroll(layout: Layout, room: Room, node: Node, words: jax.Array) -> Cell:
     for box in node.boxes:
         free = bb.difference(free, bb.singleton(layout, box))
     for i in range(3):
+        if i > 0:
+            going &= words[2 * i] < np.uint32(2**31)
         here = bb.singleton(layout, player)
         free = bb.difference(free, here)
         around = bb.intersection(free, bb.union(*(bb.shift(layout, here, direction) for direction in bb.DIRECTIONS)))
         going &= ~bb.is_empty(around)
         player = jnp.where(going, random_cell(around, words[2 * i + 1]), player)
-        going &= words[2 * i + 2] < np.uint32(2**31)
     return player
 
 

@@ -45,12 +45,11 @@ def lowest_cells(board: Board, number: int) -> Cell:
     """int32[number, …]: the `number` lowest cells of `board`, ascending; 32 × words where it has fewer."""
 
     def pop(rest: Board, _: None) -> tuple[Board, Cell]:
-        lowest, empty_so_far = bb.first_cell(rest), True
-        left = []
-        for word in rest:
-            left.append(jnp.where(empty_so_far, word & (word - jnp.uint32(1)), word))
-            empty_so_far = empty_so_far & (word == 0)
-        return tuple(left), lowest
+        left, lower_words = [], jnp.uint32(0)
+        for word in rest:  # word & (word − 1) clears the lowest bit
+            left.append(jnp.where(lower_words == 0, word & (word - jnp.uint32(1)), word))
+            lower_words = lower_words | word
+        return tuple(left), bb.first_cell(rest)
 
     # A loop, as XLA would compute each cell of an unrolled chain from the beginning.
     return jax.lax.scan(pop, board, length=number)[1]

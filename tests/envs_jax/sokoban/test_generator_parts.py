@@ -251,7 +251,7 @@ def test_player_strolls_like_the_original():
 
     columns = layout.columns
     for target, chance in ((10, 0.8), (17, 0.5)):
-        end = np.asarray(stroll(random_words(target, 7, number), tile(target)))
+        end = np.asarray(stroll(random_words(target, 6, number), tile(target)))
         assert not (end == 9).any()
         away = abs(end // columns - 8 // columns) + abs(end % columns - 8 % columns)
         assert away.max() == 3
