@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_agents.search import arguments, dedup, history, rng, selection, weights
+from jaxrl_agents.search import arguments, dedup, history, packing, rng, selection, weights
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (
@@ -20,6 +21,7 @@ from jaxrl_agents.search.nodes import (
     evaluated,
     flattened,
     root_nodes,
+    small_int,
     within_budget,
 )
 from jaxrl_agents.search.proposals import Candidates
@@ -123,7 +125,7 @@ def _search(
     record = history.empty(num_turns, width, batch_size, num_actions, branching)
     tally = Tally.start(batch_size).add(dead_ends=first.dead_end.sum(0, dtype=jnp.int32))
     shape = (branching.num_candidates, batch_size)
-    origin = jnp.zeros((width, batch_size), jnp.int32)
+    origin = jnp.zeros((width, batch_size), small_int(branching.num_candidates))
     root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
     start = _Carry(jnp.int32(0), first, origin, record, tally, jnp.full(shape, -jnp.inf), root_actions)
     turn = partial(_turn, params, keys, model, branching, budget, deduplicate)
@@ -151,45 +153,93 @@ def _turn(
     width, batch_size = nodes.total.shape
     number = branching.num_candidates
     words = rng.turn_words(keys, carry.turn, width * number).reshape(width, number, batch_size)
+    live = _live(carry, branching, budget)
+    make = partial(_offspring, params, model, branching, carry.turn, deduplicate)
     with jax.named_scope("step"):
-        live = _live(carry, branching, budget)
-        children = flattened(candidates_of_nodes(params, model, branching, words, nodes, live, carry.turn))
+        made = once(carry.turn, make, words, nodes, carry.origin, live)
     with jax.named_scope("select"):
-        ranked, merged = children.score, jnp.zeros(batch_size, jnp.int32)
+        ranked, merged = made.score, jnp.zeros(batch_size, jnp.int32)
         if deduplicate:
-            ranked, merged = dedup.keep_best(children.score, jax.vmap(model.state_key)(children.embedding))
-        score, chosen = selection.best(ranked, width)
+            ranked, merged = dedup.keep_best(carry.turn, made.score, made.state_key)
+        score, chosen = selection.best(carry.turn, ranked, width)
     with jax.named_scope("gather"):
-        kept = selection.take(children, chosen)
-        first = carry.turn == 0
-        origin = jnp.where(first, chosen % number, selection.take(carry.origin, chosen // number))
+        kept, origin = once(carry.turn, selection.take, made.packed, chosen).unpack()
     with jax.named_scope("evaluate"):
-        fields = {"total": kept.total, "scale": kept.scale, "score": score, "filled": score > -jnp.inf}
-        after = evaluated(model, params, words[:, 0], kept.embedding, **fields)
+        total = score if kept.total is None else kept.total
+        after = evaluated(
+            carry.turn,
+            model,
+            params,
+            words[:, 0],
+            kept.embedding,
+            total=total,
+            scale=kept.scale,
+            score=score,
+            filled=score > -jnp.inf,
+        )
     moved = after.filled & (kept.length > 0)
     tally = carry.tally.add(
-        generated=children.length.sum(0),
+        generated=made.generated,
         merged=merged,
         evaluated=(moved & (kept.scale != 0)).sum(0, dtype=jnp.int32),
         dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
         **rows_of_turn(branching, model, width * number, width),
     )
     record = Record(chosen // number, kept.action, kept.length, kept.reward, kept.log_prob, score)
-    tried = jnp.where(children.length > 0, children.score, -jnp.inf)
+    first = carry.turn == 0
     return _Carry(
         carry.turn + 1,
         after,
         origin,
         history.write(carry.history, carry.turn, record),
         tally,
-        jnp.where(first, tried[:number], carry.root_scores),
-        jnp.where(first, children.action[:number], carry.root_actions),
+        jnp.where(first, made.root_scores, carry.root_scores),
+        jnp.where(first, made.root_actions, carry.root_actions),
+    )
+
+
+class _Offspring(NamedTuple):
+    """The candidates of a turn, C = W · M for each root."""
+
+    score: jax.Array  # float32[C, B]
+    state_key: jax.Array | None  # uint32[C, B, n]
+    packed: packing.Packed  # Children without scores, and their origins
+    generated: jax.Array  # int32[B]
+    root_scores: jax.Array  # float32[M, B]: of the first node's candidates
+    root_actions: jax.Array  # int32[M, B] or int32[M, B, L]
+
+
+def _offspring(
+    params: Any,
+    model: SearchModel,
+    branching: Branching,
+    turn: jax.Array,
+    with_keys: bool,
+    words: jax.Array,
+    nodes: Node,
+    origin: jax.Array,
+    live: jax.Array,
+) -> _Offspring:
+    number = branching.num_candidates
+    children = candidates_of_nodes(params, model, branching, words, nodes, live, turn)
+    candidate = jnp.arange(number, dtype=origin.dtype)[:, None]
+    origin = jnp.where(turn == 0, candidate, origin[:, None])
+    children, origin = flattened((children, origin))
+    total = None if branching.score == "return" else children.total  # else the score is the total
+    actions = children.action.astype(jnp.int32)[:number]
+    return _Offspring(
+        score=children.score,
+        state_key=jax.vmap(model.state_key)(children.embedding) if with_keys else None,
+        packed=packing.pack((children._replace(score=None, total=total), origin)),
+        generated=jnp.sum(children.length, axis=0, dtype=jnp.int32),
+        root_scores=jnp.where(children.length[:number] > 0, children.score[:number], -jnp.inf),
+        root_actions=actions,
     )
 
 
 def _output(end: _Carry, sharpness: jax.Array, num_actions: int) -> SearchOutput:
     scores, actions = weights.best_below(end.root_scores, end.nodes.score, end.origin), end.root_actions
-    best = selection.take(actions, end.origin[:1])[0]
+    best = selection.take(actions, end.origin[:1].astype(jnp.int32))[0]
     if actions.ndim == 2:
         scores = weights.action_scores(scores, actions, num_actions)
     return SearchOutput(

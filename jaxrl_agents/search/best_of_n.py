@@ -126,10 +126,10 @@ def _turn(
     live = _live(carry, branching, budget)
     made = flattened(candidates_of_nodes(params, model, branching, words, nodes, live, carry.turn))
     fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
-    after = evaluated(model, params, words[:, 0], made.embedding, **fields)
+    after = evaluated(carry.turn, model, params, words[:, 0], made.embedding, **fields)
     moved = made.length > 0
     tally = carry.tally.add(
-        generated=made.length.sum(0),
+        generated=made.length.sum(0, dtype=jnp.int32),
         evaluated=(moved & (made.scale != 0)).sum(0, dtype=jnp.int32),
         dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
         **rows_of_turn(branching, model, width, width),

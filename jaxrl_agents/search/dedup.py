@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 
-def keep_best(scores: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+def keep_best(turn: jax.Array, scores: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Leaves of the candidates of a root with equal keys only the best-scored, the first of equals.
 
     Args:
+      turn: as in `barriers.once`.
       scores: float32[C, B]; −inf for what is not a candidate.
       keys: uint32[C, B, n]; compared in full.
 

@@ -226,9 +226,9 @@ def _iteration(
     made = flattened(candidates_of_nodes(params, model, hot, words[:, None], nodes, live, position, step_words))
     moved = made.length > 0
     fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
-    after = evaluated(model, params, words, made.embedding, **fields)
+    after = evaluated(carry.iteration, model, params, words, made.embedding, **fields)
     tally = carry.tally.add(
-        generated=made.length.sum(0),
+        generated=made.length.sum(0, dtype=jnp.int32),
         evaluated=(moved & (made.scale != 0)).sum(0, dtype=jnp.int32),
         dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
         **rows_of_turn(branching, model, width, width),

@@ -200,16 +200,16 @@ def _turn(
     )
     made = flattened(made)
     prospects, tally = _prospects(params, model, plan, simulated, made, carry.tally, carry.turn)
-    score, chosen = selection.best(prospects, width)
+    score, chosen = selection.best(carry.turn, prospects, width)
     kept = selection.take(made._replace(embedding=None), chosen)
     parents = selection.take((nodes.embedding, nodes.total, nodes.scale, nodes.score), chosen // number)
     played = commit(
         params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf, carry.turn
     )
     fields = {"total": played.total, "scale": played.scale, "score": played.score, "filled": score > -jnp.inf}
-    after = evaluated(model, params, words[:width], played.embedding, **fields)
+    after = evaluated(carry.turn, model, params, words[:width], played.embedding, **fields)
     tally = tally.add(
-        generated=made.length.sum(0) + played.length.sum(0),
+        generated=made.length.sum(0, dtype=jnp.int32) + played.length.sum(0, dtype=jnp.int32),
         evaluated=((played.length > 0) & (played.scale != 0)).sum(0, dtype=jnp.int32),
         dead_ends=((played.length > 0) & after.dead_end).sum(0, dtype=jnp.int32),
         **rows_of_turn(plan.branching, model, width * number, 0),
@@ -240,7 +240,7 @@ def _prospects(
     """float32[C, B]: the best score that the simulation reaches below each candidate; and what that cost."""
     num_candidates, batch_size = words.shape
     for level, branching in enumerate(plan.further):
-        nodes = _as_nodes(params, model, words, made)
+        nodes = _as_nodes(turn, params, model, words, made)
         live = nodes.live
         number = branching.num_candidates
         children = np.arange(1, number + 1, dtype=np.uint32)[:, None]
@@ -248,10 +248,10 @@ def _prospects(
         made = flattened(candidates_of_nodes(params, model, branching, words, nodes, live, turn + 1 + level, words))
         words = words.reshape(-1, batch_size)
         rows = rows_of_turn(branching, model, len(words), len(nodes.total))
-        tally = tally.add(generated=made.length.sum(0), evaluated=live.sum(0, dtype=jnp.int32), **rows)
+        tally = tally.add(generated=made.length.sum(0, dtype=jnp.int32), evaluated=live.sum(0, dtype=jnp.int32), **rows)
     score = made.score
     if plan.bootstrap:
-        nodes = _as_nodes(params, model, words, made)
+        nodes = _as_nodes(turn, params, model, words, made)
         live = nodes.live
         score = score + jnp.where(live, nodes.scale * nodes.value, 0)
         forwards = 0 if isinstance(model, RecurrentModel) else len(words)
@@ -259,7 +259,7 @@ def _prospects(
     return jnp.max(score.reshape(num_candidates, -1, batch_size), axis=1), tally
 
 
-def _as_nodes(params: Any, model: SearchModel, words: jax.Array, made: Children) -> Node:
+def _as_nodes(turn: jax.Array, params: Any, model: SearchModel, words: jax.Array, made: Children) -> Node:
     """The candidates [C, B] as nodes."""
     fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": made.score > -jnp.inf}
-    return evaluated(model, params, words, made.embedding, **fields)
+    return evaluated(turn, model, params, words, made.embedding, **fields)

@@ -15,6 +15,7 @@ import numpy as np
 
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import rng
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.proposals import Candidates, candidates_of, distribution, legal_actions, sample
 from jaxrl_agents.search.types import Candidate, Proposal, RootFnOutput
@@ -80,7 +81,7 @@ class Children(NamedTuple):
     """Candidates of a frontier, and its ended nodes as copies of themselves; every leaf [W, M, B, …]."""
 
     action: jax.Array  # as in Expansion; −1 for copies and what is not a candidate
-    length: jax.Array  # int32[W, M, B]; 0 for copies and what is not a candidate
+    length: jax.Array  # small integers [W, M, B]; 0 for copies and what is not a candidate
     log_prob: jax.Array  # float32[W, M, B]
     reward: jax.Array  # float32[W, M, B]
     total: jax.Array  # float32[W, M, B]
@@ -101,10 +102,15 @@ def root_nodes(root: RootFnOutput, width: int, copies: int = 1) -> Node:
     )  # fmt: skip
 
 
-def evaluated(model: SearchModel, params: Any, words: jax.Array, embedding: Any, **fields: jax.Array) -> Node:
-    """Nodes with the model's logits and value; `words` uint32[W, B]."""
-    over_slots = jax.vmap(model.evaluate, in_axes=(None, 0, 0))
-    logits, value, embedding = over_slots(params, rng.row_keys(words, rng.EVALUATE), embedding)
+def evaluated(
+    turn: jax.Array, model: SearchModel, params: Any, words: jax.Array, embedding: Any, **fields: jax.Array
+) -> Node:
+    """Nodes with the model's logits and value; `words` uint32[W, B], `turn` as in `once`."""
+
+    def evaluate(words: jax.Array, embedding: Any) -> Any:
+        return jax.vmap(model.evaluate, in_axes=(None, 0, 0))(params, rng.row_keys(words, rng.EVALUATE), embedding)
+
+    logits, value, embedding = once(turn, evaluate, words, embedding)
     return Node(embedding=embedding, logits=logits, value=value, **fields)
 
 
@@ -254,7 +260,7 @@ def _settled(
     child_score = _scores(params, branching.score, made, reached, total, turn)
     return Children(
         action=where_rows(valid, made.action, jnp.full_like(made.action, -1)),
-        length=jnp.where(valid, made.length, 0),
+        length=jnp.where(valid, made.length, 0).astype(small_int(branching.turn_actions)),
         log_prob=jnp.where(valid, made.log_prob, 0),
         reward=jnp.where(valid, made.reward, 0),
         total=jnp.where(copied, total, reached),

@@ -1,0 +1,23 @@
+"""Computing something once: what XLA's CPU compiler would otherwise fuse anew into each of its consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def once(turn: jax.Array, function: Callable[..., Any], *operands: Any) -> Any:
+    """`function(*operands)`; on CPUs its results exist in memory before anything else uses them.
+
+    They leave a conditional that always holds: `turn` (int32[]) is not negative, which the compiler cannot know.
+    Without it a gather, for example, would step the environment again for every element that it reads.
+    """
+
+    def behind_conditional(*operands: Any) -> Any:
+        nothing = lambda *xs: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *xs))
+        return jax.lax.cond(turn >= 0, function, nothing, *operands)
+
+    return jax.lax.platform_dependent(*operands, cpu=behind_conditional, default=function)
