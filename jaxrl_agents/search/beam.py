@@ -14,9 +14,11 @@ from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (
     Branching,
+    Children,
     Node,
     Propose,
     ScoreFn,
+    added,
     candidates_of_nodes,
     evaluated,
     flattened,
@@ -152,18 +154,20 @@ def _turn(
     nodes = carry.nodes
     width, batch_size = nodes.total.shape
     number = branching.num_candidates
-    words = rng.turn_words(keys, carry.turn, width * number).reshape(width, number, batch_size)
+    words = once(carry.turn, partial(rng.turn_words, turn=carry.turn, num_words=width * number), keys).reshape(
+        width, number, batch_size
+    )
     live = _live(carry, branching, budget)
-    make = partial(_offspring, params, model, branching, carry.turn, deduplicate)
+    finish = partial(_offspring, model, branching, deduplicate)
     with jax.named_scope("step"):
-        made = once(carry.turn, make, words, nodes, carry.origin, live)
+        made = candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live, finish=finish)
     with jax.named_scope("select"):
         ranked, merged = made.score, jnp.zeros(batch_size, jnp.int32)
         if deduplicate:
             ranked, merged = dedup.keep_best(carry.turn, made.score, made.state_key)
         score, chosen = selection.best(carry.turn, ranked, width)
     with jax.named_scope("gather"):
-        kept, origin = once(carry.turn, selection.take, made.packed, chosen).unpack()
+        kept = once(carry.turn, selection.take, made.packed, chosen).unpack()
     with jax.named_scope("evaluate"):
         total = score if kept.total is None else kept.total
         after = evaluated(
@@ -179,14 +183,16 @@ def _turn(
         )
     moved = after.filled & (kept.length > 0)
     tally = carry.tally.add(
-        generated=made.generated,
+        generated=added(made.length),
         merged=merged,
-        evaluated=(moved & (kept.scale != 0)).sum(0, dtype=jnp.int32),
-        dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
+        evaluated=added(moved & (kept.scale != 0)),
+        dead_ends=added(moved & after.dead_end),
         **rows_of_turn(branching, model, width * number, width),
     )
-    record = Record(chosen // number, kept.action, kept.length, kept.reward, kept.log_prob, score)
+    parents = chosen // number
+    record = Record(parents, kept.action, kept.length, kept.reward, kept.log_prob, score)
     first = carry.turn == 0
+    origin = jnp.where(first, chosen % number, selection.take(carry.origin, parents)).astype(carry.origin.dtype)
     return _Carry(
         carry.turn + 1,
         after,
@@ -203,37 +209,23 @@ class _Offspring(NamedTuple):
 
     score: jax.Array  # float32[C, B]
     state_key: jax.Array | None  # uint32[C, B, n]
-    packed: packing.Packed  # Children without scores, and their origins
-    generated: jax.Array  # int32[B]
+    packed: packing.Packed  # Children, without scores
+    length: jax.Array  # [C, B]
     root_scores: jax.Array  # float32[M, B]: of the first node's candidates
     root_actions: jax.Array  # int32[M, B] or int32[M, B, L]
 
 
-def _offspring(
-    params: Any,
-    model: SearchModel,
-    branching: Branching,
-    turn: jax.Array,
-    with_keys: bool,
-    words: jax.Array,
-    nodes: Node,
-    origin: jax.Array,
-    live: jax.Array,
-) -> _Offspring:
+def _offspring(model: SearchModel, branching: Branching, with_keys: bool, children: Children) -> _Offspring:
+    children = flattened(children)
     number = branching.num_candidates
-    children = candidates_of_nodes(params, model, branching, words, nodes, live, turn)
-    candidate = jnp.arange(number, dtype=origin.dtype)[:, None]
-    origin = jnp.where(turn == 0, candidate, origin[:, None])
-    children, origin = flattened((children, origin))
-    total = None if branching.score == "return" else children.total  # else the score is the total
-    actions = children.action.astype(jnp.int32)[:number]
+    total = None if branching.score == "return" else children.total  # the score says it
     return _Offspring(
         score=children.score,
         state_key=jax.vmap(model.state_key)(children.embedding) if with_keys else None,
-        packed=packing.pack((children._replace(score=None, total=total), origin)),
-        generated=jnp.sum(children.length, axis=0, dtype=jnp.int32),
+        packed=packing.pack(children._replace(score=None, total=total)),
+        length=children.length,
         root_scores=jnp.where(children.length[:number] > 0, children.score[:number], -jnp.inf),
-        root_actions=actions,
+        root_actions=children.action[:number].astype(jnp.int32),
     )
 
 

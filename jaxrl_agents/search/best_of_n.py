@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_agents.search import arguments, history, rng, weights
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (
@@ -16,6 +17,7 @@ from jaxrl_agents.search.nodes import (
     Node,
     Propose,
     ScoreFn,
+    added,
     candidates_of_nodes,
     evaluated,
     flattened,
@@ -122,16 +124,16 @@ def _turn(
 ) -> _Carry:
     nodes = carry.nodes
     width = len(nodes.total)
-    words = rng.turn_words(keys, carry.turn, width)[:, None]
+    words = once(carry.turn, partial(rng.turn_words, turn=carry.turn, num_words=width), keys)[:, None]
     live = _live(carry, branching, budget)
-    made = flattened(candidates_of_nodes(params, model, branching, words, nodes, live, carry.turn))
+    made = flattened(candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live))
     fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
     after = evaluated(carry.turn, model, params, words[:, 0], made.embedding, **fields)
     moved = made.length > 0
     tally = carry.tally.add(
-        generated=made.length.sum(0, dtype=jnp.int32),
-        evaluated=(moved & (made.scale != 0)).sum(0, dtype=jnp.int32),
-        dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
+        generated=added(made.length),
+        evaluated=added(moved & (made.scale != 0)),
+        dead_ends=added(moved & after.dead_end),
         **rows_of_turn(branching, model, width, width),
     )
     slots = jnp.arange(width)[:, None] + jnp.zeros_like(made.length)

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import arguments, history, rng, selection, weights
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (
     Branching,
     Node,
     ScoreFn,
+    added,
     candidates_of_nodes,
     evaluated,
     flattened,
@@ -211,7 +213,7 @@ def _iteration(
     carry: _Carry,
 ) -> _Carry:
     width = len(carry.row)
-    words = rng.turn_words(keys, carry.iteration, width)
+    words = once(carry.iteration, partial(rng.turn_words, turn=carry.iteration, num_words=width), keys)
     live = _live(carry, branching, rule, budget)
     entropy = distribution(carry.nodes.logits, branching.temperature).entropy
     back = jnp.where(live, _steps_back(carry, rule, entropy, words), 0)
@@ -223,14 +225,18 @@ def _iteration(
     temperature = jnp.where(back > 0, rule.retry_temperature, branching.temperature)
     hot = dataclasses.replace(branching, temperature=temperature)
     step_words = None if position_words is None else _at_position(position_words, position)
-    made = flattened(candidates_of_nodes(params, model, hot, words[:, None], nodes, live, position, step_words))
+    made = flattened(
+        candidates_of_nodes(
+            carry.iteration, params, model, hot, words[:, None], nodes, live, step_words=step_words, depth=position
+        )
+    )
     moved = made.length > 0
     fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
     after = evaluated(carry.iteration, model, params, words, made.embedding, **fields)
     tally = carry.tally.add(
-        generated=made.length.sum(0, dtype=jnp.int32),
-        evaluated=(moved & (made.scale != 0)).sum(0, dtype=jnp.int32),
-        dead_ends=(moved & after.dead_end).sum(0, dtype=jnp.int32),
+        generated=added(made.length),
+        evaluated=added(moved & (made.scale != 0)),
+        dead_ends=added(moved & after.dead_end),
         **rows_of_turn(branching, model, width, width),
     )
     put = lambda rows, leaf, at: jax.lax.dynamic_update_index_in_dim(rows, leaf.astype(rows.dtype), at, 0)

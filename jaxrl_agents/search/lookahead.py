@@ -12,6 +12,7 @@ import numpy as np
 
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import arguments, history, rng, selection, trajectory, weights
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import RecurrentModel, SearchModel
 from jaxrl_agents.search.nodes import (
@@ -20,6 +21,7 @@ from jaxrl_agents.search.nodes import (
     Node,
     Propose,
     ScoreFn,
+    added,
     candidates_of_nodes,
     commit,
     evaluated,
@@ -192,26 +194,26 @@ def _turn(
     nodes = carry.nodes
     width, batch_size = nodes.total.shape
     number = plan.branching.num_candidates
-    words = rng.turn_words(keys, carry.turn, width * number)
+    words = once(carry.turn, partial(rng.turn_words, turn=carry.turn, num_words=width * number), keys)
     simulated = words if plan.clairvoyant else rng.mix(words, _SIMULATE)
     shaped = lambda leaf: leaf.reshape(width, number, batch_size)
     made = candidates_of_nodes(
-        params, model, plan.branching, shaped(words), nodes, _live(carry, plan, budget), carry.turn, shaped(simulated)
-    )
-    made = flattened(made)
+        carry.turn, params, model, plan.branching, shaped(words), nodes, _live(carry, plan, budget),
+        step_words=shaped(simulated), finish=flattened,
+    )  # fmt: skip
     prospects, tally = _prospects(params, model, plan, simulated, made, carry.tally, carry.turn)
     score, chosen = selection.best(carry.turn, prospects, width)
     kept = selection.take(made._replace(embedding=None), chosen)
     parents = selection.take((nodes.embedding, nodes.total, nodes.scale, nodes.score), chosen // number)
     played = commit(
-        params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf, carry.turn
+        carry.turn, params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf
     )
     fields = {"total": played.total, "scale": played.scale, "score": played.score, "filled": score > -jnp.inf}
     after = evaluated(carry.turn, model, params, words[:width], played.embedding, **fields)
     tally = tally.add(
-        generated=made.length.sum(0, dtype=jnp.int32) + played.length.sum(0, dtype=jnp.int32),
-        evaluated=((played.length > 0) & (played.scale != 0)).sum(0, dtype=jnp.int32),
-        dead_ends=((played.length > 0) & after.dead_end).sum(0, dtype=jnp.int32),
+        generated=added(made.length) + added(played.length),
+        evaluated=added((played.length > 0) & (played.scale != 0)),
+        dead_ends=added((played.length > 0) & after.dead_end),
         **rows_of_turn(plan.branching, model, width * number, 0),
     )
     tally = tally.add(**rows_of_turn(plan.branching, model, width, width, planned=True))
@@ -245,17 +247,19 @@ def _prospects(
         number = branching.num_candidates
         children = np.arange(1, number + 1, dtype=np.uint32)[:, None]
         words = rng.mix(words[:, None], _CHILD + children)
-        made = flattened(candidates_of_nodes(params, model, branching, words, nodes, live, turn + 1 + level, words))
+        made = flattened(
+            candidates_of_nodes(turn, params, model, branching, words, nodes, live, depth=turn + 1 + level)
+        )
         words = words.reshape(-1, batch_size)
         rows = rows_of_turn(branching, model, len(words), len(nodes.total))
-        tally = tally.add(generated=made.length.sum(0, dtype=jnp.int32), evaluated=live.sum(0, dtype=jnp.int32), **rows)
+        tally = tally.add(generated=added(made.length), evaluated=added(live), **rows)
     score = made.score
     if plan.bootstrap:
         nodes = _as_nodes(turn, params, model, words, made)
         live = nodes.live
         score = score + jnp.where(live, nodes.scale * nodes.value, 0)
         forwards = 0 if isinstance(model, RecurrentModel) else len(words)
-        tally = tally.add(evaluated=live.sum(0, dtype=jnp.int32), forwards=np.int32(forwards))
+        tally = tally.add(evaluated=added(live), forwards=np.int32(forwards))
     return jnp.max(score.reshape(num_candidates, -1, batch_size), axis=1), tally
 
 

@@ -117,7 +117,7 @@ def evaluated(
 def within_budget(nodes: Node, generated: jax.Array, cost: int, budget: jax.Array) -> jax.Array:
     """bool[W, B]: the live nodes of roots that may still generate `cost` nodes for each of them."""
     live = nodes.live
-    return live & (generated + live.sum(0, dtype=jnp.int32) * cost <= budget)
+    return live & (generated + added(live) * cost <= budget)
 
 
 def propose(model_params: Any, branching: Branching, words: jax.Array, nodes: Node) -> Proposal:
@@ -196,29 +196,49 @@ def _drawn(
 
 
 def candidates_of_nodes(
+    turn: jax.Array,
     params: Any,
     model: SearchModel,
     branching: Branching,
     words: jax.Array,
     nodes: Node,
     live: jax.Array,
-    turn: jax.Array,
+    *,
     step_words: jax.Array | None = None,
-) -> Children:
-    """Expands the `live` nodes (bool[W, B]); of the others, filled slots survive as their first candidate.
+    depth: jax.Array | None = None,
+    finish: Callable[[Children], Any] = lambda children: children,
+) -> Any:
+    """`finish` of the candidates of the `live` nodes (bool[W, B]); other filled slots survive as their first one.
 
     Each candidate is drawn with its of the `words` uint32[W, M, B] and played with its of the `step_words`, which
-    are the same ones by default.
+    are the same ones by default. `depth` is what the caller's score sees as the turn. `turn` is as in `once`.
     """
-    proposal = propose(params, branching, words, nodes)
-    made = play(model, params, branching, words if step_words is None else step_words, nodes.embedding, proposal)
-    before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
-    valid = live[:, None] & (made.length > 0)
+    depth = turn if depth is None else depth
     is_first = np.arange(words.shape[1])[None, :, None] == 0
-    return _settled(params, branching, made, before, valid, (nodes.filled & ~live)[:, None] & is_first, turn)
+
+    def proposed(words: jax.Array, nodes: Node, live: jax.Array) -> Proposal:
+        return _masked(propose(params, branching, words, nodes), live[:, None])
+
+    def played(words: jax.Array, nodes: Node, live: jax.Array, proposal: Proposal, depth: jax.Array) -> Any:
+        made = play(model, params, branching, words, nodes.embedding, proposal)
+        before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
+        copied = (nodes.filled & ~live)[:, None] & is_first
+        return finish(_settled(params, branching, made, before, made.length > 0, copied, depth))
+
+    proposal = once(turn, proposed, words, nodes, live)
+    return once(turn, played, words if step_words is None else step_words, nodes, live, proposal, depth)
+
+
+def _masked(proposal: Proposal, live: jax.Array) -> Proposal:
+    """The proposal where `live` (bool[W, 1, B]), else no candidate: action −1 and length 0."""
+    action = where_rows(live, proposal.action, jnp.full_like(proposal.action, -1))
+    return Proposal(
+        action, jnp.where(live, proposal.length, 0), jnp.where(live, proposal.log_prob, 0), proposal.entropy
+    )
 
 
 def commit(
+    turn: jax.Array,
     params: Any,
     model: SearchModel,
     branching: Branching,
@@ -226,18 +246,21 @@ def commit(
     parents: tuple[Any, jax.Array, jax.Array, jax.Array],
     chosen: Children,
     filled: jax.Array,
-    turn: jax.Array,
 ) -> Children:
     """Plays `chosen` candidates [W, B] again, with `words` uint32[W, B].
 
     `parents` are the embedding, total, scale and score of their parents; what is `filled` without being a candidate
     survives as it is.
     """
-    proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
-    proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
-    made = play(model, params, branching, words[:, None], parents[0], proposal)
-    valid = (filled & (chosen.length > 0))[:, None]
-    return flattened(_settled(params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
+
+    def played(words: jax.Array, parents: Any, chosen: Children, filled: jax.Array) -> Children:
+        proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
+        proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
+        made = play(model, params, branching, words[:, None], parents[0], proposal)
+        valid = (filled & (chosen.length > 0))[:, None]
+        return flattened(_settled(params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
+
+    return once(turn, played, words, parents, chosen._replace(embedding=None), filled)
 
 
 def flattened(children: Any) -> Any:
@@ -289,6 +312,16 @@ def where_rows(condition: jax.Array, a: Any, b: Any) -> Any:
     """`a` where the condition […] holds, else `b`, for leaves […, …]."""
     pick = lambda x, y: jnp.where(condition.reshape(condition.shape + (1,) * (x.ndim - condition.ndim)), x, y)
     return jax.tree.map(pick, a, b)
+
+
+def added(counts: jax.Array) -> jax.Array:
+    """int32[B]: the sum of integers or booleans [W, B] over W."""
+    if len(counts) > 128:
+        return jnp.sum(counts, axis=0, dtype=jnp.int32)
+    total = counts[0].astype(jnp.int32)  # additions fuse, a reduction is a slow loop of its own on CPUs
+    for row in counts[1:]:
+        total += row.astype(jnp.int32)
+    return total
 
 
 def small_int(largest: int) -> np.dtype:
