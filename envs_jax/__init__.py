@@ -12,6 +12,7 @@ from envs_jax import spaces
 from envs_jax.autoreset import AutoReset, AutoResetState
 from envs_jax.environment import Environment, Transition
 from envs_jax.pytree import pytree_dataclass, static_field
+from envs_jax.random_words import random_words
 from envs_jax.registration import make, register, registered_ids
 from envs_jax.rollout import Rollout, random_policy, rollout
 from envs_jax.tasks import Task, TaskBank, make_bank, stack_tasks
@@ -30,6 +31,7 @@ __all__ = [
     "make_bank",
     "pytree_dataclass",
     "random_policy",
+    "random_words",
     "register",
     "registered_ids",
     "rollout",
@@ -42,7 +44,9 @@ register("Sokoban-v0", "envs_jax.sokoban.env:make", size=(10, 10), num_boxes=4)
 register("Sokoban-8x8-v0", "envs_jax.sokoban.env:make", size=(8, 8), num_boxes=2)
 register("Sokoban-Large-v0", "envs_jax.sokoban.env:make", size=(17, 20), num_boxes=6)
 register("Sokoban-RAGEN-v0", "envs_jax.sokoban.env:make", size=(6, 6), num_boxes=1, preset="ragen")
-register("Sokoban-RAGEN-2box-v0", "envs_jax.sokoban.env:make", size=(6, 6), num_boxes=2, preset="ragen")
+register(
+    "Sokoban-RAGEN-2box-v0", "envs_jax.sokoban.env:make", size=(6, 6), num_boxes=2, preset="ragen", search_depth=100
+)
 register("FrozenLake-v0", "envs_jax.frozen_lake.env:make", preset="4x4")
 register("FrozenLake-8x8-v0", "envs_jax.frozen_lake.env:make", preset="8x8")
 register("FrozenLake-Random-v0", "envs_jax.frozen_lake.env:make", preset="random")

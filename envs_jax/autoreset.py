@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import jax
@@ -166,17 +165,22 @@ class AutoReset(Generic[StateT, TaskT]):
 
     def _refill(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
         """Puts a fresh episode of its own into every lane where `done`."""
-        draw = lambda lanes: self._fresh(key, lanes.astype(jnp.uint32))
-        same = self._same_in_all_fresh(state)
-        first = jax.tree.map(lambda leaf: leaf[0], draw(jnp.zeros(1, jnp.int32)))
-        select = lambda same, new, old: jnp.where(_expanded(done, old), new, old) if same else old
-        return _replace(done, jax.tree.map(select, same, first, state), draw, same)
+        counters = (state.env_state.steps, state.episode_return, state.episode_length)
+        zeroed = [jnp.where(done, jnp.zeros_like(counter), counter) for counter in counters]
+
+        def draw(lanes: jax.Array) -> tuple[Any, Any]:
+            fresh = self._fresh(key, lanes.astype(jnp.uint32))
+            return dataclasses.replace(fresh.env_state, steps=None), fresh.task
+
+        untimed = dataclasses.replace(state.env_state, steps=None)
+        env_state, task = _replace(done, (untimed, state.task), draw)
+        return AutoResetState(dataclasses.replace(env_state, steps=zeroed[0]), task, *zeroed[1:])
 
     def _share(self, key: jax.Array, done: jax.Array, state: AutoResetState) -> AutoResetState:
         """Puts one of a few fresh episodes into every lane where `done`; neighbouring lanes share."""
         num_envs = done.shape[0]
         num_fresh = max(number for number in range(1, MAX_SHARED + 1) if num_envs % number == 0)
-        fresh = _evaluated_once(partial(self._fresh, key), state, jnp.arange(num_fresh, dtype=jnp.uint32))
+        fresh = self._fresh(key, jnp.arange(num_fresh, dtype=jnp.uint32))
 
         def select(new: jax.Array, old: jax.Array) -> jax.Array:
             blocks = old.reshape(num_fresh, -1, *old.shape[1:])
@@ -184,12 +188,6 @@ class AutoReset(Generic[StateT, TaskT]):
             return jnp.where(mask, new[:, None], blocks).reshape(old.shape)
 
         return jax.tree.map(select, fresh, state)
-
-    def _same_in_all_fresh(self, state: AutoResetState) -> AutoResetState:
-        """For each leaf whether it is known to be the same in every fresh episode: no lane has to be written alone."""
-        constant = jax.tree.unflatten(jax.tree.structure(state.task), self.tasks.constant_leaves)
-        env_state = dataclasses.replace(jax.tree.map(lambda _: False, state.env_state), steps=True)
-        return AutoResetState(env_state, constant, True, True)  # type: ignore[arg-type]
 
     def _check(self) -> None:
         if self.mode not in get_args(Mode):
@@ -225,55 +223,53 @@ def _expanded(mask: jax.Array, like: jax.Array) -> jax.Array:
     return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
 
 
-def _replace(done: jax.Array, state: Any, draw: Callable[[jax.Array], Any], skip: Any) -> Any:
-    """Writes `draw(lanes)` into the lanes of `state` where `done`, except into the leaves to `skip`.
+def _replace(done: jax.Array, state: Any, draw: Callable[[jax.Array], Any]) -> Any:
+    """Writes `draw(lanes)` into the lanes of `state` where `done`.
 
     Works on these lanes only, not on all: their indices are compacted and what is drawn for them scattered.
     """
     num_envs = done.shape[0]
-    words, ends = _pack(done)
-    total = ends[-1]
-    leaves, structure = jax.tree.flatten(state)
-    written = [i for i, skipped in enumerate(jax.tree.leaves(skip)) if not skipped]
+    large, small = max(1, num_envs // 16), max(1, num_envs // 64)
+    lanes = jnp.pad(_lanes_where(done), (0, large))  # so that no slice below is shifted to fit
+    total = jnp.sum(done, dtype=jnp.int32)
 
-    def fill(capacity: int, start: jax.Array, old: list[jax.Array]) -> list[jax.Array]:
-        slots = start + jnp.arange(capacity, dtype=jnp.int32)
-        lanes = _nth_set_bit(words, ends, slots)
-        target = jnp.where(slots < total, lanes, num_envs)  # beyond the last: dropped by the scatter
-        fresh = jax.tree.leaves(draw(lanes))
-        return [leaf.at[target].set(fresh[i], mode="drop") for i, leaf in zip(written, old, strict=True)]
+    def fill(capacity: int, start: jax.Array, state: Any) -> Any:
+        chosen = jax.lax.dynamic_slice(lanes, (start,), (capacity,))
+        beyond = start + jnp.arange(capacity, dtype=jnp.int32) >= total
+        target = jnp.where(beyond, num_envs, chosen)  # which the scatter drops
+        return jax.tree.map(lambda old, new: old.at[target].set(new, mode="drop"), state, draw(chosen))
 
-    def bite(capacity: int, leave: int, start: jax.Array, old: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
+    def bite(capacity: int, leave: int, start: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         more = lambda carry: carry[0] < total - leave
-        return jax.lax.while_loop(more, lambda carry: (carry[0] + capacity, fill(capacity, *carry)), (start, old))
+        return jax.lax.while_loop(more, lambda carry: (carry[0] + capacity, fill(capacity, *carry)), (start, state))
 
     # A few lanes end in most steps of long episodes, many in short ones: large bites first, then small ones.
-    large, small = max(1, num_envs // 16), max(1, num_envs // 64)
-    start, new = bite(large, small, jnp.int32(0), [leaves[i] for i in written])
-    _, new = bite(small, 0, start, new)
-    for i, leaf in zip(written, new, strict=True):
-        leaves[i] = leaf
-    return jax.tree.unflatten(structure, leaves)
+    start, state = bite(large, small, jnp.int32(0), state)
+    return bite(small, 0, start, state)[1]
 
 
-def _pack(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A mask [B] as words uint32[⌈B / 32⌉], and the number of set bits up to the end of each word, int32."""
+def _lanes_where(mask: jax.Array) -> jax.Array:
+    """int32[B]: the lanes where `mask` (bool[B]) is set, in order; what follows the last is arbitrary."""
+    compact = lambda mask: jnp.nonzero(mask, size=mask.shape[0], fill_value=0)[0].astype(jnp.int32)
+    return jax.lax.platform_dependent(mask, cpu=_lanes_where_by_loop, default=compact)
+
+
+def _lanes_where_by_loop(mask: jax.Array) -> jax.Array:
+    """`_lanes_where` by a loop over the words of the packed mask and their set bits: on a CPU scalars are fast."""
     num_words = -(-mask.shape[0] // 32)
     bits = jnp.pad(mask, (0, num_words * 32 - mask.shape[0])).reshape(num_words, 32)
     words = jnp.sum(jnp.where(bits, jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32), 0), axis=1, dtype=jnp.uint32)
-    return words, jnp.cumsum(jax.lax.population_count(words).astype(jnp.int32))
+    words = jnp.pad(words, (0, 1))
 
+    def visit(carry: Any) -> Any:
+        lanes, count, index, word = carry
+        lowest = jax.lax.population_count((word & -word) - jnp.uint32(1)).astype(jnp.int32)
+        # Without a bit left the write is void: the next one goes to the same place.
+        lanes = jax.lax.dynamic_update_index_in_dim(lanes, 32 * index + lowest, count, 0)
+        rest = word & (word - jnp.uint32(1))
+        index = index + (rest == 0)
+        return lanes, count + (word != 0), index, jnp.where(rest == 0, words[index], rest)
 
-def _nth_set_bit(words: jax.Array, ends: jax.Array, n: jax.Array) -> jax.Array:
-    """int32[S]: the positions of the n-th (from 0) set bits of a mask that `_pack` packed; n beyond the last: any."""
-    index = jnp.minimum(jnp.searchsorted(ends, n, side="right", method="scan_unrolled"), words.shape[0] - 1)
-    word = words[index]
-    left = n - (ends[index] - jax.lax.population_count(word).astype(jnp.int32))
-    position = jnp.zeros_like(n)
-    for width in (16, 8, 4, 2, 1):  # bisect: is the bit in the lower `width` bits of what is left?
-        low = jax.lax.population_count(word & jnp.uint32((1 << width) - 1)).astype(jnp.int32)
-        above = left >= low
-        position += jnp.where(above, width, 0)
-        left -= jnp.where(above, low, 0)
-        word = jnp.where(above, word >> width, word)
-    return index.astype(jnp.int32) * 32 + position
+    lanes = jnp.zeros(mask.shape[0] + 1, jnp.int32)
+    start = (lanes, jnp.int32(0), jnp.int32(0), words[0])
+    return jax.lax.while_loop(lambda carry: carry[2] < num_words, visit, start)[0][:-1]

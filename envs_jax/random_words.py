@@ -24,7 +24,7 @@ def random_words(key: jax.Array, num_words: int) -> jax.Array:
 
 
 def word_pairs(key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two words for each index (uint32[N]): the data of `jax.random.fold_in(key, index)`, which are random themselves."""
+    """Two words for each index (uint32[N]): the data of the keys `jax.random.fold_in(key, index)`."""
     if not _is_threefry(key):
         data = jax.vmap(lambda i: jax.random.key_data(jax.random.fold_in(key, i)))(index)
         return data[:, 0], data[:, 1]

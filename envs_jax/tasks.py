@@ -57,10 +57,7 @@ class TaskBank(Generic[TaskT]):
         if isinstance(index, slice):
             return self._take(np.arange(len(self))[index])
         if np.ndim(index) == 0:
-            index = self._checked(index)
-            leaves, structure = jax.tree.flatten(self.instances)
-            read = [leaf[0] if same else leaf[index] for leaf, same in zip(leaves, self.constant_leaves, strict=True)]
-            return jax.tree.unflatten(structure, read)
+            return jax.tree.map(lambda leaf: leaf[self._checked(index)], self.instances)
         index = np.asarray(index)
         if index.dtype == np.bool_:
             return self.filter(index)
@@ -82,11 +79,6 @@ class TaskBank(Generic[TaskT]):
         instances = jax.tree.map(lambda leaf: leaf[index], self.instances)
         weights = None if self.cumulative_weights is None else self.weights[index]
         return make_bank(instances, weights=weights, checksum=self.checksum)
-
-    @property
-    def constant_leaves(self) -> tuple[bool, ...]:
-        """For each leaf of a task whether it is known to be the same in all tasks, so that no draw has to read it."""
-        return self.constant or (False,) * len(jax.tree.leaves(self.instances))
 
     @property
     def weights(self) -> np.ndarray:
@@ -176,8 +168,7 @@ class TaskBank(Generic[TaskT]):
         if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
             raise ValueError(f"{os.fspath(path)}: the arrays of a TaskBank must share a first axis of length ≥ 1")
         cumulative = None if weights is None else jnp.asarray(weights, jnp.float32)
-        constant = _constant_leaves(instances)
-        return TaskBank(jax.tree.map(jnp.asarray, instances), cumulative, header["checksum"], constant)
+        return TaskBank(jax.tree.map(jnp.asarray, instances), cumulative, header["checksum"])
 
 
 def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = None) -> TaskBank[TaskT]:
@@ -185,7 +176,6 @@ def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = N
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(instances)}
     if len(sizes) != 1 or sizes & {(), (0,)}:
         raise ValueError(f"every leaf of `instances` needs the same first axis of length ≥ 1; got {sorted(sizes)}")
-    constant = _constant_leaves(instances)
     instances = jax.tree.map(jnp.asarray, instances)
     cumulative = None
     if weights is not None:
@@ -195,15 +185,7 @@ def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = N
         if (weights < 0).any() or weights.sum() <= 0:
             raise ValueError("weights must be ≥ 0 and have a positive sum")
         cumulative = jnp.asarray(np.cumsum(weights) / weights.sum(), jnp.float32)
-    return TaskBank(instances, cumulative, checksum, constant)
-
-
-def _constant_leaves(instances: Any) -> tuple[bool, ...]:
-    leaves = jax.tree.leaves(instances)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        return ()
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    return tuple(bool((leaf == leaf[:1]).all()) for leaf in leaves)
+    return TaskBank(instances, cumulative, checksum)
 
 
 def stack_tasks(tasks: Sequence[TaskT]) -> TaskBank[TaskT]:

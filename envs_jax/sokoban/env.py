@@ -148,6 +148,7 @@ def make(
     preset: Literal["ragen"] | None = None,
     num_levels: int | None = None,
     difficulty: Any = None,
+    search_depth: int | None = None,
     levels: Path | Sequence[Path] | None = None,
     time_limit: int | None = None,
     reward: Reward = "dense",
@@ -163,6 +164,7 @@ def make(
       preset: "ragen" generates rooms as RAGEN does, None the package's own levels.
       num_levels: how many levels to generate, 1,024 by default.
       difficulty: of the package's own levels, see `envs_jax.sokoban.generator.generate`.
+      search_depth: of the preset "ragen", see `envs_jax.sokoban.generator.generate_ragen`; 300 by default.
       levels: files in Boxoban or XSB text, or folders of them, to read in place of generating levels.
       time_limit: steps after which an episode is truncated; 120 by default, 10 with the preset "ragen".
       reward: "dense" for gym-sokoban's rewards, "sparse" for 10 when solved and 0 otherwise.
@@ -180,10 +182,12 @@ def make(
         time_limit = RAGEN_TIME_LIMIT if preset == "ragen" else TIME_LIMIT
     _check_range("time_limit", time_limit, 1, 65_535)
     if levels is not None:
-        _check_unused("levels", levels, preset=preset, num_levels=num_levels, difficulty=difficulty)
+        _check_unused(
+            "levels", levels, preset=preset, num_levels=num_levels, difficulty=difficulty, search_depth=search_depth
+        )
         tasks = level_files.load(levels, layout, time_limit=time_limit)
     else:
-        tasks = _generate(seed, layout, num_boxes, preset, num_levels, difficulty, time_limit)
+        tasks = _generate(seed, layout, num_boxes, preset, num_levels, difficulty, search_depth, time_limit)
     if deadlock_termination:
         tasks = deadlocks.with_dead_squares(layout, tasks)
     return Sokoban(layout, reward, observation, deadlock_termination), tasks
@@ -196,6 +200,7 @@ def _generate(
     preset: str | None,
     num_levels: int | None,
     difficulty: Any,
+    search_depth: int | None,
     time_limit: int,
 ) -> TaskBank[SokobanTask]:
     num_levels = NUM_LEVELS if num_levels is None else num_levels
@@ -210,7 +215,11 @@ def _generate(
     key = jax.random.key(seed)
     if preset == "ragen":
         _check_unused("preset", preset, difficulty=difficulty)
-        return generator.generate_ragen(key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit)
+        chosen = {} if search_depth is None else {"search_depth": search_depth}
+        return generator.generate_ragen(
+            key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit, **chosen
+        )
+    _check_unused("preset", preset, search_depth=search_depth)
     chosen = {} if difficulty is None else {"difficulty": difficulty}
     return generator.generate(key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit, **chosen)
 

@@ -35,10 +35,11 @@ def flood(layout: Layout, start: Board, free: Board) -> Board:
     """All cells of `start`, and the `free` ones that are connected to them through free cells."""
 
     def grow(carry: tuple[Board, Board]) -> tuple[Board, Board]:
-        reached, before = carry
+        before, _ = carry
+        reached = before
         for _ in range(_STEPS_A_TRIP):
             neighbours = [bb.shift(layout, reached, direction) for direction in bb.DIRECTIONS]
-            before, reached = reached, bb.union(reached, bb.intersection(bb.union(*neighbours), free))
+            reached = bb.union(reached, bb.intersection(bb.union(*neighbours), free))
         return reached, before
 
     none = tuple(word & 0 for word in start)

@@ -136,16 +136,29 @@ def test_same_key_gives_the_same_bits(env_and_tasks):
 
 def test_optimistic_shares_fresh_episodes(env_and_tasks):
     env, tasks = env_and_tasks
-    num_envs = 128  # two fresh episodes a step: one for even lanes, one for odd
+    num_envs = 128  # sixteen blocks of eight lanes
     _, _, steps = run(AutoReset(env, tasks, "optimistic"), jax.random.key(5), num_envs, stagger=False)
     _, _, after, _, terminated, truncated, _ = steps
     t = 6  # all lanes that did not end before end at the time limit
     over = (terminated | truncated)[t]
-    for parity in (0, 1):
-        lanes = np.flatnonzero(over & (np.arange(num_envs) % 2 == parity))
-        assert len(lanes) > 1
-        for leaf in jax.tree.leaves(lane(after.task, t)):
-            assert (leaf[lanes] == leaf[lanes[0]]).all()
+    starts = []
+    for block in range(16):
+        lanes = np.flatnonzero(over & (np.arange(num_envs) // 8 == block))
+        leaves = [leaf[lanes] for leaf in jax.tree.leaves(lane(after.task, t))]
+        assert all((leaf == leaf[:1]).all() for leaf in leaves)
+        starts.append(tuple(leaf[:1].tobytes() for leaf in leaves))
+    assert len(set(starts)) > 8
+
+
+def test_changing_the_bank_leaves_running_episodes_alone(env_and_tasks):
+    env, tasks = env_and_tasks
+    _, state = AutoReset(env, tasks).reset(jax.random.key(0), 64, stagger=True)
+    longer = dataclasses.replace(tasks.instances, time_limit=jnp.full(len(tasks), 30, jnp.uint16))
+    vec = AutoReset(env, envs_jax.make_bank(longer))
+    _, after, _, terminated, truncated, _ = jax.jit(vec.step)(jax.random.key(1), state, jnp.zeros(64, jnp.int32))
+    over = np.asarray(terminated | truncated)
+    assert over.any() and not over.all()
+    np.testing.assert_array_equal(after.task.time_limit, np.where(over, 30, 7))
 
 
 def test_reset_where_starts_the_lanes_asked_for(env_and_tasks):

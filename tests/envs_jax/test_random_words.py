@@ -1,0 +1,31 @@
+"""The written-out threefry gives JAX's bits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs_jax.random_words import random_words, word_pairs
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_words_are_those_of_jax(impl, size):
+    for seed in (0, 1, 2**31 - 1):
+        key = jax.random.key(seed, impl=impl)
+        words = jax.jit(random_words, static_argnums=1)(key, size)
+        np.testing.assert_array_equal(words, jax.random.bits(key, (size,), jnp.uint32))
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_pairs_are_the_data_of_derived_keys(impl):
+    key = jax.random.key(3, impl=impl)
+    index = np.array([0, 1, 5, 2**32 - 1], np.uint32)
+    pairs = jax.jit(word_pairs)(key, index)
+    derived = [jax.random.key_data(jax.random.fold_in(key, i)) for i in index]
+    np.testing.assert_array_equal(np.stack(pairs, axis=1), np.stack(derived)[:, :2])
+
+
+def test_raw_keys_are_refused():
+    with pytest.raises(TypeError, match="typed key"):
+        random_words(jax.random.PRNGKey(0), 4)
