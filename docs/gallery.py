@@ -38,7 +38,11 @@ def main() -> None:
     gap = np.full((HEIGHT, 12, 3), 255, np.uint8)
     pictures = [part for id in IDS for part in (scaled(played(id, 4)[2]), gap)][:-1]
     Image.fromarray(np.concatenate(pictures, axis=1)).save(IMAGES / "environments.png", optimize=True)
-    save_gif([np.asarray(Image.fromarray(frame).resize((240, 240))) for frame in played("Sokoban-v0", 60)], IMAGES / "sokoban.gif", fps=8)
+    save_gif(
+        [np.asarray(Image.fromarray(frame).resize((240, 240))) for frame in played("Sokoban-v0", 60)],
+        IMAGES / "sokoban.gif",
+        fps=8,
+    )
 
 
 if __name__ == "__main__":
