@@ -22,7 +22,7 @@ from envs_jax.sokoban.board import OPPOSITE, Board, Cell, Layout
 from jaxrl_agents.search.best_first.types import Config, Nodes, Tables
 
 MAX_MATCHED = 6
-INFINITE = np.int32(1 << 16)  # any bound from here on means: no solution
+INFINITE = np.int32(0xFFFF)  # there is no solution; what a node's cost has room for
 
 Row = list[jax.Array]  # uint32[n] words: the distances of one box of each of n states
 
@@ -40,7 +40,7 @@ def make_distances(config: Config, walls: Board, targets: Board) -> tuple[tuple[
     sides = tuple(_by_cell(layout, bb.union(*pair)) for pair in ((down, right), (left, right)))
     if config.num_slots == 0:
         nearest = pushes.push_distances(layout, walls, targets, regions).astype(jnp.uint32)
-        nearest = jnp.where(nearest == pushes.UNREACHABLE, jnp.uint32(INFINITE), nearest)
+        nearest = jnp.where(nearest == pushes.UNREACHABLE, jnp.uint32(2 * INFINITE), nearest)
         return (jnp.pad(nearest, ((0, 0), (0, 1), (0, 0))).reshape(-1),), sides
 
     bits = distance_bits(layout)
@@ -60,6 +60,7 @@ def _by_cell(layout: Layout, board: Board) -> jax.Array:
     return jnp.pad(jnp.stack(board, axis=-1), ((0, 0), (0, 1), (0, 0))).reshape(-1)
 
 
+@jax.named_scope("rows_of")
 def rows_of(config: Config, tables: Tables, level: jax.Array, boxes: Board, player: Cell) -> list[Row]:
     """The distances of each of the `num_slots` boxes of n states, boxes in the order of their cells."""
     index = level * (config.layout.num_cells + 1)
@@ -77,14 +78,15 @@ def _side(config: Config, tables: Tables, index: jax.Array, player: Cell) -> jax
     return (low + 2 * high).astype(jnp.int32)
 
 
+@jax.named_scope("matching")
 def matching(config: Config, rows: list[Row]) -> jax.Array:
-    """int32[n]: the matching bound; INFINITE or more where no assignment exists."""
+    """int32[n]: the matching bound; INFINITE where no assignment exists."""
     bits = distance_bits(config.layout)
     infinity = np.uint32((1 << bits) - 1)
     at = lambda row, slot: (row[slot * bits // 32] >> (slot * bits % 32)) & infinity
     costs = [[at(row, slot) for slot in range(config.num_slots)] for row in rows]
     costs = [[jnp.where(cost == infinity, jnp.uint32(INFINITE), cost) for cost in row] for row in costs]
-    return pushes.assignment(costs).astype(jnp.int32)
+    return jnp.minimum(pushes.assignment(costs).astype(jnp.int32), INFINITE)
 
 
 def start_bound(config: Config, tables: Tables, boxes: Board, player: Cell) -> jax.Array:
@@ -95,9 +97,11 @@ def start_bound(config: Config, tables: Tables, boxes: Board, player: Cell) -> j
     index = level[:, None] * (config.layout.num_cells + 1) + jnp.arange(config.layout.num_cells)
     side = _side(config, tables, index, player[:, None])
     nearest = tables.distances[0][index * 4 + side].astype(jnp.int32)
-    return jnp.sum(jnp.where(pushes.unpack_cells(config.layout, boxes), nearest, 0), axis=1)
+    total = jnp.sum(jnp.where(pushes.unpack_cells(config.layout, boxes), nearest, 0), axis=1)
+    return jnp.minimum(total, INFINITE)
 
 
+@jax.named_scope("child_bound")
 def child_bound(
     config: Config,
     tables: Tables,
@@ -124,7 +128,7 @@ def child_bound(
     if config.num_slots == 0:
         (nearest,) = tables.distances
         h = (parent.cost & 0xFFFF).astype(jnp.int32)
-        return h - nearest[before].astype(jnp.int32) + nearest[after].astype(jnp.int32)
+        return jnp.minimum(h - nearest[before].astype(jnp.int32) + nearest[after].astype(jnp.int32), INFINITE)
     moved = [word[after] for word in tables.distances]
     rank = bb.count(bb.intersection(parent.boxes, _below(config.layout, box)))
     return matching(

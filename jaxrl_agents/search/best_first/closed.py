@@ -24,6 +24,7 @@ def empty_table(config: Config) -> Table:
     return tuple(jnp.full(config.num_sets * WAYS, NO_NODE) for _ in range(config.layout.num_words + 1))
 
 
+@jax.named_scope("closed")
 def insert(config: Config, table: Table, boxes: Board, place: jax.Array, valid: jax.Array) -> tuple[Table, jax.Array]:
     """Records states and tells the new ones.
 

@@ -13,7 +13,7 @@ from envs_jax.sokoban import deadlocks, pushes, rules
 from envs_jax.sokoban.board import Board
 from envs_jax.sokoban.types import SokobanTask
 from jaxrl_agents.search.best_first import bounds, closed, frontier
-from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
+from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, once, prefix_sum
 from jaxrl_agents.search.best_first.types import (
     DIRECTION_SHIFT,
     LEVEL_SHIFT,
@@ -27,9 +27,6 @@ from jaxrl_agents.search.best_first.types import (
     Status,
     Tables,
 )
-
-# The satisficing priority: pushes so far + GREED × bound.
-GREED = 2
 
 
 def prepare(config: Config, tasks: SokobanTask) -> Tables:
@@ -99,6 +96,7 @@ def _round(config: Config, tables: Tables, search: Search, max_nodes: jax.Array)
     return Search(pool, pages, table, log, dataclasses.replace(levels, status=status), batch, count, overflow)
 
 
+@jax.named_scope("new_states")
 def _new_states(config: Config, tables: Tables, search: Search) -> tuple[closed.Table, Nodes, Board, jax.Array]:
     """(table, states of the batch that are expanded for the first time, where their player can walk, how many)."""
     batch = search.batch
@@ -112,14 +110,24 @@ def _new_states(config: Config, tables: Tables, search: Search) -> tuple[closed.
     return table, nodes, reached, number
 
 
+@jax.named_scope("push_masks")
 def _pushes(config: Config, tables: Tables, nodes: Nodes, reached: Board, number: jax.Array) -> list[jax.Array]:
-    """The pushes of each node: uint32[num_lanes] words, num_words for each direction; none in lanes from `number`."""
-    live = tuple(words[nodes.level] for words in tables.live)
-    masks = pushes.pushable(config.layout, nodes.boxes, reached, bb.difference(live, nodes.boxes))
-    filled = jnp.arange(config.num_lanes) < number
-    return [jnp.where(filled, word, 0) for mask in masks for word in mask]
+    """The pushes of each node: uint32[num_lanes] words, num_words for each direction.
+
+    None onto dead squares, none from states with a frozen box off its target, none in lanes from `number`.
+    """
+    layout, boxes = config.layout, nodes.boxes
+    walls, live, targets = (
+        tuple(words[nodes.level] for words in board) for board in (tables.walls, tables.live, tables.targets)
+    )
+    dead = bb.complement(layout, bb.union(walls, live))
+    lost = once(lambda: deadlocks.is_frozen_deadlock(layout, walls, targets, boxes, dead))
+    tried = (jnp.arange(config.num_lanes) < number) & ~lost
+    masks = pushes.pushable(layout, boxes, reached, bb.difference(live, boxes))
+    return [jnp.where(tried, word, 0) for mask in masks for word in mask]
 
 
+@jax.named_scope("count")
 def _count_work(levels: Levels, nodes: Nodes, masks: list[jax.Array], number: jax.Array) -> Levels:
     size = levels.status.shape[0]
     level = jnp.where(jnp.arange(nodes.place.shape[0]) < number, nodes.level, size)
@@ -147,8 +155,10 @@ def _expand(
 
     def make_some(carry: tuple[Nodes, Pages, Levels, jax.Array]) -> tuple:
         pool, pages, levels, first = carry
-        children, valid, h = _children(config, tables, nodes, rows, masks, begins, ends[-1], first)
-        solved = valid & (h == 0) & _is_solved(tables, children)
+        children = once(lambda: _children(config, tables, nodes, rows, masks, begins, first))
+        bound = children.cost & 0xFFFF
+        valid = (first + jnp.arange(config.num_children) < ends[-1]) & (bound < bounds.INFINITE)
+        solved = valid & (bound == 0) & _is_solved(tables, children)
         levels = jax.lax.cond(jnp.any(solved), _record_goals, lambda levels, *_: levels, levels, children, solved)
         classes = _class(config, tables, children)
         pool, pages = frontier.push(config, pool, pages, children, classes, valid & ~solved)
@@ -158,6 +168,7 @@ def _expand(
     return jax.lax.while_loop(unfinished, make_some, (pool, pages, levels, jnp.int32(0)))[:3]
 
 
+@jax.named_scope("children")
 def _children(
     config: Config,
     tables: Tables,
@@ -165,23 +176,21 @@ def _children(
     rows: list[bounds.Row],
     masks: list[jax.Array],
     begins: jax.Array,
-    total: jax.Array,
     first: jax.Array,
-) -> tuple[Nodes, jax.Array, jax.Array]:
-    """Children number `first` … of all, in the order of their parents, with their validity and bounds."""
+) -> Nodes:
+    """Children number `first` … of all, in the order of their parents."""
     size = config.num_children
     begins_here = jnp.where(begins < first + size, jnp.maximum(begins - first, 0), size)
     owner = prefix_sum(jnp.zeros(size, jnp.int32).at[begins_here].add(1, mode="drop")) - 1
     index = first + jnp.arange(size, dtype=jnp.int32)
-    valid = index < total
-    box, direction = _nth_push(config, [word[owner] for word in masks], index - begins[owner])
+    box, direction = once(lambda: _nth_push(config, [word[owner] for word in masks], index - begins[owner]))
     parent, rows = jax.tree.map(lambda words: words[owner], (nodes, rows))
     boxes, target = pushes.apply_push(config.layout, parent.boxes, box, direction)
     g = (parent.cost >> 16) + 1
     h = bounds.child_bound(config, tables, parent, rows, box, target, direction)
     place = (parent.place >> LEVEL_SHIFT << LEVEL_SHIFT) | direction.astype(jnp.uint32) << DIRECTION_SHIFT
     place |= box.astype(jnp.uint32)
-    return Nodes(boxes, place, parent.parent, g << 16 | h.astype(jnp.uint32) & 0xFFFF), valid & (h < bounds.INFINITE), h
+    return Nodes(boxes, place, parent.parent, g << 16 | h.astype(jnp.uint32))
 
 
 def _nth_push(config: Config, masks: list[jax.Array], n: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -197,6 +206,7 @@ def _nth_push(config: Config, masks: list[jax.Array], n: jax.Array) -> tuple[jax
     return number % words * 32 + nth_set_bit(word, n - begin), number // words
 
 
+@jax.named_scope("class")
 def _class(config: Config, tables: Tables, nodes: Nodes) -> jax.Array:
     """int32[n]: the class of each node; lower ones are expanded first."""
     g, h = (nodes.cost >> 16).astype(jnp.int32), (nodes.cost & 0xFFFF).astype(jnp.int32)
@@ -204,14 +214,18 @@ def _class(config: Config, tables: Tables, nodes: Nodes) -> jax.Array:
     if config.mode == "optimal":
         # f − h₀, halved where every push changes f by an even number.
         return (g + h - start) >> (1 if config.num_slots else 0)
-    return jnp.clip(config.num_classes // 2 + g + GREED * (h - start), 0, config.num_classes - 1)
+    # A quarter of g + 2h, counted from the start.
+    greedy = (g + 2 * (h - start)) >> 2
+    return jnp.clip(config.num_classes // 2 + greedy, 0, config.num_classes - 1)
 
 
+@jax.named_scope("solved")
 def _is_solved(tables: Tables, nodes: Nodes) -> jax.Array:
     level = nodes.level
     return rules.is_solved(tuple(words[level] for words in tables.targets), nodes.boxes)
 
 
+@jax.named_scope("goals")
 def _record_goals(levels: Levels, nodes: Nodes, solved: jax.Array) -> Levels:
     """Marks the levels that `solved` nodes belong to, one node for each."""
     size = levels.status.shape[0]

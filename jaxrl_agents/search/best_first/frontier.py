@@ -10,15 +10,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxrl_agents.search.best_first.lanes import compact, prefix_sum
+from jaxrl_agents.search.best_first.lanes import compact, once, prefix_sum
 from jaxrl_agents.search.best_first.types import Config, Nodes, Pages
 
 PAGE_BITS = 6
 PAGE = 1 << PAGE_BITS  # nodes of a page
-_WINDOW = 4  # classes that one pass of `push` serves
-_DIGIT = 1 << 12  # two counts are summed in one word; more than there are children at once
+_WINDOW = 4  # keys that one pass of `_ranks` counts: two in each of two sums
+_DIGIT_BITS = 12  # of a count; fewer than 4,096 nodes are pushed at once
 
 
 def empty_pages(config: Config) -> Pages:
@@ -32,6 +31,7 @@ def empty_pages(config: Config) -> Pages:
         free=jnp.arange(config.num_pages, dtype=jnp.int32),
         num_free=jnp.int32(config.num_pages),
         overflow=jnp.bool_(False),
+        scratch=jnp.zeros(stacks, jnp.int32),
     )
 
 
@@ -41,6 +41,7 @@ def empty_pool(config: Config) -> Nodes:
     return Nodes(tuple(words() for _ in range(config.layout.num_words)), words(), words(), words())
 
 
+@jax.named_scope("push")
 def push(
     config: Config, pool: Nodes, pages: Pages, nodes: Nodes, classes: jax.Array, valid: jax.Array
 ) -> tuple[Nodes, Pages]:
@@ -57,86 +58,70 @@ def push(
     level, lost = nodes.level, valid & (classes >= config.num_classes)
     valid &= ~lost
     stack = jnp.where(valid, level * config.num_classes + classes, pages.size.shape[0])
-    size, head = pages.size[stack], pages.head[stack]
-    first = level != jnp.concatenate([jnp.full(1, -1, jnp.int32), level[:-1]])
-    far = jnp.int32(config.num_classes)
-    distance = jnp.where(valid, classes - pages.best[level], far)
+    rank = _ranks(config, pages, level, stack)
+    size, head = once(lambda: (pages.size[stack], pages.head[stack]))
+    # The new size, rather than an increment, makes sure that this comes after the reading.
+    sizes = pages.size.at[stack].max(size + rank + 1, mode="drop")
 
-    def serve_window(carry: _Claims) -> _Claims:
-        here = (distance >= carry.nearest) & (distance < carry.nearest + _WINDOW)
-        place = jnp.where(here & valid, distance - carry.nearest, -1)
-        sums = _counts(place)
-        position = size + _pick(sums - _at_segment_start(sums, place, first), place) - 1
-        begins = (place >= 0) & (position % PAGE == 0)
-        sums = _counts(jnp.where(begins, place, -1))
-        order = carry.used + _pick(sums + _lower_totals(sums), place) - 1
-        page = jnp.where(position >> PAGE_BITS == (size - 1) >> PAGE_BITS, head, _unused(pages, order))
-        beneath = jnp.where((position >> PAGE_BITS) - 1 == (size - 1) >> PAGE_BITS, head, _unused(pages, order - 1))
-        below = carry.below.at[jnp.where(begins, page, config.num_pages)].set(beneath, mode="drop")
-        keep = lambda new, old: jnp.where(place >= 0, new, old)
-        later = jnp.min(jnp.where(distance >= carry.nearest + _WINDOW, distance, far))
-        return _Claims(keep(position, carry.position), keep(page, carry.page), below, carry.used + _total(sums), later)
+    # The first of the new nodes of a stack takes all pages that they need and tells the others which these are.
+    top = (size - 1) >> PAGE_BITS
+    is_first = valid & (rank == 0)
+    needed = jnp.where(is_first, ((sizes[stack] - 1) >> PAGE_BITS) - top, 0)
+    taken = prefix_sum(needed)
+    first_stack = jnp.where(is_first, stack, sizes.shape[0])
+    start = pages.scratch.at[first_stack].set(taken - needed, mode="drop")
+    position = size + rank
+    order = start[stack] + (position >> PAGE_BITS) - top - 1
+    page = jnp.where(position >> PAGE_BITS == top, head, _unused(pages, order))
+    beneath = jnp.where((position >> PAGE_BITS) - 1 == top, head, _unused(pages, order - 1))
+    begins = valid & (position & (PAGE - 1) == 0)
 
-    zeros = jnp.zeros_like(stack)
-    claims = _Claims(zeros, zeros, pages.below, jnp.int32(0), jnp.min(distance))
-    claims = jax.lax.while_loop(lambda carry: carry.nearest < far, serve_window, claims)
-
-    overflow = pages.overflow | jnp.any(lost) | (claims.used > pages.num_free)
-    slot = jnp.where(valid & ~overflow, claims.page * PAGE + claims.position % PAGE, config.num_pages * PAGE)
+    overflow = pages.overflow | jnp.any(lost) | (taken[-1] > pages.num_free)
+    slot = jnp.where(valid & ~overflow, page * PAGE + (position & (PAGE - 1)), config.num_pages * PAGE)
     pool = jax.tree.map(lambda to, words: to.at[slot].set(words, mode="drop"), pool, nodes)
-    sizes = pages.size.at[stack].add(1, mode="drop")
-    is_top = (claims.position % PAGE == 0) & (claims.position >> PAGE_BITS == (sizes[stack] - 1) >> PAGE_BITS)
+    grows = jnp.where(needed > 0, stack, sizes.shape[0])
     return pool, dataclasses.replace(
         pages,
-        head=pages.head.at[jnp.where(is_top, stack, sizes.shape[0])].set(claims.page, mode="drop"),
+        head=pages.head.at[grows].set(_unused(pages, taken - 1), mode="drop"),
         size=sizes,
         best=pages.best.at[jnp.where(valid, level, config.num_levels)].min(classes, mode="drop"),
-        below=claims.below,
-        num_free=jnp.maximum(pages.num_free - claims.used, 0),
+        below=pages.below.at[jnp.where(begins, page, config.num_pages)].set(beneath, mode="drop"),
+        num_free=jnp.maximum(pages.num_free - taken[-1], 0),
         overflow=overflow,
+        scratch=start,
     )
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Claims:
-    """What `push` has found out after some windows of classes."""
+def _ranks(config: Config, pages: Pages, level: jax.Array, stack: jax.Array) -> jax.Array:
+    """For each lane how many earlier lanes go to its stack.
 
-    position: jax.Array  # int32[n]: of each node in its stack
-    page: jax.Array  # int32[n]
-    below: jax.Array  # int32[pages]
-    used: jax.Array  # int32[]: new pages
-    nearest: jax.Array  # int32[]: the first class of the next window
+    The lanes of a level are neighbours, and among them the classes are counted, _WINDOW of them at a time.
+    """
+    end = config.num_classes
+    valid = stack < pages.size.shape[0]
+    key = jnp.where(valid, stack - level * end - pages.best[level], end)
+    lanes = jnp.arange(level.shape[0], dtype=jnp.int32)
+    first_lanes = jnp.full(config.num_levels, lanes.shape[0] - 1, jnp.int32)
+    begin = first_lanes.at[jnp.where(valid, level, config.num_levels)].min(lanes, mode="drop")[level]
 
+    def count_window(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        rank, lowest = carry
+        place = key - lowest
+        here = (place >= 0) & (place < _WINDOW) & (key < end)
+        shift = (place & 1) * _DIGIT_BITS
+        digit = jnp.where(here, 1 << shift, 0)
+        high = place >> 1 == 1
+        counted = jnp.zeros_like(rank)
+        for half in (~high, high):
+            mine = jnp.where(half, digit, 0)
+            before = prefix_sum(mine) - mine
+            counted = jnp.where(half, before - before[begin], counted)
+        counted = (counted >> shift) & ((1 << _DIGIT_BITS) - 1)
+        later = jnp.min(jnp.where(place >= _WINDOW, key, end))
+        return jnp.where(here, counted, rank), later
 
-def _counts(place: jax.Array) -> jax.Array:
-    """int32[2, n]: inclusive counts of the lanes of place 0 and 1 (as digits of a number), and of 2 and 3."""
-    digit = jnp.where(place % 2 == 0, 1, _DIGIT)
-    return jnp.stack([prefix_sum(jnp.where(place >> 1 == half, digit, 0)) for half in (0, 1)])
-
-
-def _pick(sums: jax.Array, place: jax.Array) -> jax.Array:
-    """int32[n]: each lane's own count out of `_counts`."""
-    both = jnp.where(place >> 1 == 0, sums[0], sums[1])
-    return jnp.where(place % 2 == 0, both % _DIGIT, both // _DIGIT)
-
-
-def _at_segment_start(sums: jax.Array, place: jax.Array, first: jax.Array) -> jax.Array:
-    """int32[2, n]: the counts before the first lane of each lane's segment."""
-    digit = jnp.where(place % 2 == 0, 1, _DIGIT)
-    own = jnp.stack([jnp.where(place >> 1 == half, digit, 0) for half in (0, 1)])
-    return jax.lax.cummax(jnp.where(first, sums - own, 0), axis=1)
-
-
-def _lower_totals(sums: jax.Array) -> jax.Array:
-    """int32[2, 1]: how many lanes are of lower places, as digits like `_counts`."""
-    zero, one = sums[0, -1] % _DIGIT, sums[0, -1] // _DIGIT
-    two = sums[1, -1] % _DIGIT
-    return jnp.stack([zero * _DIGIT, zero + one + (zero + one + two) * _DIGIT])[:, None]
-
-
-def _total(sums: jax.Array) -> jax.Array:
-    return jnp.sum(sums[:, -1] % _DIGIT + sums[:, -1] // _DIGIT)
+    zeros = jnp.zeros_like(stack)
+    return jax.lax.while_loop(lambda carry: carry[1] < end, count_window, (zeros, jnp.min(key)))[0]
 
 
 def _unused(pages: Pages, order: jax.Array) -> jax.Array:
@@ -144,6 +129,7 @@ def _unused(pages: Pages, order: jax.Array) -> jax.Array:
     return pages.free[jnp.clip(pages.num_free - 1 - order, 0, pages.free.shape[0] - 1)]
 
 
+@jax.named_scope("pop")
 def pop(config: Config, pool: Nodes, pages: Pages, is_open: jax.Array) -> tuple[Nodes, jax.Array, Pages, jax.Array]:
     """Takes nodes of the best class of each open level, about as many of each; levels are served in order.
 
@@ -157,41 +143,59 @@ def pop(config: Config, pool: Nodes, pages: Pages, is_open: jax.Array) -> tuple[
       (nodes [num_lanes], how many of them int32[], pages, exhausted bool[L]: open levels without any node).
     """
     lanes, levels = config.num_lanes, jnp.arange(config.num_levels, dtype=jnp.int32)
-    pages = dataclasses.replace(pages, best=_best_classes(config, pages, is_open))
-    stack = levels * config.num_classes + pages.best
-    size, head = pages.size[stack], pages.head[stack]
+    best, size = _best_classes(config, pages, is_open)
+    stack = levels * config.num_classes + best
     ready = is_open & (size > 0)
     quota = jnp.maximum(lanes // jnp.maximum(jnp.sum(ready, dtype=jnp.int32), 1), 1)
-    on_page = jnp.where(ready, (size - 1) % PAGE + 1, 0)
-    ends = prefix_sum(jnp.minimum(on_page, quota))
-    begins = jnp.minimum(jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]]), lanes)
-    number = jnp.minimum(ends, lanes) - begins
+    ends = jnp.minimum(prefix_sum(jnp.where(ready, jnp.minimum(size, quota), 0)), lanes)
+    begins = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
+    left = size - (ends - begins)
 
+    lane = jnp.arange(lanes, dtype=jnp.int32)
     owner = prefix_sum(jnp.zeros(lanes, jnp.int32).at[begins].add(1, mode="drop")) - 1
-    count = jnp.minimum(ends[-1], lanes)
-    base = head * PAGE + on_page - number - begins
-    slot = jnp.where(jnp.arange(lanes) < count, base[owner] + jnp.arange(lanes), 0)
+    taken = lane < ends[-1]
+    position = left[owner] + lane - begins[owner]
+    down = jnp.where(taken, ((size[owner] - 1) >> PAGE_BITS) - (position >> PAGE_BITS), 0)
+    page = _descend(pages, pages.head[stack[owner]], down)
+    slot = jnp.where(taken, page * PAGE + (position & (PAGE - 1)), 0)
     nodes = jax.tree.map(lambda words: words[slot], pool)
 
-    emptied = ready & (number == on_page)
+    emptied = taken & (position & (PAGE - 1) == 0)
     freed, num_freed = compact(emptied)
-    at = jnp.where(levels < num_freed, pages.num_free + levels, config.num_pages)
+    at = jnp.where(lane < num_freed, pages.num_free + lane, config.num_pages)
+    lowest = taken & (lane == begins[owner])
     pages = dataclasses.replace(
         pages,
-        head=pages.head.at[stack].set(jnp.where(emptied, pages.below[head], head)),
-        size=pages.size.at[stack].set(size - number),
-        free=pages.free.at[at].set(head[freed], mode="drop"),
+        head=pages.head.at[jnp.where(lowest, stack[owner], pages.head.shape[0])].set(
+            jnp.where(emptied, pages.below[page], page), mode="drop"
+        ),
+        size=pages.size.at[stack].set(left),
+        best=best,
+        free=pages.free.at[at].set(page[freed], mode="drop"),
         num_free=pages.num_free + num_freed,
     )
-    return nodes, count, pages, is_open & (size == 0)
+    return nodes, ends[-1], pages, is_open & (size == 0)
 
 
-def _best_classes(config: Config, pages: Pages, is_open: jax.Array) -> jax.Array:
-    """int32[L]: the first class of each open level that holds a node; the last one where none does."""
+def _descend(pages: Pages, page: jax.Array, steps: jax.Array) -> jax.Array:
+    """int32[n]: the pages that lie some steps below others."""
+
+    def step(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        page, steps = carry
+        return jnp.where(steps > 0, pages.below[page], page), steps - 1
+
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[1] > 0), step, (page, steps))[0]
+
+
+def _best_classes(config: Config, pages: Pages, is_open: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """int32[L] each: the first class of each open level that holds a node, the last one where none does; its nodes."""
     first = jnp.arange(config.num_levels, dtype=jnp.int32) * config.num_classes
+    is_empty = lambda best, size: is_open & (size == 0) & (best < config.num_classes - 1)
 
-    def is_empty(best: jax.Array) -> jax.Array:
-        return is_open & (pages.size[first + best] == 0) & (best < config.num_classes - 1)
+    def step(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        best = carry[0] + is_empty(*carry)
+        return best, pages.size[first + best]
 
-    step = lambda best: best + is_empty(best)
-    return jax.lax.while_loop(lambda best: jnp.any(is_empty(best)), step, pages.best)
+    return jax.lax.while_loop(
+        lambda carry: jnp.any(is_empty(*carry)), step, (pages.best, pages.size[first + pages.best])
+    )

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+T = TypeVar("T")
+
 _BLOCK = 32
+
+
+def once(function: Callable[..., T], *operands: Any) -> T:
+    """`function(*operands)`, computed once.
+
+    XLA computes a cheap value anew in every fusion that uses it, however long the chain of cheap operations behind it
+    is, and even after the arrays that it was read from were written, for which it then copies them. It does not look
+    through a loop, here one whose number of trips, 1, it does not know.
+    """
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *operands))
+    trips = jax.lax.optimization_barrier(jnp.int32(1))
+    body = lambda carry: (carry[0] + 1, function(*operands))
+    return jax.lax.while_loop(lambda carry: carry[0] < trips, body, (jnp.int32(0), blank))[1]
 
 
 def prefix_sum(values: jax.Array) -> jax.Array:
@@ -35,26 +53,6 @@ def compact(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     slots = jnp.where(mask, ends - 1, size)
     lanes = jnp.zeros(size, jnp.int32).at[slots].set(jnp.arange(size, dtype=jnp.int32), mode="drop")
     return lanes, ends[-1]
-
-
-def class_ranks(classes: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
-    """For each lane how many earlier lanes are of its class.
-
-    Args:
-      classes: int32[n]; a lane outside 0 … num_classes − 1 is counted nowhere and its rank means nothing.
-      num_classes: of how many classes.
-
-    Returns:
-      (ranks int32[n], counts int32[num_classes]).
-    """
-    (size,) = classes.shape
-    blocks = jnp.pad(classes, (0, -size % _BLOCK), constant_values=-1).reshape(-1, _BLOCK)
-    earlier = np.tri(_BLOCK, k=-1, dtype=bool)
-    within = jnp.sum((blocks[:, :, None] == blocks[:, None, :]) & earlier, axis=2, dtype=jnp.int32)
-    histogram = jnp.sum(blocks[:, :, None] == np.arange(num_classes), axis=1, dtype=jnp.int32)
-    after = jnp.cumsum(histogram, axis=0)
-    before = jnp.take_along_axis(after - histogram, jnp.clip(blocks, 0, num_classes - 1), axis=1)
-    return (within + before).reshape(-1)[:size], after[-1]
 
 
 def nth_set_bit(word: jax.Array, n: jax.Array) -> jax.Array:

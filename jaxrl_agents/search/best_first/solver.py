@@ -208,8 +208,8 @@ class _Run:
 
 def make_config(layout: Layout, mode: Mode, num_slots: int, num_levels: int, growth: int = 0) -> Config:
     """The program for `num_levels` levels (a power of two) on one device; capacities grow by 4 with each `growth`."""
-    lanes = min(max(4 * num_levels, 256), 2048)
-    log_size = max(1024 * num_levels, 1 << 16) * _GROWTH**growth
+    lanes = min(max(2 * num_levels, 256), 2048)
+    log_size = max(512 * num_levels, 1 << 16) * _GROWTH**growth
     return Config(
         layout=layout,
         mode=mode,
@@ -217,8 +217,8 @@ def make_config(layout: Layout, mode: Mode, num_slots: int, num_levels: int, gro
         num_levels=num_levels,
         num_lanes=lanes,
         num_children=lanes,
-        num_classes=(32 if mode == "optimal" else 128) << growth,
-        num_pages=2 * log_size // frontier.PAGE,
+        num_classes=32 << growth,
+        num_pages=3 * log_size // frontier.PAGE,
         log_size=log_size,
         num_sets=log_size // 4,
     )

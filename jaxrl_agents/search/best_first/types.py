@@ -90,6 +90,7 @@ class Pages:
     free: jax.Array  # int32[pages]: unused pages are the first `num_free`
     num_free: jax.Array  # int32[]
     overflow: jax.Array  # bool[]: nodes were lost for want of a page or a class
+    scratch: jax.Array  # int32[stacks]: means nothing between two calls
 
 
 @pytree_dataclass
