@@ -18,7 +18,7 @@ bench-full: $(VENV)-peers/peers.installed
 		$(if $(LEVELS),--levels "$(LEVELS)") $(if $(PRODUCTS),--products "$(PRODUCTS)")
 
 test: lint
-	$(VENV)/bin/python -m pytest --ignore=tests/conformance
+	$(VENV)/bin/python -m pytest --ignore=tests/conformance -n auto --dist loadfile
 
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .
@@ -27,7 +27,7 @@ lint: $(VENV)/test.installed
 
 # The published packages that we compare with. Some pin an older JAX, so they have an environment of their own.
 conformance: $(VENV)-peers/conformance.installed
-	$(VENV)-peers/bin/python -m pytest tests/conformance
+	$(VENV)-peers/bin/python -m pytest tests/conformance -n auto --dist loadfile
 
 wheel: $(VENV)/test.installed
 	rm -rf build dist
