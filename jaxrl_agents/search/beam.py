@@ -208,7 +208,7 @@ class _Offspring(NamedTuple):
     """The candidates of a turn, C = W · M for each root."""
 
     score: jax.Array  # float32[C, B]
-    state_key: jax.Array | None  # uint32[C, B, n]
+    state_key: tuple[jax.Array, ...] | None  # the words of the keys, uint32[C, B] each
     packed: packing.Packed  # Children, without scores
     length: jax.Array  # [C, B]
     root_scores: jax.Array  # float32[M, B]: of the first node's candidates
@@ -221,12 +221,16 @@ def _offspring(model: SearchModel, branching: Branching, with_keys: bool, childr
     total = None if branching.score == "return" else children.total  # the score says it
     return _Offspring(
         score=children.score,
-        state_key=jax.vmap(model.state_key)(children.embedding) if with_keys else None,
+        state_key=_words(jax.vmap(model.state_key)(children.embedding)) if with_keys else None,
         packed=packing.pack(children._replace(score=None, total=total)),
         length=children.length,
         root_scores=jnp.where(children.length[:number] > 0, children.score[:number], -jnp.inf),
         root_actions=children.action[:number].astype(jnp.int32),
     )
+
+
+def _words(keys: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(keys[..., index] for index in range(keys.shape[-1]))
 
 
 def _output(end: _Carry, sharpness: jax.Array, num_actions: int) -> SearchOutput:
