@@ -159,7 +159,7 @@ class GymnasiumVectorEnvironment(gym.vector.VectorEnv):
         ended = self._ended
         observation = self._observation(final.observation)
         final_obs = np.full(self.num_envs, None, object)
-        for lane in np.flatnonzero(ended):
+        for lane in np.flatnonzero(ended).tolist():
             final_obs[lane] = _lane(observation, lane)
         final_info = _with_masks(_info(final), ended)
         masks = {"_final_obs": ended.copy(), "_final_info": ended.copy()}

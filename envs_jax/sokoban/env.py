@@ -215,9 +215,9 @@ def _generate(
     key = jax.random.key(seed)
     if preset == "ragen":
         _check_unused("preset", preset, difficulty=difficulty)
-        chosen = {} if search_depth is None else {"search_depth": search_depth}
+        depth = {} if search_depth is None else {"search_depth": search_depth}
         return generator.generate_ragen(
-            key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit, **chosen
+            key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit, **depth
         )
     _check_unused("preset", preset, search_depth=search_depth)
     chosen = {} if difficulty is None else {"difficulty": difficulty}
