@@ -115,7 +115,8 @@ def run_sweep(id: str, settings: Settings) -> Iterator[Row]:
     variants = sweep_variants(id, settings)
     best: dict[str, tuple[float, int, Measurement]] = {}
     fading = 0
-    sizes = SWEEP[settings.budget.name] if settings.full or id in MAIN_IDS else (HEADLINE_BATCH,)
+    of_variants = SWEEP_OF_VARIANTS if settings.full else (HEADLINE_BATCH,)
+    sizes = SWEEP[settings.budget.name] if id in MAIN_IDS else of_variants
     for batch_size in sizes:
         first = _start(id, settings, batch_size)
         programs = {
@@ -139,11 +140,8 @@ def run_sweep(id: str, settings: Settings) -> Iterator[Row]:
 
 def sweep_variants(id: str, settings: Settings) -> Mapping[str, tuple[Mode, bool]]:
     """The arms of a sweep: (mode, whether observations are produced)."""
-    main = id in MAIN_IDS
-    variants: dict[str, tuple[Mode, bool]] = {
-        mode: (mode, False) for mode in (MODES if settings.full and main else MODES[:1])
-    }
-    if settings.full or main:
+    variants: dict[str, tuple[Mode, bool]] = {"same_step": ("same_step", False)}
+    if settings.full or id in MAIN_IDS:
         variants["same_step+observation"] = ("same_step", True)
     return variants
 
