@@ -23,7 +23,7 @@ from envs_jax.autoreset import Mode
 NAME = "environments"
 HEADLINE_BATCH = 8_192
 MODES: tuple[Mode, ...] = ("same_step", "optimistic", "next_step", "disabled")
-SWEEP = {"quick": (64, 1_024, 8_192, 65_536), "full": (1, 64, 1_024, 8_192, 65_536, 524_288)}
+SWEEP = {"quick": (128, 2_048, 32_768), "full": (1, 64, 1_024, 8_192, 65_536, 524_288)}
 SWEEP_OF_VARIANTS = (1_024, 8_192, 65_536)  # of ids that share their rules with a main one, in full
 
 RESET_COST = {"same_step": 50.0, "optimistic": 15.0}  # per cent over the same batch without resets, at most
