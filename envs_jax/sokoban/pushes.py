@@ -68,10 +68,14 @@ def pushable(layout: Layout, boxes: Board, reached: Board, open_cells: Board) ->
 
 def apply_push(layout: Layout, boxes: Board, box: Cell, direction: jax.Array) -> tuple[Board, Cell]:
     """(boxes, the box's new cell) after a legal push of the box at `box`; the player then stands at `box`."""
-    delta = jnp.where(direction < 2, layout.columns, 1) * jnp.where(direction & 1 == 1, 1, -1)
-    target = box.astype(jnp.int32) + delta
+    target = box.astype(jnp.int32) + step_of(layout, direction)
     change = bb.symmetric_difference(bb.singleton(layout, box), bb.singleton(layout, target))
     return bb.symmetric_difference(boxes, change), target
+
+
+def step_of(layout: Layout, direction: jax.Array) -> jax.Array:
+    """int32: what one step in a (traced) direction adds to a cell."""
+    return jnp.where(direction < 2, layout.columns, 1) * jnp.where(direction & 1 == 1, 1, -1)
 
 
 def side_regions(layout: Layout, walls: Board) -> tuple[Board, Board, Board, Board]:

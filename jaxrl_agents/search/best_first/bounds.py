@@ -6,8 +6,8 @@ the empty board, with the player on the side where it is, so neither bound excee
 one and leaves the player on the same side of every other box, so neither falls by more than one.
 
 Row (level, cell, side) of a table holds the distances to all targets, packed: 8 bits each on boards of at most 127
-interior cells, else 16; the largest value stands for infinity. Cell `num_cells` belongs to the boxes that a level lacks:
-free for the targets that it lacks too.
+interior cells, else 16; the largest value stands for infinity. Cell `num_cells` belongs to the boxes that a level
+lacks: they are free for the targets that it lacks too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from envs_jax.sokoban.board import OPPOSITE, Board, Cell, Layout
 from jaxrl_agents.search.best_first.types import Config, Nodes, Tables
 
 MAX_MATCHED = 6
+MAX_CELLS = 32_000  # beyond, push distances might not fit 16 bits
 INFINITE = np.int32(0xFFFF)  # there is no solution; what a node's cost has room for
 
 Row = list[jax.Array]  # uint32[n] words: the distances of one box of each of n states
@@ -32,12 +33,14 @@ def distance_bits(layout: Layout) -> int:
     return 8 if 2 * layout.num_cells < 255 else 16
 
 
-def make_distances(config: Config, walls: Board, targets: Board) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+def make_distances(
+    config: Config, walls: Board, targets: Board
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
     """(`distances`, `sides`) of `Tables`."""
     layout = config.layout
     regions = pushes.side_regions(layout, walls)
     _, down, left, right = regions
-    sides = tuple(_by_cell(layout, bb.union(*pair)) for pair in ((down, right), (left, right)))
+    sides = _by_cell(layout, bb.union(down, right)), _by_cell(layout, bb.union(left, right))
     if config.num_slots == 0:
         nearest = pushes.push_distances(layout, walls, targets, regions).astype(jnp.uint32)
         nearest = jnp.where(nearest == pushes.UNREACHABLE, jnp.uint32(2 * INFINITE), nearest)
@@ -72,7 +75,7 @@ def rows_of(config: Config, tables: Tables, level: jax.Array, boxes: Board, play
 
 
 def _side(config: Config, tables: Tables, index: jax.Array, player: Cell) -> jax.Array:
-    """int32: on which side of a box at (level, cell) `index` the player is: 0–3, the first of those that are connected."""
+    """int32: on which side of a box at (level, cell) `index` the player is, 0–3; the first of connected ones."""
     word = index * config.layout.num_words + (player >> 5).astype(jnp.int32)
     low, high = ((plane[word] >> (player & 31)) & 1 for plane in tables.sides)
     return (low + 2 * high).astype(jnp.int32)

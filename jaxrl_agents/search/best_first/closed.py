@@ -1,7 +1,7 @@
 """The states that were expanded: a four-way set-associative hash table over all levels.
 
-States are compared in full. A full set forgets one of its states, and of two new states that meet in a set at once
-one is not recorded; both only mean that a state may be expanded again.
+States are compared in full. A full set forgets one of its states, and of several new states that meet in one place at
+once only one is recorded. Both only mean that a state may be expanded again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def insert(config: Config, table: Table, boxes: Board, place: jax.Array, valid: 
       valid: bool[n]: which lanes hold a state.
 
     Returns:
-      (table, new bool[n]): valid, not in the table, and the only one of its kind among the lanes marked new.
+      (table, new bool[n]): valid, not in the table, and unlike the lane that it met; equal lanes meet the same one.
     """
     state = (*boxes, place)
     code = _hash(state)

@@ -12,8 +12,9 @@ from envs_jax.sokoban import board as bb
 from envs_jax.sokoban import deadlocks, pushes, rules
 from envs_jax.sokoban.board import Board
 from envs_jax.sokoban.types import SokobanTask
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.best_first import bounds, closed, frontier
-from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, once, prefix_sum
+from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
 from jaxrl_agents.search.best_first.types import (
     DIRECTION_SHIFT,
     LEVEL_SHIFT,
@@ -49,17 +50,13 @@ def start(config: Config, tables: Tables, tasks: SokobanTask, wanted: jax.Array)
     nowhere = jnp.full(count, NO_NODE)
     zeros = jnp.zeros(count, jnp.int32)
     roots = Nodes(tasks.boxes, place, nowhere, tables.bound.astype(jnp.uint32))
-    pool, pages = frontier.empty_pool(config), frontier.empty_pages(config)
-    classes = _class(config, tables, roots)
-    for first in range(0, count, config.num_children):
-        part = slice(first, first + config.num_children)
-        some = jax.tree.map(lambda leaf, part=part: leaf[part], roots)
-        pool, pages = frontier.push(config, pool, pages, some, classes[part], status[part] == Status.OPEN)
-    batch, number, pages, _ = frontier.pop(config, pool, pages, status == Status.OPEN)
+    pool, pages = frontier.begin(config, roots, _class(config, tables, roots))
+    # The first round has nothing to expand yet and takes its nodes at its end.
+    blank = jax.tree.map(lambda words: jnp.zeros(config.num_lanes, jnp.uint32), roots)
     log_words = jnp.zeros(config.log_size + config.num_lanes, jnp.uint32)
     log = Log(log_words, log_words, jnp.int32(0))
     levels = Levels(status, nowhere, place, zeros, zeros)
-    return Search(pool, pages, closed.empty_table(config), log, levels, batch, number, pages.overflow)
+    return Search(pool, pages, closed.empty_table(config), log, levels, blank, jnp.int32(0), pages.overflow)
 
 
 def advance(config: Config, tables: Tables, search: Search, max_nodes: jax.Array, rounds: jax.Array) -> Search:
@@ -121,7 +118,7 @@ def _pushes(config: Config, tables: Tables, nodes: Nodes, reached: Board, number
         tuple(words[nodes.level] for words in board) for board in (tables.walls, tables.live, tables.targets)
     )
     dead = bb.complement(layout, bb.union(walls, live))
-    lost = once(lambda: deadlocks.is_frozen_deadlock(layout, walls, targets, boxes, dead))
+    lost = once(number, lambda: deadlocks.is_frozen_deadlock(layout, walls, targets, boxes, dead))
     tried = (jnp.arange(config.num_lanes) < number) & ~lost
     masks = pushes.pushable(layout, boxes, reached, bb.difference(live, boxes))
     return [jnp.where(tried, word, 0) for mask in masks for word in mask]
@@ -155,7 +152,7 @@ def _expand(
 
     def make_some(carry: tuple[Nodes, Pages, Levels, jax.Array]) -> tuple:
         pool, pages, levels, first = carry
-        children = once(lambda: _children(config, tables, nodes, rows, masks, begins, first))
+        children = once(first, lambda: _children(config, tables, nodes, rows, masks, begins, first))
         bound = children.cost & 0xFFFF
         valid = (first + jnp.arange(config.num_children) < ends[-1]) & (bound < bounds.INFINITE)
         solved = valid & (bound == 0) & _is_solved(tables, children)
@@ -183,7 +180,7 @@ def _children(
     begins_here = jnp.where(begins < first + size, jnp.maximum(begins - first, 0), size)
     owner = prefix_sum(jnp.zeros(size, jnp.int32).at[begins_here].add(1, mode="drop")) - 1
     index = first + jnp.arange(size, dtype=jnp.int32)
-    box, direction = once(lambda: _nth_push(config, [word[owner] for word in masks], index - begins[owner]))
+    box, direction = once(first, lambda: _nth_push(config, [word[owner] for word in masks], index - begins[owner]))
     parent, rows = jax.tree.map(lambda words: words[owner], (nodes, rows))
     boxes, target = pushes.apply_push(config.layout, parent.boxes, box, direction)
     g = (parent.cost >> 16) + 1

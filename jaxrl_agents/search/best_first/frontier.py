@@ -11,7 +11,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxrl_agents.search.best_first.lanes import compact, once, prefix_sum
+from jaxrl_agents.search.barriers import once
+from jaxrl_agents.search.best_first.lanes import compact, prefix_sum
 from jaxrl_agents.search.best_first.types import Config, Nodes, Pages
 
 PAGE_BITS = 6
@@ -20,25 +21,23 @@ _WINDOW = 4  # keys that one pass of `_ranks` counts: two in each of two sums
 _DIGIT_BITS = 12  # of a count; fewer than 4,096 nodes are pushed at once
 
 
-def empty_pages(config: Config) -> Pages:
-    """No nodes."""
-    stacks = config.num_levels * config.num_classes
-    return Pages(
-        head=jnp.zeros(stacks, jnp.int32),
-        size=jnp.zeros(stacks, jnp.int32),
-        best=jnp.zeros(config.num_levels, jnp.int32),
+def begin(config: Config, roots: Nodes, classes: jax.Array) -> tuple[Nodes, Pages]:
+    """A frontier with one node for each of the L levels, alone on a page, which a closed level just keeps."""
+    levels = jnp.arange(config.num_levels, dtype=jnp.int32)
+    stacks = jnp.zeros(config.num_levels * config.num_classes, jnp.int32)
+    own = levels * config.num_classes + classes
+    pages = Pages(
+        head=stacks.at[own].set(levels),
+        size=stacks.at[own].set(1),
+        best=classes,
         below=jnp.zeros(config.num_pages, jnp.int32),
-        free=jnp.arange(config.num_pages, dtype=jnp.int32),
-        num_free=jnp.int32(config.num_pages),
+        free=jnp.arange(config.num_pages, dtype=jnp.int32) + config.num_levels,
+        num_free=jnp.int32(config.num_pages - config.num_levels),
         overflow=jnp.bool_(False),
-        scratch=jnp.zeros(stacks, jnp.int32),
+        scratch=stacks,
     )
-
-
-def empty_pool(config: Config) -> Nodes:
-    """Room for all pages."""
-    words = lambda: jnp.zeros(config.num_pages * PAGE, jnp.uint32)
-    return Nodes(tuple(words() for _ in range(config.layout.num_words)), words(), words(), words())
+    room = jnp.zeros(config.num_pages * PAGE, jnp.uint32)
+    return jax.tree.map(lambda words: room.at[levels * PAGE].set(words), roots), pages
 
 
 @jax.named_scope("push")
@@ -59,7 +58,7 @@ def push(
     valid &= ~lost
     stack = jnp.where(valid, level * config.num_classes + classes, pages.size.shape[0])
     rank = _ranks(config, pages, level, stack)
-    size, head = once(lambda: (pages.size[stack], pages.head[stack]))
+    size, head = once(pages.num_free, lambda: (pages.size[stack], pages.head[stack]))
     # The new size, rather than an increment, makes sure that this comes after the reading.
     sizes = pages.size.at[stack].max(size + rank + 1, mode="drop")
 
@@ -104,7 +103,7 @@ def _ranks(config: Config, pages: Pages, level: jax.Array, stack: jax.Array) -> 
     first_lanes = jnp.full(config.num_levels, lanes.shape[0] - 1, jnp.int32)
     begin = first_lanes.at[jnp.where(valid, level, config.num_levels)].min(lanes, mode="drop")[level]
 
-    def count_window(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def count_window(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rank, lowest = carry
         place = key - lowest
         here = (place >= 0) & (place < _WINDOW) & (key < end)

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-T = TypeVar("T")
-
 _BLOCK = 32
-
-
-def once(function: Callable[..., T], *operands: Any) -> T:
-    """`function(*operands)`, computed once.
-
-    XLA computes a cheap value anew in every fusion that uses it, however long the chain of cheap operations behind it
-    is, and even after the arrays that it was read from were written, for which it then copies them. It does not look
-    through a loop, here one whose number of trips, 1, it does not know.
-    """
-    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *operands))
-    trips = jax.lax.optimization_barrier(jnp.int32(1))
-    body = lambda carry: (carry[0] + 1, function(*operands))
-    return jax.lax.while_loop(lambda carry: carry[0] < trips, body, (jnp.int32(0), blank))[1]
 
 
 def prefix_sum(values: jax.Array) -> jax.Array:

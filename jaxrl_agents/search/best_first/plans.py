@@ -1,9 +1,10 @@
-"""Plans: from the pushes that a search found to every step of the player."""
+"""Plans: from the pushes that a search found to every step of the player, replayed by the environment's rules."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +17,12 @@ from envs_jax.sokoban.types import SokobanTask
 from jaxrl_agents.search.best_first.types import DIRECTION_SHIFT, NO_NODE
 
 _MOVES_A_CALL = 64
+END = -1  # the action after the last one of a plan
 
 
-class Pushes(NamedTuple):
-    """The pushes of L plans, one after the other."""
-
-    boxes: np.ndarray  # int32[L, most]: the cell of the box before each push
-    directions: np.ndarray  # int32[L, most]: 0–3
-    numbers: np.ndarray  # int32[L]: of how many pushes each plan consists
-
-
-def trace(parents: np.ndarray, places: np.ndarray, goal_parents: np.ndarray, goal_places: np.ndarray) -> Pushes:
+def trace(
+    parents: np.ndarray, places: np.ndarray, goal_parents: np.ndarray, goal_places: np.ndarray
+) -> list[np.ndarray]:
     """Follows the log from solved states back to the starts.
 
     Args:
@@ -34,6 +30,9 @@ def trace(parents: np.ndarray, places: np.ndarray, goal_parents: np.ndarray, goa
       places: uint32[log]: the push that led to it.
       goal_parents: uint32[L]; NO_NODE where the start is solved.
       goal_places: uint32[L]: the last pushes.
+
+    Returns:
+      L arrays int32[pushes, 2]: the cell of the box before each push, and the direction.
     """
     chain, node, place = [], goal_parents, goal_places
     while (node != NO_NODE).any():
@@ -42,62 +41,103 @@ def trace(parents: np.ndarray, places: np.ndarray, goal_parents: np.ndarray, goa
         place = places[index]
         node = np.where(node != NO_NODE, parents[index], NO_NODE)
     found = np.array(chain[::-1], np.uint32).reshape(len(chain), len(goal_parents)).T
+    steps = np.stack([found & 0xFFFF, found >> DIRECTION_SHIFT & 3], axis=2).astype(np.int32)
     numbers = (found != NO_NODE).sum(axis=1)
-    # Shorter plans end at the right: move each to the left.
-    column = np.arange(found.shape[1]) + (found.shape[1] - numbers)[:, None]
-    found = np.take_along_axis(found, np.minimum(column, max(found.shape[1] - 1, 0)), axis=1)
-    boxes, directions = found & 0xFFFF, found >> DIRECTION_SHIFT & 3
-    return Pushes(boxes.astype(np.int32), directions.astype(np.int32), numbers.astype(np.int32))
+    return [row[len(row) - number :] for row, number in zip(steps, numbers, strict=True)]
 
 
-def stack(plans: list[np.ndarray]) -> Pushes:
-    """Plans int32[pushes, 2] (cell, direction) as arrays."""
-    numbers = np.array([len(plan) for plan in plans], np.int32)
-    steps = np.zeros((len(plans), max(numbers.max(initial=0), 1), 2), np.int32)
-    for row, plan in enumerate(plans):
-        steps[row, : len(plan)] = plan
-    return Pushes(steps[:, :, 0], steps[:, :, 1], numbers)
+class Programs(NamedTuple):
+    """Compiled functions that walk and replay the next `_MOVES_A_CALL` moves of many plans."""
+
+    walk: Callable[..., Any]
+    replay: Callable[..., Any]
 
 
-def walk(layout: Layout, tasks: SokobanTask, plan: Pushes) -> list[np.ndarray]:
-    """Every move of L plans: between two pushes the player takes a shortest way.
+@lru_cache(maxsize=16)
+def compile_programs(layout: Layout, num_plans: int, most_pushes: int) -> Programs:
+    """The programs for `num_plans` plans of at most `most_pushes` pushes."""
+    of = lambda dtype, *shape: jax.ShapeDtypeStruct(shape, dtype)
+    board = (of(np.uint32, num_plans),) * layout.num_words
+    number, player = of(np.int32, num_plans), of(layout.cell_dtype, num_plans)
+    steps = of(np.int32, num_plans, most_pushes, 2)
+    actions = of(np.int32, _MOVES_A_CALL, num_plans)
+    walk = jax.jit(partial(_walk_some, layout)).lower(board, steps, number, (board, player, number))
+    replay = jax.jit(partial(_replay_some, layout)).lower(board, board, (board, player, number, number), actions)
+    return Programs(walk.compile(), replay.compile())
+
+
+def padded_sizes(plans: Sequence[np.ndarray]) -> tuple[int, int]:
+    """(number of plans, most pushes) rounded up to powers of two: few sizes, few compilations."""
+    longest = max(len(plan) for plan in plans)
+    return max(1 << (len(plans) - 1).bit_length(), 16), max(1 << (longest - 1).bit_length(), 64)
+
+
+def walk(
+    layout: Layout, tasks: SokobanTask, plans: Sequence[np.ndarray], programs: Programs
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every move of L plans: between two pushes the player takes a shortest way. Each is replayed.
+
+    Args:
+      layout: the size of the boards.
+      tasks: L levels, NumPy arrays.
+      plans: L arrays int32[pushes, 2] as `trace` gives them.
+      programs: compiled for `padded_sizes(plans)`.
 
     Returns:
-      L arrays int32[moves] of actions 0–3.
+      (actions int32[L, moves], END after the last one; bool[L, moves]: which are pushes).
+
+    Raises:
+      RuntimeError: a plan has a blocked move, another number of pushes, or does not solve its level.
     """
-    padded = -(-max(plan.boxes.shape[1], 1) // 64) * 64  # few shapes, few compilations
-    columns = ((0, 0), (0, padded - plan.boxes.shape[1]))
-    stages = jnp.asarray(np.pad(plan.boxes, columns)), jnp.asarray(np.pad(plan.directions, columns))
-    numbers = jnp.asarray(plan.numbers)
-    position = (tasks.boxes, tasks.player.astype(jnp.int32), jnp.zeros(len(numbers), jnp.int32))
-    moves = []
-    while not moves or (moves[-1][-1] >= 0).any():
-        position, some = _walk_some(layout, tasks.walls, stages, numbers, position)
-        moves.append(np.asarray(some))
-    together = np.concatenate(moves).T
-    return [row[:length] for row, length in zip(together, (together >= 0).sum(axis=1), strict=True)]
+    size, most = padded_sizes(plans)
+    numbers = np.zeros(size, np.int32)
+    numbers[: len(plans)] = [len(plan) for plan in plans]
+    steps = np.zeros((size, most, 2), np.int32)
+    for row, plan in enumerate(plans):
+        steps[row, : len(plan)] = plan
+    fill = lambda leaf: np.concatenate([leaf, np.repeat(leaf[:1], size - len(plans), axis=0)])
+    walls, targets, boxes, player = jax.tree.map(fill, (tasks.walls, tasks.targets, tasks.boxes, tasks.player))
+
+    zeros = np.zeros(size, np.int32)
+    position: Any = (boxes, player, zeros)
+    outcome: Any = (boxes, player, zeros, zeros)
+    actions, is_push = [np.zeros((0, size), np.int32)], [np.zeros((0, size), bool)]
+    while len(actions) == 1 or (position[2] < numbers).any():
+        position, some = programs.walk(walls, steps, numbers, position)
+        outcome, pushed, solved = programs.replay(walls, targets, outcome, some)
+        actions.append(np.asarray(some))
+        is_push.append(np.asarray(pushed))
+    moves, flags = (np.concatenate(parts).T[: len(plans)] for parts in (actions, is_push))
+    _, _, legal, pushed = outcome
+    wrong = (legal[: len(plans)] != (moves != END).sum(axis=1)) | (pushed != numbers)[: len(plans)]
+    wrong |= ~np.asarray(solved)[: len(plans)]
+    if wrong.any():
+        raise RuntimeError(f"plan {int(wrong.argmax())} does not replay to a solution; this is a bug of the solver")
+    return moves, flags
 
 
 Position = tuple[Board, jax.Array, jax.Array]  # boxes, player, pushes done; a lane each
+Outcome = tuple[Board, jax.Array, jax.Array, jax.Array]  # boxes, player, legal moves, pushes; a lane each
 
 
-@partial(jax.jit, static_argnums=0)
 def _walk_some(
-    layout: Layout, walls: Board, stages: tuple[jax.Array, jax.Array], numbers: jax.Array, position: Position
+    layout: Layout, walls: Board, steps: jax.Array, numbers: jax.Array, position: Position
 ) -> tuple[Position, jax.Array]:
-    """The next moves of all plans: (position, int32[_MOVES_A_CALL, L]), −1 after the end of a plan."""
+    """(position, int32[_MOVES_A_CALL, L]): the next moves of all plans."""
     lanes = jnp.arange(numbers.shape[0])
 
     def move(position: Position, _: None) -> tuple[Position, jax.Array]:
         boxes, player, done = position
-        stage = jnp.minimum(done, stages[0].shape[1] - 1)
-        box, direction = stages[0][lanes, stage], stages[1][lanes, stage]
-        stand = box - _delta(layout, direction)
-        walking, pushing = (done < numbers) & (player != stand), (done < numbers) & (player == stand)
-        action = jnp.where(pushing, direction, _step_towards(layout, bb.union(walls, boxes), player, stand, walking))
-        pushed, _ = pushes.apply_push(layout, boxes, box, direction)
-        after = jnp.where(walking | pushing, player + _delta(layout, action), player)
-        return (bb.where(pushing, pushed, boxes), after, done + pushing), jnp.where(walking | pushing, action, -1)
+        at = player.astype(jnp.int32)
+        step = steps[lanes, jnp.minimum(done, steps.shape[1] - 1)]
+        box, direction = step[:, 0], step[:, 1]
+        stand = box - pushes.step_of(layout, direction)
+        walking, pushing = (done < numbers) & (at != stand), (done < numbers) & (at == stand)
+        towards = _step_towards(layout, bb.union(walls, boxes), at, stand, walking)
+        action = jnp.where(pushing, direction, jnp.where(walking, towards, END))
+        pushed = pushes.apply_push(layout, boxes, box, direction)[0]
+        after = jnp.where(action == END, at, at + pushes.step_of(layout, action)).astype(player.dtype)
+        return (bb.where(pushing, pushed, boxes), after, done + pushing), action
 
     return jax.lax.scan(move, position, length=_MOVES_A_CALL)
 
@@ -123,38 +163,18 @@ def _step_towards(layout: Layout, blocked: Board, player: jax.Array, goal: jax.A
     return action
 
 
-def _delta(layout: Layout, direction: jax.Array) -> jax.Array:
-    return jnp.where(direction < 2, layout.columns, 1) * jnp.where(direction & 1 == 1, 1, -1)
-
-
-def check(layout: Layout, tasks: SokobanTask, moves: list[np.ndarray], numbers: np.ndarray) -> None:
-    """Replays L plans with the environment's rules.
-
-    Raises:
-      RuntimeError: a plan has a blocked move, another number of pushes than `numbers` says, or does not solve.
-    """
-    most = max((len(plan) for plan in moves), default=0)
-    padded = np.full((-(-max(most, 1) // _MOVES_A_CALL) * _MOVES_A_CALL, len(moves)), -1, np.int32)
-    for i, plan in enumerate(moves):
-        padded[: len(plan), i] = plan
-    legal, pushed, solved = (np.asarray(x) for x in _replay(layout, tasks, jnp.asarray(padded)))
-    wrong = (legal != [len(plan) for plan in moves]) | (pushed != numbers) | ~solved
-    if wrong.any():
-        raise RuntimeError(f"the plan of level {int(wrong.argmax())} does not replay to a solution; this is a bug")
-
-
-@partial(jax.jit, static_argnums=0)
-def _replay(layout: Layout, tasks: SokobanTask, actions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(legal moves, pushes, solved at the end) of each level's plan; actions int32[moves, L]."""
+def _replay_some(
+    layout: Layout, walls: Board, targets: Board, outcome: Outcome, actions: jax.Array
+) -> tuple[Outcome, jax.Array, jax.Array]:
+    """(outcome, bool[moves, L]: pushes, bool[L]: solved) of moves int32[moves, L], by the rules of the environment."""
     plan = jax.vmap(partial(rules.plan_move, layout))
     apply = jax.vmap(partial(rules.apply_move, layout))
 
-    def step(carry: tuple, action: jax.Array) -> tuple[tuple, None]:
-        boxes, player, legal, pushed = carry
-        move = plan(tasks.walls, boxes, player, action)
+    def step(outcome: Outcome, action: jax.Array) -> tuple[Outcome, jax.Array]:
+        boxes, player, legal, pushed = outcome
+        move = plan(walls, boxes, player, action)
         boxes, player = apply(boxes, player, move)
-        return (boxes, player, legal + move.legal, pushed + move.pushes), None
+        return (boxes, player, legal + move.legal, pushed + move.pushes), move.pushes
 
-    zeros = jnp.zeros(actions.shape[1], jnp.int32)
-    (boxes, _, legal, pushed), _ = jax.lax.scan(step, (tasks.boxes, tasks.player, zeros, zeros), actions)
-    return legal, pushed, rules.is_solved(tasks.targets, boxes)
+    outcome, is_push = jax.lax.scan(step, outcome, actions)
+    return outcome, is_push, rules.is_solved(targets, outcome[0])

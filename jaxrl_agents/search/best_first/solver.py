@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.levels import LURD
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.search.best_first import bounds, core, frontier, plans
-from jaxrl_agents.search.best_first.types import MAX_LEVELS, Config, Mode, Search, Status, Tables
+from jaxrl_agents.search.best_first.types import Config, Mode, Search, Status, Tables
 
-ROUNDS_A_CALL = 100  # a tenth of a second or so: how often limits are looked at
+ROUNDS_A_CALL = 64  # a tenth of a second or so: how often limits are looked at
+LEVELS_A_DEVICE = 4096  # searched together; more would need more memory and gain nothing
 _GROWTH = 4  # of all capacities, after something was full
 _AXIS = "levels"
 
@@ -33,7 +35,7 @@ class Progress:
     solved: int
     given_up: int  # levels that are proven unsolvable or ran into a limit
     expanded: int  # nodes so far
-    seconds: float
+    seconds: float  # compilation not included
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +45,23 @@ class SolveResult:
     status: np.ndarray  # uint8[T]: `Status`
     pushes: np.ndarray  # int32[T]: pushes of the plan; −1 where there is none
     moves: np.ndarray  # int32[T]: moves of the plan, walking and pushes; −1 where there is none
-    expanded: np.ndarray  # int64[T]: states whose pushes were tried
+    expanded: np.ndarray  # int64[T]: states whose pushes were looked at
     generated: np.ndarray  # int64[T]: pushes tried
     plans: tuple[np.ndarray, ...]  # T × int32[moves]: actions 0–3; empty where there is none
-    push_plans: tuple[np.ndarray, ...]  # T × int32[pushes, 2]: the box's cell and the direction 0–3 of each push
-    seconds: float  # of the whole call
+    is_push: tuple[np.ndarray, ...]  # T × bool[moves]: which of them push a box
+    push_plans: tuple[np.ndarray, ...]  # T × int32[pushes, 2]: each push's box cell and direction 0–3
+    seconds: float  # of the whole call but compilation
+    compile_seconds: float  # 0 or nearly so where the same shapes were solved before
 
     @property
     def solved(self) -> np.ndarray:
         """bool[T]."""
         return self.status == Status.SOLVED
+
+    def lurd(self, index: int) -> str:
+        """The plan of a level in LURD notation: one letter a move, upper case for pushes; empty where there is none."""
+        letters = LURD + LURD.upper()
+        return "".join(letters[code] for code in self.plans[index] + 4 * self.is_push[index])
 
 
 def solve(
@@ -68,106 +77,116 @@ def solve(
 ) -> SolveResult:
     """Solves all levels of a bank, searching thousands of them at once.
 
-    A* (`mode="optimal"`) or weighted A* (`"satisficing"`) over pushes with duplicate detection, dead squares, frozen
-    boxes and an admissible bound; see docs/solving.md. In the optimal mode the plan of every solved level has the fewest
-    pushes possible; walks between pushes are shortest in both modes. Status and number of pushes of the optimal mode do
-    not depend on what else is in the bank, unless a limit is hit. Every plan is replayed with the environment's rules
-    before it is returned.
+    A* (`mode="optimal"`; Hart, Nilsson & Raphael, 1968) or weighted A* (`"satisficing"`; Pohl, 1970) over pushes with
+    duplicate detection, dead squares, frozen boxes and an admissible, consistent bound; see docs/solving.md. In the
+    optimal mode every plan has the fewest pushes possible; walks between pushes are shortest in both modes. Unless a
+    limit is hit, the status, and in the optimal mode the number of pushes, do not depend on what else is in the bank,
+    its order, or the devices. Every plan is replayed with the environment's rules before it is returned.
 
     Args:
       tasks: the levels; as many boxes as targets in each.
       layout: the size of their boards.
       mode: "optimal" or "satisficing".
-      max_nodes: states that are expanded for one level before it is given up (some more, up to a batch).
-      time_limit: seconds after which all open levels are given up; None for no limit.
-      memory_limit: bytes that all data structures together may take. What is full grows up to this and the open levels
-        are searched anew; then fewer levels are searched together; a level that fills it alone is given up.
+      max_nodes: states that are expanded for one level before it is given up (a batch more at most).
+      time_limit: seconds, compilation not included, after which all open levels are given up; None for no limit.
+      memory_limit: bytes that all data structures together may take. When something is full, everything grows up to
+        this and the open levels are searched anew; then fewer levels are searched together; a level that fills it alone
+        is given up.
       devices: what to run on, all of one kind; by default all devices of the default backend.
-      on_progress: called about ten times a second.
+      on_progress: called several times a second.
 
     Raises:
       ValueError, TypeError: an argument is wrong.
     """
     began = time.perf_counter()
-    _check(tasks, layout, mode, max_nodes, time_limit)
-    levels = jax.tree.map(np.asarray, dataclasses.replace(tasks.instances, dead=()))
-    mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
-    run = _Run(layout, mode, mesh, max_nodes, time_limit, memory_limit, on_progress, levels, began)
-    for num_slots, group in _groups(layout, levels):
+    _check(tasks, layout, mode, max_nodes, time_limit, memory_limit)
+    run = _Run(layout, mode, max_nodes, memory_limit, began, _on_host(layout, tasks))
+    run.mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
+    run.time_limit, run.on_progress = time_limit, on_progress
+    for num_slots, group in _groups(run.levels):
         run.search(num_slots, group)
     return run.result()
 
 
+def _on_host(layout: Layout, tasks: TaskBank[SokobanTask]) -> SokobanTask:
+    """The levels as NumPy arrays, without what the search does not need."""
+    levels = jax.tree.map(np.asarray, dataclasses.replace(tasks.instances, dead=()))
+    return dataclasses.replace(levels, player=levels.player.astype(layout.cell_dtype))
+
+
+@dataclasses.dataclass
 class _Run:
     """One call of `solve`: limits and what is known so far."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        mode: Mode,
-        mesh: Mesh,
-        max_nodes: int,
-        time_limit: float | None,
-        memory_limit: int,
-        on_progress: Callable[[Progress], None] | None,
-        levels: SokobanTask,
-        began: float,
-    ) -> None:
-        self.layout, self.mode, self.mesh, self.levels = layout, mode, mesh, levels
-        self.max_nodes, self.memory_limit, self.on_progress, self.began = max_nodes, memory_limit, on_progress, began
-        self.deadline = float("inf") if time_limit is None else began + time_limit
-        count = levels.time_limit.shape[0]
+    layout: Layout
+    mode: Mode
+    max_nodes: int
+    memory_limit: int
+    began: float
+    levels: SokobanTask
+    time_limit: float | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    compile_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        count = len(self.levels.player)
+        self.mesh: Mesh
         self.status = np.full(count, Status.OPEN, np.uint8)
         self.expanded, self.generated = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.pushes: list[np.ndarray] = [np.zeros((0, 2), np.int32)] * count
 
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began - self.compile_seconds
+
     def search(self, num_slots: int, group: np.ndarray) -> None:
         """Decides the levels `group`, growing what is too small and then searching fewer levels together."""
-        growth, together = 0, MAX_LEVELS * self.mesh.size
+        growth, together = 0, LEVELS_A_DEVICE * self.mesh.size
         while group.size:
-            some = group[:together]
-            config = self._config(num_slots, some.size, growth)
+            parts = -(-group.size // together)
+            some = group[: -(-group.size // parts)]
+            config = make_config(self.layout, self.mode, num_slots, -(-some.size // self.mesh.size), growth)
             if memory(config) * self.mesh.size <= self.memory_limit:
                 self._attempt(config, some)
-                growth += 1
+                growth += bool((self.status[some] == Status.OPEN).any())
             elif some.size > self.mesh.size:
                 growth, together = 0, max(some.size // _GROWTH, self.mesh.size)
             else:
                 self.status[some] = Status.MEMORY_LIMIT
             group = group[self.status[group] == Status.OPEN]
 
-    def _config(self, num_slots: int, num_levels: int, growth: int) -> Config:
-        per_device = max(-(-num_levels // self.mesh.size), 16)
-        return make_config(self.layout, self.mode, num_slots, 1 << (per_device - 1).bit_length(), growth)
-
     def _attempt(self, config: Config, group: np.ndarray) -> None:
         """Searches some levels until each is decided or something is full."""
-        begin, advance = _programs(config, self.mesh)
+        begin, advance = self._timed(compile_programs, config, self.mesh)
         index = _spread(group, self.mesh.size, config.num_levels)
         place = partial(jax.device_put, device=NamedSharding(self.mesh, PartitionSpec(_AXIS)))
-        tables, search = begin(
-            jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels), place(index >= 0)
-        )
-        while True:
-            search = advance(tables, search, jnp.int32(min(self.max_nodes, 2**31 - 1)), jnp.int32(ROUNDS_A_CALL))
+        tasks = jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels)
+        tables, search = begin(tasks, place(index >= 0))
+        late = False
+        while not late:
+            search = advance(tables, search, np.int32(min(self.max_nodes, 2**31 - 1)), np.int32(ROUNDS_A_CALL))
             status = np.where(index >= 0, np.asarray(search.levels.status), Status.UNSOLVABLE)
-            finished = np.asarray(search.overflow) | (status != Status.OPEN).all(axis=1)
-            late = time.perf_counter() > self.deadline
             self._report(index, status, int(np.asarray(search.log.size).sum()))
-            if late or finished.all():
+            if (np.asarray(search.overflow) | (status != Status.OPEN).all(axis=1)).all():
                 break
+            late = self.time_limit is not None and self.seconds > self.time_limit
         if late:
             status[status == Status.OPEN] = Status.TIME_LIMIT
         self._collect(search, index, status)
+
+    def _timed(self, compiler: Callable[..., Any], *arguments: Any) -> Any:
+        start = time.perf_counter()
+        programs = compiler(*arguments)
+        self.compile_seconds += time.perf_counter() - start
+        return programs
 
     def _report(self, index: np.ndarray, status: np.ndarray, expanded: int) -> None:
         if self.on_progress is None:
             return
         known = np.concatenate([self.status, status[index >= 0]])
-        solved = int((known == Status.SOLVED).sum())
-        given_up = int((known > Status.SOLVED).sum())
-        seconds = time.perf_counter() - self.began
-        self.on_progress(Progress(len(self.status), solved, given_up, int(self.expanded.sum()) + expanded, seconds))
+        solved, given_up = int((known == Status.SOLVED).sum()), int((known > Status.SOLVED).sum())
+        nodes = int(self.expanded.sum()) + expanded
+        self.on_progress(Progress(len(self.status), solved, given_up, nodes, self.seconds))
 
     def _collect(self, search: Search, index: np.ndarray, status: np.ndarray) -> None:
         levels = jax.tree.map(np.asarray, search.levels)
@@ -175,39 +194,44 @@ class _Run:
         self.status[index[real]] = status[real]
         self.expanded[index[real]] += levels.expanded[real]
         self.generated[index[real]] += levels.generated[real]
-        for device, (parents, places) in enumerate(
-            zip(_shards(search.log.parent), _shards(search.log.place), strict=True)
-        ):
+        logs = zip(_shards(search.log.parent), _shards(search.log.place), strict=True)
+        for device, log in enumerate(logs):
             solved = np.flatnonzero(real[device] & (status[device] == Status.SOLVED))
-            goals = levels.goal_parent[device, solved], levels.goal_place[device, solved]
-            found = plans.trace(parents, places, *goals)
-            steps = np.stack([found.boxes, found.directions], axis=2)
-            for row, level in enumerate(index[device, solved]):
-                self.pushes[level] = steps[row, : found.numbers[row]]
+            found = plans.trace(*log, levels.goal_parent[device, solved], levels.goal_place[device, solved])
+            for level, steps in zip(index[device, solved], found, strict=True):
+                self.pushes[level] = steps
 
     def result(self) -> SolveResult:
         """The plans with their walks, replayed."""
-        solved = np.flatnonzero(self.status == Status.SOLVED)
-        count = len(self.status)
-        moves: list[np.ndarray] = [np.zeros(0, np.int32)] * count
+        count, solved = len(self.status), np.flatnonzero(self.status == Status.SOLVED)
+        moves, is_push = [np.zeros(0, np.int32)] * count, [np.zeros(0, bool)] * count
         if solved.size:
-            tasks = jax.tree.map(lambda leaf: jnp.asarray(leaf[solved]), self.levels)
-            pushes = plans.stack([self.pushes[level] for level in solved])
-            walks = plans.walk(self.layout, tasks, pushes)
-            plans.check(self.layout, tasks, walks, pushes.numbers)
-            for level, walk in zip(solved, walks, strict=True):
-                moves[level] = walk
-        length = lambda steps: np.where(self.status == Status.SOLVED, [len(plan) for plan in steps], -1).astype(
-            np.int32
-        )
+            found = [self.pushes[level] for level in solved]
+            programs = self._timed(plans.compile_programs, self.layout, *plans.padded_sizes(found))
+            tasks = jax.tree.map(lambda leaf: leaf[solved], self.levels)
+            walked = plans.walk(self.layout, tasks, found, programs)
+            lengths = (walked[0] != plans.END).sum(axis=1)
+            for level, actions, flags, length in zip(solved, *walked, lengths, strict=True):
+                moves[level], is_push[level] = actions[:length].copy(), flags[:length].copy()
+        lengths_of = lambda steps: np.fromiter(map(len, steps), np.int32, count)
+        only_solved = lambda numbers: np.where(self.status == Status.SOLVED, numbers, -1).astype(np.int32)
         return SolveResult(
-            self.status, length(self.pushes), length(moves), self.expanded, self.generated, tuple(moves),
-            tuple(self.pushes), time.perf_counter() - self.began,
-        )  # fmt: skip
+            status=self.status,
+            pushes=only_solved(lengths_of(self.pushes)),
+            moves=only_solved(lengths_of(moves)),
+            expanded=self.expanded,
+            generated=self.generated,
+            plans=tuple(moves),
+            is_push=tuple(is_push),
+            push_plans=tuple(self.pushes),
+            seconds=self.seconds,
+            compile_seconds=self.compile_seconds,
+        )
 
 
 def make_config(layout: Layout, mode: Mode, num_slots: int, num_levels: int, growth: int = 0) -> Config:
-    """The program for `num_levels` levels (a power of two) on one device; capacities grow by 4 with each `growth`."""
+    """The program for at most `num_levels` levels on one device; capacities grow by 4 with each `growth`."""
+    num_levels = max(1 << (num_levels - 1).bit_length(), 16)  # few sizes, few compilations
     lanes = min(max(2 * num_levels, 256), 2048)
     log_size = max(512 * num_levels, 1 << 16) * _GROWTH**growth
     return Config(
@@ -228,12 +252,16 @@ def memory(config: Config) -> int:
     """Bytes of the large arrays on one device."""
     words = config.layout.num_words
     pool = (words + 3) * config.num_pages * frontier.PAGE
-    return 4 * (pool + (words + 1) * config.num_sets * 4 + 2 * (config.log_size + config.num_lanes))
+    table = (words + 1) * config.num_sets * 4
+    stacks = 3 * config.num_levels * config.num_classes
+    distances = max(config.num_slots * bounds.distance_bits(config.layout) // 32, 1) * 4 + 2 * words
+    tables = distances * (config.layout.num_cells + 1) * config.num_levels
+    return 4 * (pool + table + stacks + tables + 2 * (config.log_size + config.num_lanes))
 
 
 @lru_cache(maxsize=16)
-def _programs(config: Config, mesh: Mesh) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """(begin, advance) as programs over all devices, each of which searches its own levels at its own pace."""
+def compile_programs(config: Config, mesh: Mesh) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(begin, advance) for all devices, each of which searches its own levels at its own pace."""
 
     def begin(tasks: SokobanTask, wanted: jax.Array) -> tuple[Tables, Search]:
         tasks, wanted = jax.tree.map(lambda leaf: leaf[0], (tasks, wanted))
@@ -246,10 +274,20 @@ def _programs(config: Config, mesh: Mesh) -> tuple[Callable[..., Any], Callable[
 
     split, same = PartitionSpec(_AXIS), PartitionSpec()
     shard = partial(jax.shard_map, mesh=mesh, out_specs=split, check_vma=False)
-    return (
-        jax.jit(shard(begin, in_specs=(split, split))),
-        jax.jit(shard(advance, in_specs=(split, split, same, same)), donate_argnums=1),
-    )
+    begin_all = jax.jit(shard(begin, in_specs=(split, split)))
+    advance_all = jax.jit(shard(advance, in_specs=(split, split, same, same)), donate_argnums=1)
+
+    placed = NamedSharding(mesh, split)
+    of: Any = lambda dtype: jax.ShapeDtypeStruct((mesh.size, config.num_levels), dtype, sharding=placed)
+    board = (of(np.uint32),) * config.layout.num_words
+    tasks = SokobanTask(board, board, board, of(config.layout.cell_dtype), of(np.uint16))
+    held = jax.eval_shape(begin_all, tasks, of(np.bool_))
+    held = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), held)
+    scalar = jax.ShapeDtypeStruct((), np.int32)
+    lowered = begin_all.lower(tasks, of(np.bool_)), advance_all.lower(*held, scalar, scalar)
+    with ThreadPoolExecutor(len(lowered)) as pool:
+        begin_compiled, advance_compiled = pool.map(lambda program: program.compile(), lowered)
+    return begin_compiled, advance_compiled
 
 
 def _spread(group: np.ndarray, num_devices: int, per_device: int) -> np.ndarray:
@@ -265,9 +303,9 @@ def _shards(array: jax.Array) -> list[np.ndarray]:
     return [np.asarray(part.data)[0] for part in parts]
 
 
-def _groups(layout: Layout, levels: SokobanTask) -> Iterator[tuple[int, np.ndarray]]:
+def _groups(levels: SokobanTask) -> Iterator[tuple[int, np.ndarray]]:
     """(number of boxes that the bound matches, levels): few groups, so that few programs are compiled."""
-    boxes = np.asarray(bb.count(tuple(jnp.asarray(word) for word in levels.boxes)))
+    boxes = _count(levels.boxes)
     lowest = 0
     for slots in (2, 4, bounds.MAX_MATCHED):
         yield slots, np.flatnonzero((boxes > lowest) & (boxes <= slots))
@@ -275,22 +313,34 @@ def _groups(layout: Layout, levels: SokobanTask) -> Iterator[tuple[int, np.ndarr
     yield 0, np.flatnonzero(boxes > lowest)
 
 
-def _check(tasks: TaskBank[SokobanTask], layout: Layout, mode: Mode, max_nodes: int, time_limit: float | None) -> None:
+def _count(board: bb.Board) -> np.ndarray:
+    return np.asarray(np.sum([np.bitwise_count(np.asarray(word)) for word in board], axis=0, dtype=np.int32))
+
+
+def _check(
+    tasks: TaskBank[SokobanTask],
+    layout: Layout,
+    mode: Mode,
+    max_nodes: int,
+    time_limit: float | None,
+    memory_limit: int,
+) -> None:
     if not isinstance(tasks, TaskBank) or not isinstance(tasks.instances, SokobanTask):
         raise TypeError(f"tasks must be a TaskBank of SokobanTask; got {type(tasks).__name__}")
     words = len(tasks.instances.walls)
     if words != layout.num_words:
         raise ValueError(
-            f"layout={layout.height}×{layout.width} takes {layout.num_words} words a board; tasks have {words}: give the "
-            "layout that they were made with"
+            f"layout={layout.height}×{layout.width} has {layout.num_words} words a board and tasks have {words}; "
+            "give the layout that they were made with"
         )
+    if layout.num_cells > bounds.MAX_CELLS:
+        raise ValueError(f"layout={layout.height}×{layout.width} has more than {bounds.MAX_CELLS} interior cells")
     if mode not in get_args(Mode):
         raise ValueError(f"mode={mode!r}; choose one of {', '.join(map(repr, get_args(Mode)))}")
-    if max_nodes < 1:
-        raise ValueError(f"max_nodes={max_nodes}; it must be at least 1")
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit={time_limit}; it must be a positive number of seconds, or None")
-    boxes, targets = (np.asarray(bb.count(board)) for board in (tasks.instances.boxes, tasks.instances.targets))
+    for name, value in (("max_nodes", max_nodes), ("memory_limit", memory_limit), ("time_limit", time_limit)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value}; it must be positive")
+    boxes, targets = _count(tasks.instances.boxes), _count(tasks.instances.targets)
     wrong = (boxes != targets) | (boxes == 0)
     if wrong.any():
         level = int(wrong.argmax())

@@ -14,9 +14,8 @@ from envs_jax.sokoban.board import Board, Layout
 
 Mode = Literal["optimal", "satisficing"]
 
-# A node's `place` is one word: level, direction of the last push, the player's cell.
+# A node's `place` is one word: level (14 bits), direction of the last push (2), the player's cell (16).
 LEVEL_SHIFT, DIRECTION_SHIFT = 18, 16
-MAX_LEVELS = 1 << (32 - LEVEL_SHIFT)
 NO_NODE = np.uint32(0xFFFFFFFF)  # the parent of a start
 
 
