@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_agents.search.model import RecurrentModel
-from jaxrl_agents.search.nodes import Branching, small_int
+from jaxrl_agents.search.nodes import Branching, small_int, where_rows
 from jaxrl_agents.search.types import Counts, SearchTree
 
 
@@ -53,10 +53,19 @@ def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.A
     first = jnp.arange(history.score.shape[0])[:, None, None] == 0
     parent = jnp.where(filled, jnp.where(first, 0, history.parent), -1).astype(history.parent.dtype)
     by_root = lambda leaf: jnp.swapaxes(leaf, 1, 2)
+    history = history._replace(action=where_rows(filled, history.action, jnp.full_like(history.action, -1)))
+    blank = lambda leaf: jnp.where(filled, leaf, 0)
     return SearchTree(
-        by_root(parent), by_root(history.action), by_root(history.length), by_root(history.reward),
-        by_root(history.log_prob), by_root(score), by_root(filled.astype(jnp.int8)), scores.T, returns.T,
-    )  # fmt: skip
+        parents=by_root(parent),
+        action_from_parent=by_root(history.action),
+        lengths=by_root(blank(history.length)),
+        rewards=by_root(blank(history.reward)),
+        log_probs=by_root(blank(history.log_prob)),
+        node_values=by_root(score),
+        node_visits=by_root(filled.astype(jnp.int8)),
+        final_values=scores.T,
+        final_returns=returns.T,
+    )
 
 
 class Tally(NamedTuple):

@@ -287,7 +287,7 @@ def _settled(
         log_prob=jnp.where(valid, made.log_prob, 0),
         reward=jnp.where(valid, made.reward, 0),
         total=jnp.where(copied, total, reached),
-        scale=jnp.where(copied, scale, scale * made.discount),
+        scale=jnp.where(copied, 0, scale * made.discount),  # what does not go on now never will
         score=jnp.where(valid, child_score, jnp.where(copied, score, -jnp.inf)),
         embedding=where_rows(copied, jax.tree.map(lambda leaf: leaf[:, None], parent), made.embedding),
     )

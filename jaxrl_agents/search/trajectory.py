@@ -13,6 +13,8 @@ from jaxrl_agents.search import arguments, rng
 from jaxrl_agents.search.nodes import where_rows
 from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchTree, Trajectories
 
+_BLANKS = (-1, 0, 0, 0)  # action, length, reward and log-probability of a turn that was not taken
+
 
 def best_paths(tree: SearchTree | BacktrackTree | mctx.Tree, k: int, simulated: bool) -> Trajectories:
     """The k best paths of each root.
@@ -41,10 +43,14 @@ def _ranking(tree: Any, k: int) -> jax.Array:
 
 
 def _assembled(tree: Any, order: jax.Array, played: tuple[jax.Array, ...], simulated: bool) -> Trajectories:
-    """From what was played in each turn, [K, B, k, …]."""
-    actions, lengths, rewards, log_probs = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
+    """From what was played in each turn, [K, B, k, …]; empty slots have no path."""
+    scores = _pick(tree.final_values, order)
+    exists = (scores > -jnp.inf)[..., None]
+    actions, lengths, rewards, log_probs = (
+        _masked(exists, jnp.moveaxis(leaf, 0, 2), blank) for leaf, blank in zip(played, _BLANKS, strict=True)
+    )
     lengths = lengths.astype(jnp.int32)
-    returns, scores = _pick(tree.final_returns, order), _pick(tree.final_values, order)
+    returns = jnp.where(exists[..., 0], _pick(tree.final_returns, order), 0)
     return Trajectories(actions.astype(jnp.int32), lengths, rewards, log_probs, lengths > 0, returns, scores, simulated)
 
 
@@ -74,7 +80,7 @@ def _through_iterations(tree: BacktrackTree, k: int, simulated: bool) -> Traject
 
     def back(node: jax.Array, turn: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         on_path = turn < depth
-        played = tuple(_masked(on_path, at(leaf, node), blank) for leaf, blank in zip(rows, (-1, 0, 0, 0), strict=True))
+        played = tuple(_masked(on_path, at(leaf, node), blank) for leaf, blank in zip(rows, _BLANKS, strict=True))
         return jnp.where(on_path, at(tree.parents, node).astype(jnp.int32), node), played
 
     turns = jnp.arange(tree.num_turns)
