@@ -2,10 +2,13 @@
 
 from jaxrl_agents.search.beam import beam_search
 from jaxrl_agents.search.best_of_n import best_of_n
+from jaxrl_agents.search.chunking import chunked
 from jaxrl_agents.search.entropy_backtrack import entropy_backtrack
 from jaxrl_agents.search.lookahead import lookahead
 from jaxrl_agents.search.mcts import mcts
+from jaxrl_agents.search.memory import compiled_bytes, estimate_bytes
 from jaxrl_agents.search.model import EnvModel, Model, from_env
+from jaxrl_agents.search.render import path_image, tree_text
 from jaxrl_agents.search.trajectory import Execution, execute
 from jaxrl_agents.search.types import (
     BacktrackTree,
@@ -32,9 +35,14 @@ __all__ = [
     "Trajectories",
     "beam_search",
     "best_of_n",
+    "chunked",
+    "compiled_bytes",
     "entropy_backtrack",
+    "estimate_bytes",
     "execute",
     "from_env",
     "lookahead",
     "mcts",
+    "path_image",
+    "tree_text",
 ]

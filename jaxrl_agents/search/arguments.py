@@ -81,7 +81,7 @@ def branching(
     root: RootFnOutput,
     *,
     num_candidates: Any,
-    candidates: str,
+    candidates: Candidates,
     propose: Any,
     max_turn_actions: Any,
     score: Any,

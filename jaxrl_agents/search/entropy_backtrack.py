@@ -143,7 +143,7 @@ class _Saved(NamedTuple):
     logits: jax.Array
     total: jax.Array
     scale: jax.Array
-    parent: jax.Array  # row of the parent
+    parent: Any  # row of the parent
 
 
 class _Carry(NamedTuple):

@@ -29,6 +29,8 @@ Policy = Callable[[Params, Any], tuple[jax.Array, jax.Array]]
 class SearchModel(Protocol):
     """What the modes of search call."""
 
+    state_key: Any  # embedding -> uint32[B, n], equal where two nodes have the same future; None without deduplication
+
     def step(
         self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
     ) -> tuple[jax.Array, jax.Array, Embedding]:

@@ -7,7 +7,7 @@ loops of the compiled program run over roots.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -84,9 +84,9 @@ class Children(NamedTuple):
     length: jax.Array  # small integers [W, M, B]; 0 for copies and what is not a candidate
     log_prob: jax.Array  # float32[W, M, B]
     reward: jax.Array  # float32[W, M, B]
-    total: jax.Array  # float32[W, M, B]
+    total: Any  # float32[W, M, B]
     scale: jax.Array  # float32[W, M, B]
-    score: jax.Array  # float32[W, M, B]; −inf for what is neither a candidate nor a copy
+    score: Any  # float32[W, M, B]; −inf for what is neither a candidate nor a copy
     embedding: Any
 
 
@@ -304,7 +304,7 @@ def _scores(
     spread = lambda leaf: jnp.broadcast_to(leaf, total.shape)
     turns = jnp.broadcast_to(turn, total.shape[:2])
     candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, spread(before), turns)
-    over = jax.vmap(jax.vmap(score, in_axes=(None, 0)), in_axes=(None, 0))  # type: ignore[arg-type]
+    over = jax.vmap(jax.vmap(cast(ScoreFn, score), in_axes=(None, 0)), in_axes=(None, 0))
     return over(params, candidate)
 
 

@@ -95,7 +95,7 @@ def _principal_variations(tree: mctx.Tree, k: int, simulated: bool) -> Trajector
     first = jnp.argsort(-visits, axis=1, stable=True)[:, :k].astype(jnp.int32)
     log_prior = jax.nn.log_softmax(tree.children_prior_logits.astype(jnp.float32))
 
-    def follow(carry: tuple[jax.Array, ...], turn: jax.Array) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    def follow(carry: Any, turn: jax.Array) -> tuple[Any, tuple[jax.Array, ...]]:
         node, scale, returns = carry
         best = jnp.argmax(tree.children_visits[roots, node], axis=-1).astype(jnp.int32)
         action = jnp.where(turn == 0, first, best)
