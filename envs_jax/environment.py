@@ -117,6 +117,11 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         """The checksum of the catalogue that the environment's tasks refer to; None where there is none."""
         return None
 
+    @property
+    def made_for(self) -> str:
+        """What its tasks must have been made for, see `Task.made_for`; empty where any will do."""
+        return ""
+
     def info(self, state: StateT, task: TaskT) -> dict[str, jax.Array]:
         """What `step` reports about the state it returns; always holds `success`, bool[]."""
         return {"success": self.success(state, task)}
@@ -157,7 +162,7 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         Returns:
           The observation and the state.
         """
-        self._check_task(task)
+        self._check_single(task)
         state = self.initial(jax.random.bits(key, dtype=jnp.uint32), task)
         return self.observe(state, task), state
 
@@ -175,7 +180,7 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         Returns:
           (observation, state, reward float32[], terminated bool[], truncated bool[], info).
         """
-        self._check_task(task)
+        self._check_single(task)
         action = self._checked_action(action)
         word = jax.random.bits(key, dtype=jnp.uint32)
         state, reward, terminated, truncated = self.transition(state, action, word, task)
@@ -193,16 +198,23 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
             raise ValueError(
                 f"tasks belong to catalogue {tasks.checksum}, the environment holds {self.catalogue_checksum}"
             )
+        self.check_task(tasks.instances)
 
-    def _check_task(self, task: Any) -> None:
-        name = self.task_type.__name__
+    def check_task(self, task: Any) -> None:
+        """Raises TypeError or ValueError unless `task` (one, or a batch of them) is for this environment."""
         if isinstance(task, TaskBank):
             raise TypeError(
                 f"task is a whole TaskBank of {len(task)} tasks; reset and step take one instance: "
                 "`tasks[i]` or `tasks.sample(key)` (for a batch: jax.vmap, or envs_jax.AutoReset)"
             )
         if not isinstance(task, self.task_type):
+            name = self.task_type.__name__
             raise TypeError(f"task must be a {name}, one of this environment's tasks; got {type(task).__name__}")
+        if task.made_for and task.made_for != self.made_for:
+            raise ValueError(f"task was made for {task.made_for}; this environment is for {self.made_for}")
+
+    def _check_single(self, task: Any) -> None:
+        self.check_task(task)
         if task.time_limit.ndim != 0:
             raise ValueError(
                 f"task holds a batch (time_limit has shape {task.time_limit.shape}); reset and step take one instance: "
@@ -210,11 +222,14 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
             )
 
     def _checked_action(self, action: Any) -> jax.Array:
-        dtype = jnp.result_type(action)
-        if not jnp.issubdtype(dtype, jnp.integer):
-            raise TypeError(f"action must have an integer dtype; got {dtype}")
+        try:
+            dtype = jnp.result_type(action)
+        except (TypeError, ValueError):
+            raise TypeError(f"action={action!r} is not an integer") from None
+        if action is None or not jnp.issubdtype(dtype, jnp.integer):
+            raise TypeError(f"action must have an integer dtype; got {action if action is None else dtype}")
         if np.shape(action) != ():
             raise ValueError(f"action must be a scalar; got shape {np.shape(action)} (for a batch: jax.vmap(env.step))")
         if not isinstance(action, jax.core.Tracer) and not 0 <= int(action) < self.num_actions:
-            raise ValueError(f"action={int(action)} is not one of 0 … {self.num_actions - 1} ({self.action_names})")
+            raise ValueError(f"action={int(action)} is not one of 0 … {self.num_actions - 1}")
         return jnp.asarray(action)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import operator
 import os
-import zipfile
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -18,15 +17,21 @@ from envs_jax.pytree import pytree_dataclass, static_field
 
 TaskT = TypeVar("TaskT", bound="Task")
 
+FORMAT = 1  # of the files of task banks
+
 
 class Task:
     """One task instance: a frozen pytree of arrays, every leaf per-instance.
 
     Subclasses are pytree dataclasses with at least `time_limit`: uint16[], the number of steps after which an episode
     is truncated (1 … 65,535). A subclass is known to `TaskBank.load` by its class name.
+
+    A subclass whose arrays mean nothing elsewhere has a static field `made_for`: str, the size or catalogue that they
+    were made for, which environments compare with their own; empty where that is not known.
     """
 
     time_limit: jax.Array
+    made_for: str = ""
 
     _types: ClassVar[dict[str, type[Task]]] = {}
 
@@ -130,7 +135,8 @@ class TaskBank(Generic[TaskT]):
         if len({bank.checksum for bank in banks}) != 1:
             raise ValueError("the banks belong to different catalogues; tasks of one catalogue mean nothing in another")
         layouts = [[(leaf.shape[1:], leaf.dtype) for leaf in jax.tree.leaves(bank.instances)] for bank in banks]
-        if len({type(bank.instances) for bank in banks}) != 1 or any(layout != layouts[0] for layout in layouts):
+        kinds = {(type(bank.instances), bank.instances.made_for) for bank in banks}
+        if len(kinds) != 1 or any(layout != layouts[0] for layout in layouts):
             raise ValueError("the banks hold tasks of different kinds or sizes; make them with the same environment")
         instances = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[bank.instances for bank in banks])
         weights = None
@@ -141,8 +147,10 @@ class TaskBank(Generic[TaskT]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the bank to one `.npz` file, replacing it only when the new one is complete."""
         path = os.fspath(path)
-        header = {"format": 1, "type": type(self.instances).__name__, "checksum": self.checksum}
+        header: dict[str, Any] = {"format": FORMAT, "type": type(self.instances).__name__, "checksum": self.checksum}
+        header["made_for"] = self.instances.made_for
         arrays = _leaves_by_path(self.instances)
+        header["dtypes"] = {name: str(array.dtype) for name, array in arrays.items()}
         if self.cumulative_weights is not None:
             arrays["cumulative_weights"] = np.asarray(self.cumulative_weights)
         partial = f"{path}.partial"
@@ -154,21 +162,11 @@ class TaskBank(Generic[TaskT]):
     def load(path: str | os.PathLike[str]) -> TaskBank[Any]:
         """Reads a bank that `save` wrote; raises ValueError, naming the file, where it is not one."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")))
-            task_type = Task._types[header["type"]]
-            weights = arrays.pop("cumulative_weights", None)
-            instances = _from_leaves(task_type, arrays)
+            return _read(path)
         except FileNotFoundError:
             raise
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # whatever a damaged archive makes zipfile, zlib, json or NumPy say
             raise ValueError(f"{os.fspath(path)}: not a TaskBank file ({type(error).__name__}: {error})") from error
-        sizes = {array.shape[:1] for array in arrays.values()}
-        if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
-            raise ValueError(f"{os.fspath(path)}: the arrays of a TaskBank must share a first axis of length ≥ 1")
-        cumulative = None if weights is None else jnp.asarray(weights, jnp.float32)
-        return TaskBank(jax.tree.map(jnp.asarray, instances), cumulative, header["checksum"])
 
 
 def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = None) -> TaskBank[TaskT]:
@@ -195,12 +193,31 @@ def stack_tasks(tasks: Sequence[TaskT]) -> TaskBank[TaskT]:
     return make_bank(jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *tasks))
 
 
+def _read(path: str | os.PathLike[str]) -> TaskBank[Any]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    header = json.loads(str(arrays.pop("header")))
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']}; this version reads {FORMAT}")
+    cumulative = arrays.pop("cumulative_weights", None)
+    instances = _from_leaves(Task._types[header["type"]], arrays, header["made_for"])
+    dtypes = {name: str(array.dtype) for name, array in arrays.items()}
+    if dtypes != header["dtypes"]:
+        raise ValueError(f"the arrays have dtypes {dtypes}, not {header['dtypes']}")
+    if not (np.asarray(instances.time_limit) > 0).all():
+        raise ValueError("a time_limit is 0")
+    weights = None
+    if cumulative is not None:
+        weights = np.diff(cumulative.astype(np.float64), prepend=0.0)
+    return make_bank(instances, weights=weights, checksum=header["checksum"])
+
+
 def _leaves_by_path(tree: Any) -> dict[str, np.ndarray]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {f"task{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
 
 
-def _from_leaves(task_type: type[TaskT], arrays: dict[str, np.ndarray]) -> TaskT:
+def _from_leaves(task_type: type[TaskT], arrays: dict[str, np.ndarray], made_for: str) -> TaskT:
     """Rebuilds a task from the arrays of `_leaves_by_path`; tuples are the only nesting a task may have."""
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(task_type):  # type: ignore[arg-type]
@@ -216,4 +233,4 @@ def _from_leaves(task_type: type[TaskT], arrays: dict[str, np.ndarray]) -> TaskT
         fields[field.name] = tuple(arrays[f"{prefix}[{i}]"] for i in range(count))
     if len(_leaves_by_path(task_type(**fields))) != len(arrays):
         raise KeyError("unexpected arrays")
-    return task_type(**fields)
+    return task_type(**fields, **({"made_for": made_for} if made_for else {}))

@@ -43,6 +43,11 @@ class Layout:
         return self.height, self.width
 
     @property
+    def name(self) -> str:
+        """The size as a phrase; tasks carry it, so that those of another size are not misread."""
+        return f"boards of {self.height}×{self.width} cells"
+
+    @property
     def rows(self) -> int:
         """Rows of the interior."""
         return self.height - 2

@@ -7,7 +7,6 @@ docs/sokoban-generator.md.
 from __future__ import annotations
 
 import collections
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import as_integer, check_choice, check_integer
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban import pull_distance, pushes, reverse_dfs, reverse_walk, topology
 from envs_jax.sokoban.board import Board, Layout
@@ -67,9 +67,9 @@ def generate(
       TypeError: `key` is not a typed key.
     """
     _check(key, layout, num_boxes, num_levels=num_levels, time_limit=time_limit)
-    _check_difficulty(difficulty)
+    check_choice("difficulty", difficulty, ROOMS)
     min_pushes = default_min_pushes(layout) if min_pushes is None else min_pushes
-    _check_range("min_pushes", min_pushes, 1, 2**31 - 1)
+    check_integer("min_pushes", min_pushes, 1, 2**31 - 1)
     batch = partial(
         _jitted_batch, num_candidates=BATCH, layout=layout, num_boxes=num_boxes, difficulty=difficulty,
         min_pushes=np.int32(min_pushes), time_limit=np.uint16(time_limit),
@@ -97,7 +97,7 @@ def generate_batch(
       True are levels. The share of them depends on the layout, the boxes and the difficulty.
     """
     _check(key, layout, num_boxes, num_candidates=num_candidates)
-    _check_difficulty(difficulty)
+    check_choice("difficulty", difficulty, ROOMS)
     min_pushes = default_min_pushes(layout) if min_pushes is None else min_pushes
     rooms = num_candidates * ROOMS[difficulty]
     room_key, walk_key = jax.random.split(key)
@@ -120,7 +120,8 @@ def generate_batch(
     around = bb.difference(pushes.reachable(layout, bb.union(walls, boxes), player), targets)
     player = random_cell(around, word).astype(layout.cell_dtype)
     valid = (bound >= min_pushes) & ~bb.is_empty(around)
-    return SokobanTask(walls, targets, boxes, player, jnp.full(num_candidates, time_limit, jnp.uint16)), valid
+    limit = jnp.full(num_candidates, time_limit, jnp.uint16)
+    return SokobanTask(walls, targets, boxes, player, limit, made_for=layout.name), valid
 
 
 _jitted_batch = jax.jit(generate_batch, static_argnames=("num_candidates", "layout", "num_boxes", "difficulty"))
@@ -186,7 +187,8 @@ def generate_ragen_batch(
     player = reverse_dfs.stroll(layout, room, node, walk_words)
     valid = (score > 0) & (bb.count(targets) == num_boxes) & (bb.count(floor) > num_boxes + 1)
     limit = jnp.full(num_candidates, time_limit, jnp.uint16)
-    return SokobanTask(bb.complement(layout, floor), targets, boxes, player.astype(layout.cell_dtype), limit), valid
+    walls, player = bb.complement(layout, floor), player.astype(layout.cell_dtype)
+    return SokobanTask(walls, targets, boxes, player, limit, made_for=layout.name), valid
 
 
 _jitted_ragen_batch = jax.jit(
@@ -256,31 +258,14 @@ def _check(key: jax.Array, layout: Layout, num_boxes: int, **numbers: int) -> No
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
         raise TypeError(f"key={key!r} is not one typed key, as jax.random.key(0) makes it")
     for name, value in numbers.items():
-        _check_range(name, value, 1, 65_535 if name == "time_limit" else 2**31 - 1)
+        check_integer(name, value, 1, 65_535 if name == "time_limit" else 2**31 - 1)
     size = f"layout={layout.height}×{layout.width}"
     if max(layout.rows, layout.columns) < 3:
         raise ValueError(f"{size} leaves no room to push a box: the inside of the walls must be 3 cells long or wide")
     most = (layout.num_cells - 1) // 2
-    if not 1 <= _integer("num_boxes", num_boxes) <= most:
+    if not 1 <= as_integer("num_boxes", num_boxes) <= most:
         raise ValueError(f"num_boxes={num_boxes}: {size} has room for 1 … {most} boxes, their targets and the player")
 
 
-def _check_difficulty(difficulty: str) -> None:
-    if difficulty not in ROOMS:
-        raise ValueError(f"difficulty={difficulty!r} is not one of {', '.join(map(repr, ROOMS))}")
-
-
 def _check_search_depth(search_depth: int) -> None:
-    _check_range("search_depth", search_depth, 3, 2**31 - 1)  # at 3 the search takes its first step
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= _integer(name, value) <= high:
-        raise ValueError(f"{name}={value} is not in {low:,} … {high:,}")
-
-
-def _integer(name: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} is not an integer") from None
+    check_integer("search_depth", search_depth, 3, 2**31 - 1)  # at 3 the search takes its first step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from envs_jax.pytree import pytree_dataclass
+from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.sokoban.board import Board
 from envs_jax.tasks import Task
 
@@ -28,3 +28,4 @@ class SokobanTask(Task):
     player: jax.Array  # uint8[] or uint16[]: where the player starts
     time_limit: jax.Array  # uint16[]
     dead: Board = ()  # uint32[] × num_words: the dead squares; empty where nobody asked for them
+    made_for: str = static_field(default="")
