@@ -2,7 +2,10 @@
 
 A level is a run of consecutive board rows, made of these glyphs: `#` wall; space, `-` or `_` floor; `.` target; `$`
 box; `*` box on a target; `@` player; `+` player on a target. Rows may be ragged. Lines that start with `;`, titles and
-other text between levels are comments. In a Boxoban file each level is ten rows of ten glyphs under a line `; number`.
+other text between levels are comments. Lines end in a line feed, with or without a carriage return before it.
+
+A file whose only comments are lines `; number`, with levels right under them, is a Boxoban file: its levels are
+rectangles of one size (10×10 in the published files), each under such a line, and the numbers go up by one.
 
 Cells outside the walls become walls. Nothing else is repaired: a level that cannot be played as it stands is refused
 with its file, line and reason.
@@ -33,7 +36,7 @@ SUFFIXES = (".txt", ".xsb")  # of the files that are read from a folder
 LURD = "udlr"  # by action; upper case where the move pushes a box
 
 _UNKNOWN = 255
-_HEADER = re.compile(rb"; *\d+\s*")
+_HEADER = re.compile(rb"; *(\d{1,18})\s*")  # a number that an int64 holds
 _BOXOBAN_SIZE = (10, 10)
 
 
@@ -96,8 +99,11 @@ def read(paths: PathLike | Sequence[PathLike]) -> Levels:
     Raises:
       LevelError: a level that cannot be played as it stands, or a file or folder without a level.
       FileNotFoundError: a path that does not exist.
+      TypeError: something else than paths.
     """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    if not isinstance(given, Sequence) or not all(isinstance(path, (str, os.PathLike)) for path in given):
+        raise TypeError(f"levels={paths!r} must be the path of a level file or of a folder, or a list of such paths")
     if not given:
         raise LevelError("no path was given; name a level file or a folder of them")
     files = [file for path in given for file in _files(Path(path))]
@@ -214,6 +220,7 @@ def _parse(data: bytes, source: str) -> Levels:
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
     _check_encoding(data, source)
+    _check_line_ends(data, source)
     lines = _split(data)
     rows = np.flatnonzero(lines.is_row)
     if rows.size == 0:
@@ -224,7 +231,7 @@ def _parse(data: bytes, source: str) -> Levels:
     codes, sizes = _gather(lines, rows, level, np.arange(len(rows)) - first[level])
     numbers = rows[first] + 1
     levels = Levels(codes, sizes.astype(np.int32), (source,) * len(first), numbers.astype(np.int32))
-    _check_headers(data, lines, levels)
+    _check_headers(data, lines, rows, levels)
     _check_glyphs(levels)
     _check_pieces(levels)
     _wall_in(levels)
@@ -239,6 +246,15 @@ def _check_encoding(data: bytes, source: str) -> None:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise LevelError(f"{source}:{line}: byte {data[error.start]:#04x} is not UTF-8 text") from None
+
+
+def _check_line_ends(data: bytes, source: str) -> None:
+    position = data.find(b"\r")
+    if position >= 0:
+        line = data.count(b"\n", 0, position) + 1
+        raise LevelError(
+            f"{source}:{line}: a carriage return without a line feed; end the lines of the file in \\n or \\r\\n"
+        )
 
 
 _IS_FLOOR = np.isin(np.arange(256), np.frombuffer(b" -_\t", np.uint8))
@@ -299,29 +315,89 @@ def _check_text_between(data: bytes, lines: _Lines, source: str) -> None:
         )
 
 
-def _check_headers(data: bytes, lines: _Lines, levels: Levels) -> None:
-    """Refuses a header without a level and, in a Boxoban file, a level that is not ten rows of ten under a header."""
+class _Headers(NamedTuple):
+    """The lines `; number` of a file."""
+
+    lines: np.ndarray  # int64[H], from 0
+    numbers: np.ndarray  # int64[H]
+
+
+def _find_headers(data: bytes, lines: _Lines) -> _Headers:
+    comments = np.flatnonzero(lines.data[lines.starts] == ord(";"))
+    matches = ((line, _HEADER.fullmatch(data, lines.starts[line], lines.ends[line])) for line in comments)
+    found = [(line, int(match[1])) for line, match in matches if match]
+    return _Headers(*np.array(found, np.int64).reshape(-1, 2).T)
+
+
+def _check_headers(data: bytes, lines: _Lines, rows: np.ndarray, levels: Levels) -> None:
+    """Refuses a header without a level, and a Boxoban file that is not complete and regular."""
+    headers = _find_headers(data, lines)
+    if headers.lines.size == 0:
+        return
+    _check_levels_follow(data, lines, headers, levels)
+    is_headed = np.isin(levels.lines - 2, headers.lines)
+    if _is_boxoban(lines, headers, levels, is_headed):
+        _check_rectangles(lines, rows, levels, is_headed)
+        _check_numbers(headers, levels.sources[0])
+
+
+def _check_levels_follow(data: bytes, lines: _Lines, headers: _Headers, levels: Levels) -> None:
     is_header = np.zeros(len(lines.starts), bool)
-    for line in np.flatnonzero(lines.data[lines.starts] == ord(";")):
-        is_header[line] = _HEADER.fullmatch(data, lines.starts[line], lines.ends[line]) is not None
-    first = levels.lines - 1
-    headers = np.flatnonzero(is_header)
-    solid = np.append(np.flatnonzero(~lines.is_blank), headers[:1])  # as if a header followed the last line
-    barren = is_header[solid[np.searchsorted(solid[:-1], headers, side="right")]] if headers.size else is_header[:0]
-    if barren.any() and headers[0] < first[0]:  # headers may also stand below their levels
-        header = int(headers[barren.argmax()])
+    is_header[headers.lines] = True
+    solid = np.append(np.flatnonzero(~lines.is_blank), headers.lines[0])  # as if a header followed the last line
+    barren = is_header[solid[np.searchsorted(solid[:-1], headers.lines, side="right")]]
+    if barren.any() and headers.lines[0] < levels.lines[0] - 1:  # headers may also stand below their levels
+        header = int(headers.lines[barren.argmax()])
         text = data[lines.starts[header] : lines.ends[header]].decode()
         raise LevelError(
             f"{levels.sources[0]}:{header + 1}: no level follows the header {text!r}; is the file cut off?"
         )
-    right_size = (levels.sizes == _BOXOBAN_SIZE).all(axis=1)
-    regular = right_size & is_header[np.maximum(first - 1, 0)] & (first > 0)
-    if 2 * regular.sum() > len(levels) and not regular.all():
-        index = int(regular.argmin())
-        height, width = levels.sizes[index]
+
+
+def _is_boxoban(lines: _Lines, headers: _Headers, levels: Levels, is_headed: np.ndarray) -> bool:
+    """Whether a file is meant to be Boxoban's, damaged or not: no text but headers, or mostly headed 10×10 levels."""
+    first = levels.lines - 1
+    if headers.lines[0] > first[0] and headers.lines[-1] > first[-1]:
+        return False  # the headers stand below their levels
+    is_other = ~lines.is_row & ~lines.is_blank
+    is_other[headers.lines] = False
+    is_regular = is_headed & (levels.sizes == _BOXOBAN_SIZE).all(axis=1)
+    return bool((is_headed.any() and not is_other.any()) or 2 * is_regular.sum() > len(levels))
+
+
+def _check_rectangles(lines: _Lines, rows: np.ndarray, levels: Levels, is_headed: np.ndarray) -> None:
+    lengths = lines.ends[rows] - lines.starts[rows]
+    height, width = _most_common(levels.sizes[:, 0]), _most_common(lengths)
+    if (lengths != width).any():
+        row = int((lengths != width).argmax())
         raise LevelError(
-            f"{levels.where(index)}: a level of this Boxoban file must be 10×10 glyphs right under its `; number` "
-            f"line; this one is {height}×{width}" + ("" if not right_size[index] else " without that line")
+            f"{levels.sources[0]}:{rows[row] + 1}: the row has length {lengths[row]} (trailing blanks left out), not "
+            f"{width} as the others; the levels of a Boxoban file are rectangles of one size (for other levels, leave "
+            "a blank line under each `; number` or add a title)"
+        )
+    is_wrong = ~is_headed | (levels.sizes[:, 0] != height)
+    if is_wrong.any():
+        index = int(is_wrong.argmax())
+        raise LevelError(
+            f"{levels.where(index)}: a level of this Boxoban file must be {height}×{width} glyphs right under its "
+            f"`; number` line; this one is {levels.sizes[index, 0]}×{width}"
+            + ("" if is_headed[index] else " without that line")
+        )
+
+
+def _most_common(values: np.ndarray) -> int:
+    """The most common value; the largest of several, as damage takes away more often than it adds."""
+    counts = np.bincount(values)
+    return len(counts) - 1 - int(counts[::-1].argmax())
+
+
+def _check_numbers(headers: _Headers, source: str) -> None:
+    is_step = np.diff(headers.numbers) == 1
+    if not is_step.all():
+        index = int(is_step.argmin()) + 1
+        raise LevelError(
+            f"{source}:{headers.lines[index] + 1}: the level has number {headers.numbers[index]}, but "
+            f"{headers.numbers[index - 1] + 1} comes next; are levels missing or repeated?"
         )
 
 
@@ -409,5 +485,6 @@ def _pack(layout: Layout, codes: np.ndarray, time_limit: int) -> TaskBank[Sokoba
             boxes=board(Code.BOX, Code.BOX_ON_TARGET),
             player=jnp.asarray(player.astype(layout.cell_dtype)),
             time_limit=jnp.full(len(codes), time_limit, jnp.uint16),
+            made_for=layout.name,
         )
     )

@@ -19,6 +19,14 @@ BOX = "#####\n#@$.#\n#####"
 BOXOBAN = "##########\n#        #\n# $ $ .. #\n# @      #\n# $ $ .. #\n" + "#        #\n" * 4 + "##########"
 
 
+def boxoban_file(num_levels, *changes):
+    """Boxoban text; `changes` are (level, row, the new row or None to leave it out)."""
+    blocks = [BOXOBAN.split("\n") for _ in range(num_levels)]
+    for level, row, text in changes:
+        blocks[level][row : row + 1] = [] if text is None else [text]
+    return "".join(f"; {i}\n" + "\n".join(rows) + "\n\n" for i, rows in enumerate(blocks))
+
+
 def text_of(bank, layout, index=0):
     return levels.to_text(layout, bank[index])
 
@@ -48,7 +56,9 @@ def test_files_of_mixed_sizes_go_round(seed):
     layout = Layout(12, 14)
     sizes = [Layout(int(rng.integers(4, 13)), int(rng.integers(4, 15))) for _ in range(4)]
     originals = [random_text(size, rng, int(rng.integers(1, 3))) for size in sizes]
-    joined = "".join(f"; {i}\n{text}\n{rng.choice(['', 'Title: x'])}\n" for i, text in enumerate(originals))
+    joined = "A collection\n" + "".join(
+        f"; {i}\n{text}\n{rng.choice(['', 'Title: x'])}\n" for i, text in enumerate(originals)
+    )
     read = levels.parse(joined)
     assert read.sizes.tolist() == [[size.height, size.width] for size in sizes]
     bank = read.bank(layout, time_limit=77)
@@ -99,6 +109,21 @@ def test_headers_may_stand_below_their_levels():
     assert len(levels.parse(f"{BOX}\n; 1\n\n{BOX}\n; 2\n")) == 2
 
 
+def test_numbers_may_start_anywhere_and_a_file_may_hold_one_level():
+    assert (
+        len(levels.parse(boxoban_file(3).replace("; 2", "; 12").replace("; 1\n", "; 11\n").replace("; 0", "; 10"))) == 3
+    )
+    assert len(levels.parse(boxoban_file(1).rstrip().replace("\n", "\r\n"))) == 1
+
+
+def test_ragged_levels_under_numbers_are_told_from_boxoban_by_blank_lines_or_titles():
+    ragged = " ####\n##@.#\n# $ ###\n#     #\n#######"
+    for text in (f"; 1\n\n{BOX}\n\n; 3\n\n{ragged}\n", f"By someone\n\n; 1\n{BOX}\n\n; 3\n{ragged}\n"):
+        assert levels.parse(text).sizes.tolist() == [[3, 5], [5, 7]]
+    with pytest.raises(LevelError, match=r"text:2: the row has length 5 .* not 7 as the others; .* leave a blank line"):
+        levels.parse(f"; 1\n{BOX}\n\n; 2\n#######\n#     #\n# @$. #\n#######\n")
+
+
 def test_folders_are_read_in_order(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "1.txt").write_text(BOX)
@@ -138,7 +163,23 @@ BAD = {
     "open through a short row": ("######\n#@ $.\n######", 2, "not enclosed"),
     "open at the bottom": ("#####\n#@$.#\n## ##", 2, "not enclosed"),
     "a box outside": ("#####\n#@$.#\n#####\n#  .#\n#  $ \n#####", 4, "not enclosed"),
-    "cut off after some rows": (f"; 0\n{BOXOBAN}\n\n; 1\n" + "\n".join(BOXOBAN.split("\n")[:6]), 16, "not enclosed"),
+    "cut off after some rows": (f"; 0\n{BOXOBAN}\n\n; 1\n" + "\n".join(BOXOBAN.split("\n")[:6]), 14, "10×10 .* 6×10"),
+    "a short row": (boxoban_file(4, (2, 7, "# #######")), 33, "length 9 .* not 10 as"),
+    "a long row": (boxoban_file(1, (0, 7, "#         #")), 9, "length 11 .* not 10 as"),
+    "a short row in the only level": (boxoban_file(1, (0, 7, "#        ")), 9, "length 1 .* not 10 as"),
+    "a short last row in the only level": (boxoban_file(1, (0, 9, "#########")), 11, "length 9 .* not 10 as"),
+    "a short last row in the last of two levels": (boxoban_file(2, (1, 9, "#########")), 23, "length 9 .* not 10 as"),
+    "a row is missing in the first of two levels": (boxoban_file(2, (0, 7, None)), 2, "10×10 .* 9×10"),
+    "a row is missing in the last of two levels": (boxoban_file(2, (1, 7, None)), 14, "10×10 .* 9×10"),
+    "a row is blank in the only level": (boxoban_file(1, (0, 7, "")), 10, "without that line"),
+    "a short row under a licence": ("Some licence\n" + boxoban_file(3, (1, 9, "####")), 24, "length 4 .* not 10 as"),
+    "two sizes": (f"; 0\n{BOX}\n\n; 1\n#####\n#@  #\n# $.#\n#####", 2, "must be 4×5 .* 3×5"),
+    "the first header is missing": (boxoban_file(2).removeprefix("; 0\n"), 1, "without that line"),
+    "a number is left out": (boxoban_file(3).replace("; 2", "; 3"), 25, "number 3, but 2 comes next"),
+    "a number is repeated": (boxoban_file(3).replace("; 1", "; 0"), 13, "number 0, but 1 comes next"),
+    "numbers go down": (boxoban_file(2).replace("; 0", "; 7"), 13, "number 1, but 8 comes next"),
+    "carriage returns end the lines": (f"; 0\n{BOX}\n".replace("\n", "\r"), 1, "a carriage return without"),
+    "a carriage return in a row": (f"; 0\n{BOX}\r\n".replace("$.", "$\r."), 3, "a carriage return without"),
     "cut off inside the last wall rows": (
         f"; 0\n{BOXOBAN}\n\n; 1\n{BOXOBAN}\n\n; 2\n##########\n#@$.######\n" + "##########\n" * 6, 26, "10×10 .* 8×10",
     ),
@@ -152,7 +193,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_levels_are_refused_with_file_line_and_reason(name, tmp_path):
     text, line, reason = BAD[name]
-    (tmp_path / "bad.txt").write_text(text)
+    (tmp_path / "bad.txt").write_bytes(text.encode())
     with pytest.raises(LevelError, match=re.escape(f"{tmp_path / 'bad.txt'}:{line}: ") + f".*{reason}"):
         levels.read(tmp_path / "bad.txt")
 
@@ -169,6 +210,12 @@ def test_empty_files_and_folders_are_refused(tmp_path):
         levels.read([])
     with pytest.raises(FileNotFoundError, match="missing"):
         levels.read(tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize("wrong", [3, 2.5, b"levels.txt", [3], {"a": 1}])
+def test_what_is_no_path_is_refused(wrong):
+    with pytest.raises(TypeError, match=re.escape(f"levels={wrong!r} must be the path")):
+        levels.read(wrong)
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
