@@ -48,18 +48,21 @@ def insert(config: Config, table: Table, boxes: Board, place: jax.Array, valid: 
         vacant = entry[-1] == NO_NODE
         full, way = full & ~vacant, jnp.where(vacant, i, way)
     valid &= ~known
-    meets, first = _meet(code, valid)
+    meets, first = _meet(code, valid, min(config.num_sets, _MEETING_POINTS))
     new = valid & (first | ~_same(tuple(words[meets] for words in state), state))
     slot = jnp.where(first, base + way, config.num_sets * WAYS)
     return tuple(words.at[slot].set(word, mode="drop") for words, word in zip(table, state, strict=True)), new
 
 
-def _meet(code: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For each lane one valid lane at its meeting point, and whether that is the lane itself."""
+def _meet(code: jax.Array, valid: jax.Array, num_points: int) -> tuple[jax.Array, jax.Array]:
+    """For each lane one valid lane at its meeting point, and whether that is the lane itself.
+
+    With at most as many points as sets, lanes of one set meet, so no two of them write to it.
+    """
     lanes = jnp.arange(code.shape[0], dtype=jnp.int32)
-    point = (code & (_MEETING_POINTS - 1)).astype(jnp.int32)
-    board = jnp.zeros(_MEETING_POINTS, jnp.int32)
-    board = board.at[jnp.where(valid, point, _MEETING_POINTS)].max(lanes, mode="drop")
+    point = (code & (num_points - 1)).astype(jnp.int32)
+    board = jnp.zeros(num_points, jnp.int32)
+    board = board.at[jnp.where(valid, point, num_points)].max(lanes, mode="drop")
     meets = board[point]
     return meets, valid & (meets == lanes)
 

@@ -11,7 +11,6 @@ import numpy as np
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban import deadlocks, pushes, rules
 from envs_jax.sokoban.board import Board
-from envs_jax.sokoban.types import SokobanTask
 from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.best_first import bounds, closed, frontier
 from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
@@ -25,31 +24,32 @@ from jaxrl_agents.search.best_first.types import (
     Nodes,
     Pages,
     Search,
+    Starts,
     Status,
     Tables,
 )
 
 
-def prepare(config: Config, tasks: SokobanTask) -> Tables:
-    """The tables of L levels (axis 0 of every leaf of `tasks`)."""
-    distances, sides = bounds.make_distances(config, tasks.walls, tasks.targets)
-    floor = bb.complement(config.layout, tasks.walls)
-    live = bb.difference(floor, deadlocks.dead_squares(config.layout, tasks.walls, tasks.targets))
-    tables = Tables(tasks.walls, live, tasks.targets, distances, sides, jnp.zeros(config.num_levels, jnp.int32))
-    bound = bounds.start_bound(config, tables, tasks.boxes, tasks.player.astype(jnp.uint32))
+def prepare(config: Config, starts: Starts) -> Tables:
+    """The tables of L levels (axis 0 of every leaf of `starts`)."""
+    distances, sides = bounds.make_distances(config, starts.walls, starts.targets)
+    floor = bb.complement(config.layout, starts.walls)
+    live = bb.difference(floor, deadlocks.dead_squares(config.layout, starts.walls, starts.targets))
+    tables = Tables(starts.walls, live, starts.targets, distances, sides, jnp.zeros(config.num_levels, jnp.int32))
+    bound = bounds.start_bound(config, tables, starts.boxes, starts.player.astype(jnp.uint32))
     return dataclasses.replace(tables, bound=bound)
 
 
-def start(config: Config, tables: Tables, tasks: SokobanTask, wanted: jax.Array) -> Search:
+def start(config: Config, tables: Tables, starts: Starts, wanted: jax.Array) -> Search:
     """A search of the levels of `wanted` (bool[L])."""
     count = config.num_levels
-    solved = rules.is_solved(tasks.targets, tasks.boxes)
+    solved = rules.is_solved(starts.targets, starts.boxes)
     hopeless = (tables.bound >= bounds.INFINITE) | ~wanted
     status = jnp.where(hopeless, Status.UNSOLVABLE, jnp.where(solved, Status.SOLVED, Status.OPEN)).astype(jnp.uint8)
-    place = jnp.arange(count, dtype=jnp.uint32) << LEVEL_SHIFT | tasks.player.astype(jnp.uint32)
+    place = jnp.arange(count, dtype=jnp.uint32) << LEVEL_SHIFT | starts.player.astype(jnp.uint32)
     nowhere = jnp.full(count, NO_NODE)
     zeros = jnp.zeros(count, jnp.int32)
-    roots = Nodes(tasks.boxes, place, nowhere, tables.bound.astype(jnp.uint32))
+    roots = Nodes(starts.boxes, place, nowhere, tables.bound.astype(jnp.uint32))
     pool, pages = frontier.begin(config, roots, _class(config, tables, roots))
     # The first round has nothing to expand yet and takes its nodes at its end.
     blank = jax.tree.map(lambda words: jnp.zeros(config.num_lanes, jnp.uint32), roots)

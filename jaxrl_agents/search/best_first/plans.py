@@ -13,8 +13,7 @@ import numpy as np
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban import pushes, rules
 from envs_jax.sokoban.board import Board, Layout
-from envs_jax.sokoban.types import SokobanTask
-from jaxrl_agents.search.best_first.types import DIRECTION_SHIFT, NO_NODE
+from jaxrl_agents.search.best_first.types import DIRECTION_SHIFT, NO_NODE, Starts
 
 _MOVES_A_CALL = 64
 END = -1  # the action after the last one of a plan
@@ -73,13 +72,13 @@ def padded_sizes(plans: Sequence[np.ndarray]) -> tuple[int, int]:
 
 
 def walk(
-    layout: Layout, tasks: SokobanTask, plans: Sequence[np.ndarray], programs: Programs
+    layout: Layout, starts: Starts, plans: Sequence[np.ndarray], programs: Programs
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every move of L plans: between two pushes the player takes a shortest way. Each is replayed.
 
     Args:
       layout: the size of the boards.
-      tasks: L levels, NumPy arrays.
+      starts: L levels, NumPy arrays.
       plans: L arrays int32[pushes, 2] as `trace` gives them.
       programs: compiled for `padded_sizes(plans)`.
 
@@ -96,21 +95,20 @@ def walk(
     for row, plan in enumerate(plans):
         steps[row, : len(plan)] = plan
     fill = lambda leaf: np.concatenate([leaf, np.repeat(leaf[:1], size - len(plans), axis=0)])
-    walls, targets, boxes, player = jax.tree.map(fill, (tasks.walls, tasks.targets, tasks.boxes, tasks.player))
+    walls, targets, boxes, player = jax.tree.map(fill, (starts.walls, starts.targets, starts.boxes, starts.player))
 
     zeros = np.zeros(size, np.int32)
     position: Any = (boxes, player, zeros)
     outcome: Any = (boxes, player, zeros, zeros)
     actions, is_push = [np.zeros((0, size), np.int32)], [np.zeros((0, size), bool)]
-    while len(actions) == 1 or (position[2] < numbers).any():
+    while len(actions) == 1 or (np.asarray(position[2]) < numbers).any():
         position, some = programs.walk(walls, steps, numbers, position)
         outcome, pushed, solved = programs.replay(walls, targets, outcome, some)
         actions.append(np.asarray(some))
         is_push.append(np.asarray(pushed))
     moves, flags = (np.concatenate(parts).T[: len(plans)] for parts in (actions, is_push))
-    _, _, legal, pushed = outcome
-    wrong = (legal[: len(plans)] != (moves != END).sum(axis=1)) | (pushed != numbers)[: len(plans)]
-    wrong |= ~np.asarray(solved)[: len(plans)]
+    legal, pushed, solved = (np.asarray(each)[: len(plans)] for each in (*outcome[2:], solved))
+    wrong = (legal != (moves != END).sum(axis=1)) | (pushed != numbers[: len(plans)]) | ~solved
     if wrong.any():
         raise RuntimeError(f"plan {int(wrong.argmax())} does not replay to a solution; this is a bug of the solver")
     return moves, flags

@@ -19,7 +19,7 @@ from envs_jax.sokoban.levels import LURD
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.search.best_first import bounds, core, frontier, plans
-from jaxrl_agents.search.best_first.types import Config, Mode, Search, Status, Tables
+from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status, Tables
 
 ROUNDS_A_CALL = 64  # a tenth of a second or so: how often limits are looked at
 LEVELS_A_DEVICE = 4096  # searched together; more would need more memory and gain nothing
@@ -108,10 +108,11 @@ def solve(
     return run.result()
 
 
-def _on_host(layout: Layout, tasks: TaskBank[SokobanTask]) -> SokobanTask:
-    """The levels as NumPy arrays, without what the search does not need."""
-    levels = jax.tree.map(np.asarray, dataclasses.replace(tasks.instances, dead=()))
-    return dataclasses.replace(levels, player=levels.player.astype(layout.cell_dtype))
+def _on_host(layout: Layout, tasks: TaskBank[SokobanTask]) -> Starts:
+    """The levels as NumPy arrays."""
+    levels = tasks.instances
+    walls, targets, boxes = jax.tree.map(np.asarray, (levels.walls, levels.targets, levels.boxes))
+    return Starts(walls, targets, boxes, np.asarray(levels.player).astype(layout.cell_dtype))
 
 
 @dataclasses.dataclass
@@ -123,7 +124,7 @@ class _Run:
     max_nodes: int
     memory_limit: int
     began: float
-    levels: SokobanTask
+    levels: Starts
     time_limit: float | None = None
     on_progress: Callable[[Progress], None] | None = None
     compile_seconds: float = 0.0
@@ -160,8 +161,8 @@ class _Run:
         begin, advance = self._timed(compile_programs, config, self.mesh)
         index = _spread(group, self.mesh.size, config.num_levels)
         place = partial(jax.device_put, device=NamedSharding(self.mesh, PartitionSpec(_AXIS)))
-        tasks = jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels)
-        tables, search = begin(tasks, place(index >= 0))
+        starts = jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels)
+        tables, search = begin(starts, place(index >= 0))
         late = False
         while not late:
             search = advance(tables, search, np.int32(min(self.max_nodes, 2**31 - 1)), np.int32(ROUNDS_A_CALL))
@@ -208,8 +209,8 @@ class _Run:
         if solved.size:
             found = [self.pushes[level] for level in solved]
             programs = self._timed(plans.compile_programs, self.layout, *plans.padded_sizes(found))
-            tasks = jax.tree.map(lambda leaf: leaf[solved], self.levels)
-            walked = plans.walk(self.layout, tasks, found, programs)
+            starts = jax.tree.map(lambda leaf: leaf[solved], self.levels)
+            walked = plans.walk(self.layout, starts, found, programs)
             lengths = (walked[0] != plans.END).sum(axis=1)
             for level, actions, flags, length in zip(solved, *walked, lengths, strict=True):
                 moves[level], is_push[level] = actions[:length].copy(), flags[:length].copy()
@@ -263,10 +264,10 @@ def memory(config: Config) -> int:
 def compile_programs(config: Config, mesh: Mesh) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """(begin, advance) for all devices, each of which searches its own levels at its own pace."""
 
-    def begin(tasks: SokobanTask, wanted: jax.Array) -> tuple[Tables, Search]:
-        tasks, wanted = jax.tree.map(lambda leaf: leaf[0], (tasks, wanted))
-        tables = core.prepare(config, tasks)
-        return jax.tree.map(lambda leaf: leaf[None], (tables, core.start(config, tables, tasks, wanted)))
+    def begin(starts: Starts, wanted: jax.Array) -> tuple[Tables, Search]:
+        starts, wanted = jax.tree.map(lambda leaf: leaf[0], (starts, wanted))
+        tables = core.prepare(config, starts)
+        return jax.tree.map(lambda leaf: leaf[None], (tables, core.start(config, tables, starts, wanted)))
 
     def advance(tables: Tables, search: Search, max_nodes: jax.Array, rounds: jax.Array) -> Search:
         tables, search = jax.tree.map(lambda leaf: leaf[0], (tables, search))
@@ -280,11 +281,11 @@ def compile_programs(config: Config, mesh: Mesh) -> tuple[Callable[..., Any], Ca
     placed = NamedSharding(mesh, split)
     of: Any = lambda dtype: jax.ShapeDtypeStruct((mesh.size, config.num_levels), dtype, sharding=placed)
     board = (of(np.uint32),) * config.layout.num_words
-    tasks = SokobanTask(board, board, board, of(config.layout.cell_dtype), of(np.uint16))
-    held = jax.eval_shape(begin_all, tasks, of(np.bool_))
+    starts = Starts(board, board, board, of(config.layout.cell_dtype))
+    held = jax.eval_shape(begin_all, starts, of(np.bool_))
     held = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), held)
     scalar = jax.ShapeDtypeStruct((), np.int32)
-    lowered = begin_all.lower(tasks, of(np.bool_)), advance_all.lower(*held, scalar, scalar)
+    lowered = begin_all.lower(starts, of(np.bool_)), advance_all.lower(*held, scalar, scalar)
     with ThreadPoolExecutor(len(lowered)) as pool:
         begin_compiled, advance_compiled = pool.map(lambda program: program.compile(), lowered)
     return begin_compiled, advance_compiled
@@ -303,7 +304,7 @@ def _shards(array: jax.Array) -> list[np.ndarray]:
     return [np.asarray(part.data)[0] for part in parts]
 
 
-def _groups(levels: SokobanTask) -> Iterator[tuple[int, np.ndarray]]:
+def _groups(levels: Starts) -> Iterator[tuple[int, np.ndarray]]:
     """(number of boxes that the bound matches, levels): few groups, so that few programs are compiled."""
     boxes = _count(levels.boxes)
     lowest = 0

@@ -47,6 +47,16 @@ class Config:
 
 
 @pytree_dataclass
+class Starts:
+    """L levels as they start: what the solver takes of their tasks."""
+
+    walls: Board  # uint32[L] × num_words
+    targets: Board  # uint32[L] × num_words
+    boxes: Board  # uint32[L] × num_words
+    player: jax.Array  # uint8[L] or uint16[L]
+
+
+@pytree_dataclass
 class Tables:
     """What a search needs to know of its L levels."""
 

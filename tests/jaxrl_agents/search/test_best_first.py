@@ -1,0 +1,536 @@
+"""The solver against plain Python, and its parts against plain data structures."""
+
+import collections
+import dataclasses
+import itertools
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs_jax.sokoban import board as bb
+from envs_jax.sokoban import levels
+from envs_jax.sokoban.board import Layout
+from envs_jax.tasks import TaskBank, make_bank
+from jaxrl_agents.search.best_first import Status, bounds, closed, core, frontier, solve, solver
+from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
+from jaxrl_agents.search.best_first.types import LEVEL_SHIFT, Nodes, Starts
+from tests.envs_jax.sokoban.positions import bank_of, boards_of, random_text
+from tests.reference import sokoban as reference
+
+SMALL = Layout(7, 7)
+BOXOBAN = Layout(10, 10)
+MODES = ("optimal", "satisficing")
+
+# Seven boxes, more than are matched; the middle ones block each other.
+MANY_BOXES = """
+##########
+#  .  .  #
+# $$ $ $ #
+# .@. .  #
+# $  $ $ #
+#  .  .  #
+##########
+"""
+# All targets in one corner: the bound sees little, and there are very many states.
+CROWD = """
+##########
+#...     #
+#... $ $ #
+#.@$ $   #
+#  $ $ $ #
+#        #
+##########
+"""
+# Nine words a board.
+LARGE = """
+####################
+#        ##        #
+# $   .  ##   . $  #
+#        ##        #
+#   ##        ##   #
+#   ##   @    ##   #
+#        ##        #
+#        ##        #
+#  $  .  ##  .  $  #
+#        ##        #
+####################
+#                  #
+#                  #
+#                  #
+#                  #
+####################
+"""
+
+
+def references_of(bank, layout):
+    tasks = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], bank.instances) for i in range(len(bank))]
+    return [reference.parse_level(levels.to_text(layout, task)) for task in tasks]
+
+
+def starts_of(bank):
+    tasks = bank.instances
+    return Starts(tasks.walls, tasks.targets, tasks.boxes, tasks.player)
+
+
+def optimum(level, max_nodes=20_000):
+    """Pushes of a shortest plan; −1 where there is none; None where that takes too long to find out."""
+    try:
+        plan = reference.solve_pushes(level, max_nodes)
+    except reference.NodeLimit:
+        return None
+    return -1 if plan is None else reference.count_pushes(level, plan)
+
+
+def shortest_walks(level, push_plan, layout):
+    """Moves of a plan whose walks are shortest, by the reference's breadth-first search."""
+    state, moves = level.start, 0
+    for cell, direction in push_plan:
+        box = level.cell(cell // layout.columns + 1, cell % layout.columns + 1)
+        came, at = reference.walks(level, state), box - level.steps[direction]
+        while came[at] is not None:
+            at, moves = came[at][0], moves + 1
+        moved = box + level.steps[direction]
+        assert box in state.boxes and moved in level.floor and moved not in state.boxes
+        state, moves = reference.State(box, state.boxes - {box} | {moved}), moves + 1
+    return moves
+
+
+def check_plans(result, references, layout):
+    """Every plan replays to a solution in the reference, and the result's numbers and texts agree with it."""
+    for i, level in enumerate(references):
+        if result.status[i] != Status.SOLVED:
+            assert result.pushes[i] == result.moves[i] == -1
+            assert len(result.plans[i]) == len(result.push_plans[i]) == 0 and result.lurd(i) == ""
+            continue
+        plan = result.plans[i].tolist()
+        states = reference.play(level, plan)
+        assert all(a != b for a, b in itertools.pairwise(states)) and reference.is_solved(level, states[-1])
+        assert len(plan) == result.moves[i] == shortest_walks(level, result.push_plans[i], layout)
+        assert reference.count_pushes(level, plan) == result.pushes[i] == len(result.push_plans[i])
+        assert levels.lurd_to_actions(result.lurd(i)).tolist() == plan
+        pushes = [a.boxes != b.boxes for a, b in itertools.pairwise(states)]
+        assert [letter.isupper() for letter in result.lurd(i)] == pushes == result.is_push[i].tolist()
+
+
+@pytest.fixture(scope="module")
+def small():
+    """(bank, references, optima) of random levels, many of them without a solution."""
+    rng = np.random.default_rng(0)
+    texts = [random_text(SMALL, rng, int(rng.integers(1, 3)), 0.15) for _ in range(150)]
+    bank = bank_of(SMALL, texts)
+    references = references_of(bank, SMALL)
+    optima = np.array([optimum(level) for level in references])
+    assert 30 < (optima < 0).sum() < 120
+    return bank, references, optima
+
+
+@pytest.fixture(scope="module")
+def solved(small):
+    return solve(small[0], layout=SMALL)
+
+
+def test_small_levels_equal_the_reference(small, solved):
+    _, references, optima = small
+    assert (solved.pushes == optima).all()
+    assert (solved.status == np.where(optima < 0, Status.UNSOLVABLE, Status.SOLVED)).all()
+    check_plans(solved, references, SMALL)
+
+
+def test_satisficing_solves_the_same_levels(small):
+    bank, references, optima = small
+    result = solve(bank, layout=SMALL, mode="satisficing")
+    assert (result.solved == (optima >= 0)).all()
+    assert ((result.status == Status.UNSOLVABLE) == (optima < 0)).all()
+    assert (result.pushes >= optima).all()
+    check_plans(result, references, SMALL)
+
+
+def test_a_result_depends_on_nothing_else_in_the_bank(small, solved):
+    bank, _, _ = small
+    order = np.random.default_rng(1).permutation(len(bank))
+    shuffled = solve(bank[order], layout=SMALL)
+    part = solve(bank[:20], layout=SMALL)
+    for name in ("status", "pushes"):
+        assert (getattr(shuffled, name) == getattr(solved, name)[order]).all()
+        assert (getattr(part, name) == getattr(solved, name)[:20]).all()
+
+
+def test_counts_of_work_are_plausible(small, solved):
+    assert (solved.generated <= 8 * solved.expanded).all()  # two boxes, four directions
+    assert (solved.expanded[solved.pushes > 0] >= solved.pushes[solved.pushes > 0]).all()
+
+
+@pytest.mark.parametrize("split", ["unfiltered/test/000.txt", "medium/valid/000.txt", "hard/000.txt"])
+def test_boxoban_levels_equal_the_reference(data_dir, split):
+    bank = levels.load(data_dir / "boxoban" / split, BOXOBAN)[::100]
+    references = references_of(bank, BOXOBAN)
+    results = {mode: solve(bank, layout=BOXOBAN, mode=mode) for mode in MODES}
+    compared = 0
+    for i, level in enumerate(references):
+        expected = optimum(level, max_nodes=2_000)
+        if expected is not None:
+            assert results["optimal"].pushes[i] == expected
+            compared += 1
+    assert compared >= 5
+    assert (results["satisficing"].pushes >= results["optimal"].pushes).all()
+    for result in results.values():
+        assert result.solved.all()
+        check_plans(result, references, BOXOBAN)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_boxes_than_are_matched(mode):
+    layout = levels.parse(MANY_BOXES).layout
+    rng = np.random.default_rng(3)
+    texts = [MANY_BOXES, *(random_text(layout, rng, 7, 0.0) for _ in range(5))]
+    bank = bank_of(layout, texts)
+    result = solve(bank, layout=layout, mode=mode, max_nodes=20_000)
+    references = references_of(bank, layout)
+    check_plans(result, references, layout)
+    compared = 0
+    for i, level in enumerate(references):
+        expected = optimum(level, max_nodes=1_000)
+        if expected is None:
+            continue
+        compared += 1
+        assert result.solved[i] == (expected >= 0)
+        assert result.pushes[i] == expected if mode == "optimal" else result.pushes[i] >= expected
+    assert result.solved[0] and compared >= 2
+
+
+def test_a_large_board():
+    layout = levels.parse(LARGE).layout
+    assert layout.num_words > 4
+    bank = bank_of(layout, [LARGE])
+    result = solve(bank, layout=layout)
+    assert result.pushes.tolist() == [optimum(references_of(bank, layout)[0])]
+    check_plans(result, references_of(bank, layout), layout)
+
+
+def test_mixed_numbers_of_boxes(small):
+    rng = np.random.default_rng(5)
+    bank = bank_of(SMALL, [random_text(SMALL, rng, n, 0.05) for n in (1, 4, 5, 6, 7, 2, 3)])
+    result = solve(bank, layout=SMALL, max_nodes=50_000)
+    references = references_of(bank, SMALL)
+    check_plans(result, references, SMALL)
+    for i, level in enumerate(references):
+        expected = optimum(level, max_nodes=1_000)
+        assert expected is None or result.pushes[i] == expected
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------
+
+
+def tiny_config(monkeypatch, **changes):
+    """Starts every search with these capacities, which then grow as always."""
+    make = solver.make_config
+
+    def shrunk(layout, mode, num_slots, num_levels, growth=0):
+        config = make(layout, mode, num_slots, num_levels, growth)
+        return dataclasses.replace(config, **{k: v * 4**growth for k, v in changes.items()})
+
+    monkeypatch.setattr(solver, "make_config", shrunk)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"log_size": 64}, {"num_pages": 270}, {"num_classes": 2}, {"num_sets": 16}],
+    ids=lambda c: next(iter(c)),
+)
+def test_a_full_structure_changes_no_result(monkeypatch, small, solved, changes):
+    tiny_config(monkeypatch, **changes)
+    configs = []
+    compile_programs = solver.compile_programs
+    monkeypatch.setattr(solver, "compile_programs", lambda c, m: configs.append(c) or compile_programs(c, m))
+    result = solve(small[0], layout=SMALL)
+    assert (result.status == solved.status).all() and (result.pushes == solved.pushes).all()
+    check_plans(result, small[1], SMALL)
+    # A full closed table only costs work; everything else has to grow.
+    assert (len(configs) > 1) == ("num_sets" not in changes)
+
+
+def test_memory_that_does_not_suffice_is_reported(monkeypatch, small):
+    tiny_config(monkeypatch, log_size=64)
+    bank, _, optima = small
+    limit = solver.memory(solver.make_config(SMALL, "optimal", 2, len(bank))) + 1
+    result = solve(bank, layout=SMALL, memory_limit=limit)
+    assert set(result.status) <= {Status.SOLVED, Status.UNSOLVABLE, Status.MEMORY_LIMIT}
+    decided = result.status != Status.MEMORY_LIMIT
+    assert (result.pushes[decided] == optima[decided]).all()
+    nothing = solve(bank[:3], layout=SMALL, memory_limit=1)
+    assert (nothing.status == Status.MEMORY_LIMIT).all() and nothing.expanded.sum() == 0
+
+
+def test_the_node_limit_gives_up_and_says_so(small, solved):
+    bank, _, optima = small
+    result = solve(bank, layout=SMALL, max_nodes=10)
+    gave_up = result.status == Status.NODE_LIMIT
+    assert gave_up.any() and not gave_up.all()
+    assert (result.expanded[gave_up] >= 10).all()
+    assert (result.pushes[~gave_up] == optima[~gave_up]).all()
+    assert (solved.expanded[gave_up] >= 10).all()
+
+
+def test_the_time_limit_gives_up_and_says_so():
+    bank = bank_of(levels.parse(CROWD).layout, [CROWD])
+    result = solve(bank, layout=levels.parse(CROWD).layout, time_limit=0.05)
+    assert result.status.tolist() == [Status.TIME_LIMIT]
+    assert 0.05 < result.seconds < 10 and result.expanded[0] > 0
+
+
+def test_progress_is_reported(small):
+    seen = []
+    result = solve(small[0], layout=SMALL, on_progress=seen.append)
+    assert seen[-1].total == len(small[0])
+    assert seen[-1].solved == result.solved.sum() and seen[-1].given_up == (~result.solved).sum()
+    assert seen[-1].expanded == result.expanded.sum()
+    assert all(a.expanded <= b.expanded and a.seconds <= b.seconds for a, b in itertools.pairwise(seen))
+
+
+# Wrong input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"layout": Layout(20, 20)}, ValueError, "layout=20×20 has 11 words"),
+        ({"mode": "best"}, ValueError, "mode='best'; choose one of 'optimal', 'satisficing'"),
+        ({"max_nodes": 0}, ValueError, "max_nodes=0"),
+        ({"time_limit": 0.0}, ValueError, r"time_limit=0\.0"),
+        ({"memory_limit": -1}, ValueError, "memory_limit=-1"),
+    ],
+)
+def test_wrong_arguments(small, changes, error, message):
+    with pytest.raises(error, match=message):
+        solve(small[0], **{"layout": SMALL, **changes})
+
+
+def test_wrong_tasks(small):
+    bank, _, _ = small
+    with pytest.raises(TypeError, match="tasks must be a TaskBank of SokobanTask; got SokobanTask"):
+        solve(bank[0], layout=SMALL)
+    instances = dataclasses.replace(bank.instances, targets=tuple(word * 0 for word in bank.instances.targets))
+    with pytest.raises(ValueError, match=r"tasks\[0\] has . boxes and 0 targets"):
+        solve(make_bank(instances), layout=SMALL)
+
+
+def test_a_solved_start_needs_no_push(small):
+    bank = small[0]
+    instances = dataclasses.replace(bank.instances, boxes=bank.instances.targets)
+    on_box = np.asarray(bb.contains(instances.boxes, instances.player))
+    result = solve(TaskBank(jax.tree.map(lambda leaf: leaf[~on_box], instances)), layout=SMALL)
+    assert result.solved.all() and not result.pushes.any() and not result.moves.any()
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", [2, 0])
+def test_bounds_are_admissible_and_consistent(small, slots):
+    """On every state within reach of small levels, against exact distances to the goal."""
+    bank, references, optima = small
+    config = dataclasses.replace(solver.make_config(SMALL, "optimal", slots, len(bank)), num_levels=len(bank))
+    tables = jax.jit(partial(core.prepare, config))(starts_of(bank))
+    chosen = np.flatnonzero(optima > 2)[:12]
+    exact = [distances_to_goal(references[i]) for i in chosen]
+    states = [(i, state) for i, distances in zip(chosen, exact, strict=True) for state in distances]
+    index = {key: row for row, key in enumerate(states)}
+    found = bounds_of(config, tables, references, states)
+    strict = 0
+    for i, distances in zip(chosen, exact, strict=True):
+        for state, left in distances.items():
+            h = found[index[i, state]]
+            assert h <= left if left is not None else True
+            strict += h == left
+            for _, after in reference._push_successors(references[i], state):
+                assert h <= 1 + found[index[i, after]]
+    assert strict > 100
+
+
+def distances_to_goal(level):
+    """{state: fewest pushes to a solution, None where there is none} of every normalised state within reach."""
+    start = reference._normalised(level, level.start)
+    successors = {}
+    queue = collections.deque([start])
+    while queue:
+        state = queue.popleft()
+        if state not in successors:
+            successors[state] = [after for _, after in reference._push_successors(level, state)]
+            queue.extend(successors[state])
+    predecessors = collections.defaultdict(list)
+    for state, afters in successors.items():
+        for after in afters:
+            predecessors[after].append(state)
+    distances = dict.fromkeys(successors)
+    queue = collections.deque(state for state in successors if reference.is_solved(level, state))
+    distances.update(dict.fromkeys(queue, 0))
+    while queue:
+        state = queue.popleft()
+        for before in predecessors[state]:
+            if distances[before] is None:
+                distances[before] = distances[state] + 1
+                queue.append(before)
+    return distances
+
+
+def bounds_of(config, tables, references, states):
+    """The bound of every (level, state): int[n], infinite as a large number."""
+    boards = [boards_of(config.layout, references[i], state) for i, state in states]
+    boxes = tuple(np.array([boxes[w] for boxes, _ in boards]) for w in range(config.layout.num_words))
+    player = np.array([player for _, player in boards], np.uint32)
+    level = np.array([i for i, _ in states], np.int32)
+    if config.num_slots:
+        rows = bounds.rows_of(config, tables, level, boxes, player)
+        return np.asarray(bounds.matching(config, rows))
+    # Without slots a child's bound follows from its parent's; the start's is summed afresh, here for any state.
+    own = jax.tree.map(lambda leaf: leaf.reshape(config.num_levels, -1)[level].reshape(-1), tables)
+    return np.asarray(bounds.start_bound(dataclasses.replace(config, num_levels=len(states)), own, boxes, player))
+
+
+@pytest.mark.parametrize("slots", [2, 0])
+def test_a_childs_bound_equals_the_bound_afresh(small, slots):
+    bank, references, optima = small
+    config = dataclasses.replace(solver.make_config(SMALL, "optimal", slots, len(bank)), num_levels=len(bank))
+    tables = jax.jit(partial(core.prepare, config))(starts_of(bank))
+    parents, pushed, children = [], [], []
+    for i in np.flatnonzero(optima > 0)[:30]:
+        for (box, direction), _ in reference._push_successors(references[i], references[i].start):
+            moved = box + references[i].steps[direction]
+            parents.append((i, references[i].start))
+            children.append((i, reference.State(box, references[i].start.boxes - {box} | {moved})))
+            row, column = references[i].row_column(box)
+            pushed.append(((row - 1) * SMALL.columns + column - 1, direction))
+    before, expected = (bounds_of(config, tables, references, states) for states in (parents, children))
+    boards = [boards_of(SMALL, references[i], state) for i, state in parents]
+    boxes = tuple(np.array([boxes[w] for boxes, _ in boards]) for w in range(SMALL.num_words))
+    player = np.array([player for _, player in boards], np.uint32)
+    level = np.array([i for i, _ in parents], np.uint32)
+    nodes = Nodes(boxes, level << LEVEL_SHIFT | player, level, before.astype(np.uint32))
+    box, direction = np.array(pushed, np.int32).T
+    target = box + np.array(SMALL.deltas)[direction]
+    rows = bounds.rows_of(config, tables, nodes.level, boxes, player) if slots else []
+    found = bounds.child_bound(config, tables, nodes, rows, box, target, direction)
+    possible = before < bounds.INFINITE
+    assert possible.sum() > 50
+    assert (np.asarray(found)[possible] == expected[possible]).all()
+
+
+def node_batch(rng, config, count):
+    """Random nodes, those of one level together, with a number of their own as `parent`."""
+    level = np.sort(rng.integers(0, config.num_levels, count)).astype(np.uint32)
+    words = rng.integers(0, 2**32, (config.layout.num_words, count), np.uint32)
+    number = rng.integers(0, 2**32, count, np.uint32)
+    return Nodes(tuple(words), level << LEVEL_SHIFT, number, number ^ 1)
+
+
+def test_the_frontier_is_a_stack_for_each_level_and_class():
+    config = dataclasses.replace(
+        solver.make_config(SMALL, "optimal", 2, 16), num_children=300, num_lanes=100, num_classes=12, num_pages=200
+    )
+    rng = np.random.default_rng(0)
+    roots = node_batch(rng, config, 16)
+    roots = dataclasses.replace(roots, place=np.arange(16, dtype=np.uint32) << LEVEL_SHIFT)
+    pool, pages = frontier.begin(config, roots, jnp.full(16, 3))
+    push, pop = (jax.jit(partial(function, config)) for function in (frontier.push, frontier.pop))
+    stacks = {(level, 3): [int(roots.parent[level])] for level in range(16)}
+    is_open = rng.random(16) < 0.9
+    popped = 0
+    for _ in range(60):
+        best = {
+            level: min((c for (owner, c), stack in stacks.items() if owner == level and stack), default=None)
+            for level in range(16)
+        }
+        nodes, count, pages, exhausted = pop(pool, pages, is_open)
+        assert np.asarray(exhausted).tolist() == [bool(is_open[i]) and best[i] is None for i in range(16)]
+        taken = collections.defaultdict(list)
+        for lane in range(int(count)):
+            taken[int(nodes.level[lane])].append(int(nodes.parent[lane]))
+            assert int(nodes.cost[lane]) == int(nodes.parent[lane]) ^ 1
+        for level, numbers in taken.items():
+            assert is_open[level]
+            stack = stacks[level, best[level]]
+            assert sorted(stack[-len(numbers) :]) == sorted(numbers)
+            del stack[-len(numbers) :]
+        assert set(taken) == {i for i in range(16) if is_open[i] and best[i] is not None}
+        popped += int(count)
+        batch, valid = node_batch(rng, config, 300), rng.random(300) < 0.5
+        lowest = np.array([best[int(level)] or 0 for level in np.asarray(batch.level)])
+        classes = np.minimum(lowest + rng.choice(9, 300, p=[0.4, 0.2, 0.1, *[0.05] * 6]), 11).astype(np.int32)
+        pool, pages = push(pool, pages, batch, classes, valid)
+        # Siblings of one stack may lie there in any order.
+        for level, c, number in zip(np.asarray(batch.level)[valid], classes[valid], batch.parent[valid], strict=True):
+            stacks.setdefault((int(level), int(c)), []).append(int(number))
+        assert not bool(pages.overflow)
+        sizes = np.asarray(pages.size).reshape(16, 12)
+        assert all(sizes[at] == len(stack) for at, stack in stacks.items())
+        used = sum(-(-len(stack) // frontier.PAGE) for stack in stacks.values())
+        assert int(pages.num_free) == config.num_pages - used
+    assert popped > 3_000
+
+
+def test_the_frontier_reports_what_it_cannot_hold():
+    config = dataclasses.replace(
+        solver.make_config(SMALL, "optimal", 2, 16), num_children=300, num_lanes=100, num_classes=12, num_pages=17
+    )
+    rng = np.random.default_rng(0)
+    roots = node_batch(rng, config, 16)
+    push = jax.jit(partial(frontier.push, config))
+    begin = partial(frontier.begin, config, roots, jnp.zeros(16, jnp.int32))
+    batch, valid = node_batch(rng, config, 300), np.arange(300) < 40
+    assert not bool(push(*begin(), batch, np.zeros(300, np.int32), valid)[1].overflow)
+    assert bool(push(*begin(), batch, np.arange(300, dtype=np.int32) % 12, valid)[1].overflow)  # pages
+    assert bool(push(*begin(), batch, np.full(300, 12, np.int32), valid)[1].overflow)  # classes
+
+
+def test_the_closed_table_knows_what_it_was_told():
+    config = dataclasses.replace(solver.make_config(SMALL, "optimal", 2, 16), num_sets=4096)
+    insert = jax.jit(partial(closed.insert, config))
+    table, seen = closed.empty_table(config), set()
+    rng = np.random.default_rng(0)
+    fresh = known = forgotten = 0
+    for _ in range(30):
+        boxes, place = rng.integers(0, 20, 128).astype(np.uint32), rng.integers(0, 20, 128).astype(np.uint32)
+        valid = rng.random(128) < 0.9
+        table, new = insert(table, (boxes,), place, valid)
+        new = np.asarray(new)
+        assert not (new & ~valid).any()
+        batch = set()
+        for state, is_new, is_valid in zip(zip(boxes, place, strict=True), new, valid, strict=True):
+            if not is_valid:
+                continue
+            fresh, known, forgotten = fresh + is_new, known + (not is_new), forgotten + (is_new and state in seen)
+            if is_new:
+                batch.add(state)
+        assert {state for state, v in zip(zip(boxes, place, strict=True), valid, strict=True) if v} <= batch | seen
+        seen |= batch
+    assert len(seen) > 390 and known > 2_500 and forgotten < 20
+
+
+def test_lanes():
+    rng = np.random.default_rng(0)
+    for size in (1, 31, 32, 100, 4096):
+        numbers = rng.integers(0, 4000, size)
+        assert (np.asarray(prefix_sum(jnp.asarray(numbers))) == np.cumsum(numbers)).all()
+        mask = rng.random(size) < 0.3
+        lanes, count = compact(jnp.asarray(mask))
+        assert int(count) == mask.sum() and (np.asarray(lanes)[: int(count)] == np.flatnonzero(mask)).all()
+    words = rng.integers(1, 2**32, 2000, np.uint32)
+    n = np.array([rng.integers(0, int(word).bit_count()) for word in words], np.int32)
+    expected = [[i for i in range(32) if int(word) >> i & 1][k] for word, k in zip(words, n, strict=True)]
+    assert np.asarray(nth_set_bit(words, n)).tolist() == expected
+
+
+def test_no_large_constant_in_the_program():
+    config = solver.make_config(BOXOBAN, "optimal", 4, 64)
+    one = bank_of(BOXOBAN, [random_text(BOXOBAN, np.random.default_rng(0), 4, 0.1)])
+    starts = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], 64, axis=0), starts_of(one))
+    tables = jax.eval_shape(partial(core.prepare, config), starts)
+    search = jax.eval_shape(partial(core.start, config), tables, starts, jnp.ones(64, bool))
+    text = jax.jit(partial(core.advance, config)).lower(tables, search, jnp.int32(1), jnp.int32(1)).as_text()
+    constants = re.findall(r'dense<"0x([0-9A-F]+)">', text)
+    assert max((len(hexadecimal) // 2 for hexadecimal in constants), default=0) <= 65_536
+    assert len(text) < 2_000_000
