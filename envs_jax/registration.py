@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from envs_jax.environment import Environment
@@ -47,13 +48,33 @@ def make(id: str, *, seed: int = 0, **kwargs: Any) -> tuple[Environment[Any, Any
 
     Returns:
       (env, tasks).
+
+    Raises:
+      TypeError: `id` is not a string, or the environment has no argument of a name in `kwargs`.
+      ValueError: `id` is not registered.
     """
+    if not isinstance(id, str):
+        raise TypeError(f"id={id!r} is not a string, such as 'Sokoban-v0'")
     if id not in _registry:
-        close = difflib.get_close_matches(id, _registry, n=1, cutoff=0.3)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"id={id!r} is not registered.{hint} Known ids: {', '.join(registered_ids())}")
+        raise ValueError(f"id={id!r} is not registered.{_hint(id, _registry)} Known ids: {', '.join(registered_ids())}")
     entry_point, defaults = _registry[id]
     if isinstance(entry_point, str):
         module, _, function = entry_point.partition(":")
         entry_point = getattr(importlib.import_module(module), function)
+    _check_names(id, entry_point, kwargs)
     return entry_point(seed=seed, **{**defaults, **kwargs})
+
+
+def _check_names(id: str, entry_point: EntryPoint, arguments: Iterable[str]) -> None:
+    parameters = inspect.signature(entry_point).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"id={id!r} has no argument {name!r}.{_hint(name, known)} Arguments: {', '.join(known)}")
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax import spaces
+from envs_jax.arguments import check_bool, check_choice, check_integer, check_number, check_seed
 from envs_jax.environment import Environment
 from envs_jax.frozen_lake import maps, render, rules
 from envs_jax.frozen_lake.maps import Lake, Placement, Rows
@@ -69,12 +70,16 @@ class Dynamics:
     time_limit: int = 100
 
     def __post_init__(self) -> None:
-        if not 0 <= self.success_rate <= 1:
-            raise ValueError(f"success_rate={self.success_rate} is not in [0, 1]")
-        if len(self.reward_schedule) != 3 or not all(math.isfinite(reward) for reward in self.reward_schedule):
-            raise ValueError(f"reward_schedule={self.reward_schedule} must be three finite numbers: goal, hole, frozen")
-        if not 1 <= self.time_limit <= 65_535:
-            raise ValueError(f"time_limit={self.time_limit} is not in 1 … 65,535")
+        check_number("success_rate", self.success_rate, 0, 1)
+        check_bool("is_slippery", self.is_slippery)
+        wrong = f"reward_schedule={self.reward_schedule!r} must be three finite numbers: goal, hole, frozen"
+        try:
+            finite = [math.isfinite(reward) for reward in self.reward_schedule]
+        except TypeError:
+            raise TypeError(wrong) from None
+        if finite != [True] * 3:
+            raise ValueError(wrong)
+        check_integer("time_limit", self.time_limit, 1, 65_535)
 
 
 @pytree_dataclass
@@ -278,7 +283,7 @@ def make(
       size: (rows, columns), or a square's side: of the random maps; of given maps, what smaller ones are padded to.
       frozen_probability: of each tile of a random map but start and goal.
       success_rate: the probability of going where the action says; the rest is split between the two sides.
-      is_slippery: False: `success_rate` is 1.
+      is_slippery: False: `success_rate` is 1; another one cannot be given with it.
       reward_schedule: for a step onto a goal, onto a hole, onto any other tile.
       time_limit: steps after which an episode is truncated.
       num_maps: how many random maps (default 1,024).
@@ -288,19 +293,20 @@ def make(
       (env, tasks).
 
     Raises:
-      ValueError: naming the argument, its value and what is allowed.
+      TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset={preset!r} is not one of {', '.join(PRESETS)}")
-    if observation is not None and observation not in get_args(ObservationName):
-        raise ValueError(f"observation={observation!r} is not one of {', '.join(get_args(ObservationName))}")
+    seed = check_seed(seed)
+    check_choice("preset", preset, PRESETS)
+    check_choice("observation", observation, (*get_args(ObservationName), None))
     chosen = PRESETS[preset]
     dynamics = Dynamics(
         chosen.success_rate if success_rate is None else success_rate,
         is_slippery,
-        tuple(reward_schedule),  # type: ignore[arg-type]
+        reward_schedule,  # type: ignore[arg-type]
         chosen.time_limit if time_limit is None else time_limit,
     )
+    if not is_slippery and success_rate is not None and success_rate < 1:
+        raise ValueError(f"success_rate={success_rate} contradicts is_slippery=False, which makes it 1; leave one out")
     source = chosen.map if map is None else map
     if source is None:
         env = FrozenLake(maps.layout_of(chosen.size if size is None else size), observation or "grid")
@@ -323,6 +329,8 @@ def make(
 
 def _given_maps(source: str | Sequence[str]) -> list[Rows]:
     if not isinstance(source, str):
+        if not (isinstance(source, Sequence) and all(isinstance(row, str) for row in source)):
+            raise TypeError(f"map={source!r} is neither a name, the text of a map nor a sequence of its rows")
         return maps.parse_maps("\n".join(source))
     if source in maps.MAPS:
         return [maps.MAPS[source]]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import as_integer, check_number
 from envs_jax.sokoban import board as bb
 from envs_jax.sokoban.board import Board, Layout
 from envs_jax.sokoban.pushes import reachable
@@ -35,7 +36,7 @@ class Lake(NamedTuple):
 
 def layout_of(size: int | Sequence[int]) -> Layout:
     """The layout of the bitboards for maps of up to `size` = (rows, columns), or of a square map's side."""
-    sides = (size, size) if isinstance(size, int | np.integer) else tuple(size)
+    sides = tuple(size) if isinstance(size, Sequence | np.ndarray) else (size, size)
     if len(sides) != 2 or not all(isinstance(side, int | np.integer) for side in sides):
         raise ValueError(f"size={size!r} is neither an integer nor (rows, columns)")
     if min(sides) < 1 or max(sides) > MAX_SIDE or max(sides) < 2:
@@ -148,12 +149,13 @@ def random_lakes(
       Lakes with leading axis T.
 
     Raises:
+      TypeError: an argument is not a number.
       ValueError: an argument is out of range, or some map was refused 10,000 times in a row.
     """
+    num_maps = as_integer("num_maps", num_maps)
     if num_maps < 1:
         raise ValueError(f"num_maps={num_maps}; at least one")
-    if not 0 <= frozen_probability <= 1:
-        raise ValueError(f"frozen_probability={frozen_probability} is not in [0, 1]")
+    frozen_probability = check_number("frozen_probability", frozen_probability, 0, 1)
     if placement not in ("corners", "random"):
         raise ValueError(f"placement={placement!r} is neither 'corners' nor 'random'")
     if size[0] > layout.rows or size[1] > layout.columns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, get_args
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax import spaces
+from envs_jax.arguments import as_integer, check_bool, check_choice, check_integer, check_seed
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.sokoban import deadlocks, generator, grid, render, rules
@@ -175,12 +175,14 @@ def make(
       (env, tasks).
     """
     layout = _checked_layout(size)
-    _check_choice("reward", reward, get_args(Reward))
-    _check_choice("observation", observation, get_args(ObservationKind))
-    _check_choice("preset", preset, ("ragen", None))
+    seed = check_seed(seed)
+    check_choice("reward", reward, get_args(Reward))
+    check_choice("observation", observation, get_args(ObservationKind))
+    check_choice("preset", preset, ("ragen", None))
+    deadlock_termination = check_bool("deadlock_termination", deadlock_termination)
     if time_limit is None:
         time_limit = RAGEN_TIME_LIMIT if preset == "ragen" else TIME_LIMIT
-    _check_range("time_limit", time_limit, 1, 65_535)
+    time_limit = check_integer("time_limit", time_limit, 1, 65_535)
     if levels is not None:
         _check_unused(
             "levels", levels, preset=preset, num_levels=num_levels, difficulty=difficulty, search_depth=search_depth
@@ -203,11 +205,9 @@ def _generate(
     search_depth: int | None,
     time_limit: int,
 ) -> TaskBank[SokobanTask]:
-    num_levels = NUM_LEVELS if num_levels is None else num_levels
-    _check_range("num_levels", num_levels, 1, 2**31 - 1)
-    _check_range("seed", seed, 0, 2**32 - 1)
+    num_levels = NUM_LEVELS if num_levels is None else check_integer("num_levels", num_levels, 1, 2**31 - 1)
     most = (layout.num_cells - 1) // 2  # a cell for each box, one for each target, one for the player
-    if not 1 <= _integer("num_boxes", num_boxes) <= most:
+    if not 1 <= as_integer("num_boxes", num_boxes) <= most:
         raise ValueError(
             f"num_boxes={num_boxes}; inside the walls of size={layout.size} there is room for "
             f"1 … {most} boxes, as many targets and the player"
@@ -228,24 +228,7 @@ def _checked_layout(size: int | tuple[int, int]) -> Layout:
     if np.shape(size) not in ((), (2,)):
         raise ValueError(f"size={size!r} is neither (height, width) nor one number")
     height, width = np.broadcast_to(np.asarray(size), (2,)).tolist()
-    return Layout(_integer("size", height), _integer("size", width))
-
-
-def _integer(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} is not an integer") from None
-
-
-def _check_range(name: str, value: Any, low: int, high: int) -> None:
-    if not low <= _integer(name, value) <= high:
-        raise ValueError(f"{name}={value} is not in {low:,} … {high:,}")
-
-
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
+    return Layout(as_integer("size", height), as_integer("size", width))
 
 
 def _check_unused(cause: str, given: Any, **arguments: Any) -> None:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax import spaces
+from envs_jax.arguments import check_choice, check_integer, check_number, check_seed
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.sokoban import board as bb
@@ -266,7 +267,7 @@ def make(
       num_actions: A, the links on a page; at most 4,096 pairs in all.
       num_tasks: tasks on the web.
       reward_probability: of each pair to be rewarded in a task.
-      required_pairs: different rewarded pairs that make a success, 1 to 10.
+      required_pairs: different rewarded pairs that make a success, 1 to 10; at most the pairs of the web and the steps.
       time_limit: T, the steps of an episode.
       observation: "index", "task_index" or "tokens"; see `TabularWeb`.
 
@@ -274,20 +275,21 @@ def make(
       (env, tasks).
 
     Raises:
-      ValueError: naming the argument, its value and what is allowed.
+      TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    for name, value, low, high in (
-        ("num_pages", num_pages, 1, 256),
-        ("num_actions", num_actions, 1, MAX_PAIRS // num_pages if num_pages > 0 else MAX_PAIRS),
-        ("num_tasks", num_tasks, 1, 65_536 - num_pages),
-        ("reward_probability", reward_probability, 0, 1),
-        ("required_pairs", required_pairs, 1, math.floor(1 / PAIR_REWARD)),
-        ("time_limit", time_limit, 1, 65_535),
-    ):
-        if not low <= value <= high:
-            raise ValueError(f"{name}={value} is not in {low:,} … {high:,}")
-    if observation not in get_args(ObservationName):
-        raise ValueError(f"observation={observation!r} is not one of {', '.join(get_args(ObservationName))}")
+    seed = check_seed(seed)
+    num_pages = check_integer("num_pages", num_pages, 1, 256)
+    num_actions = check_integer("num_actions", num_actions, 1, MAX_PAIRS // num_pages)
+    num_tasks = check_integer("num_tasks", num_tasks, 1, 65_536 - num_pages)
+    reward_probability = check_number("reward_probability", reward_probability, 0, 1)
+    required_pairs = check_integer("required_pairs", required_pairs, 1, math.floor(1 / PAIR_REWARD))
+    time_limit = check_integer("time_limit", time_limit, 1, 65_535)
+    check_choice("observation", observation, get_args(ObservationName))
+    if required_pairs > min(num_pages * num_actions, time_limit):
+        raise ValueError(
+            f"required_pairs={required_pairs} cannot be reached: the web has {num_pages * num_actions} pairs and an "
+            f"episode time_limit={time_limit} steps"
+        )
     key_links, key_rewarded = jax.random.split(jax.random.key(seed))
     links = jax.random.randint(key_links, (num_pages, num_actions), 0, num_pages).astype(jnp.uint8)
     checksum = hashlib.sha256(np.asarray(links).tobytes()).hexdigest()

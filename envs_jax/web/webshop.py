@@ -10,12 +10,13 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import as_integer, check_bool, check_choice, check_integer, check_seed
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.spaces import Box, Dict
@@ -32,6 +33,7 @@ from envs_jax.web.synthetic import generate_products
 
 RewardMode = Literal["raw", "binary", "harsh"]
 HARSH_REWARD = 10.0
+NUM_PRODUCTS = 1_000  # of a synthetic catalogue
 
 _COMMAND = re.compile(r"(search|click)\[(.+)\]")
 
@@ -226,9 +228,20 @@ def make(
 
     Returns:
       (env, tasks).
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    _check_arguments(goals, page_size, time_limit, reward, num_distractors)
-    items = generate_products(seed, num_products or 1000) if products is None else load_products(products, num_products)
+    seed = check_seed(seed)
+    check_choice("goals", goals, get_args(GoalKind))
+    check_choice("reward", reward, get_args(RewardMode))
+    page_size = check_integer("page_size", page_size, 1, ranking.RESULTS_PER_QUERY)
+    time_limit = check_integer("time_limit", time_limit, 1, 65_535)
+    num_distractors = check_integer("num_distractors", num_distractors, 0, 100)
+    show_attributes = check_bool("show_attributes", show_attributes)
+    if not callable(noun_fn):
+        raise TypeError(f"noun_fn={noun_fn!r} is not a function from a title to its nouns, as nouns.spacy_nouns() is")
+    items = _products(seed, products, num_products)
     shop = open_shop(items, goals, seed, num_distractors)
     actions = Actions(
         num_searches=max(len(texts) for texts in shop.searches),
@@ -252,18 +265,14 @@ def make(
     return env, make_bank(task, weights=[goal.weight for goal in shop.goals], checksum=shop.checksum)
 
 
-def _check_arguments(goals: str, page_size: int, time_limit: int, reward: str, num_distractors: int) -> None:
-    for name, value, allowed in (("goals", goals, get_args(GoalKind)), ("reward", reward, get_args(RewardMode))):
-        if value not in allowed:
-            raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
-    limits = (
-        ("page_size", page_size, 1, ranking.RESULTS_PER_QUERY),
-        ("time_limit", time_limit, 1, 65535),
-        ("num_distractors", num_distractors, 0, 100),
-    )
-    for name, number, low, high in limits:
-        if not low <= number <= high:
-            raise ValueError(f"{name}={number} is outside {low} … {high}")
+def _products(seed: int, products: Any, num_products: int | None) -> list[Product]:
+    if num_products is not None:
+        num_products = as_integer("num_products", num_products)
+    if products is None:
+        return generate_products(seed, NUM_PRODUCTS if num_products is None else num_products)
+    if not isinstance(products, str | os.PathLike | ProductFiles):
+        raise TypeError(f"products={products!r} is neither a path nor ProductFiles nor None")
+    return load_products(products, num_products)
 
 
 def _group_sizes(products: Sequence[Product]) -> tuple[int, ...]:

@@ -285,8 +285,8 @@ BAD_ARGUMENTS = {
     "num_boxes": [(0, "num_boxes=0"), (32, "1 … 31 boxes"), (-1, "num_boxes=-1")],
     "num_levels": [(0, "num_levels=0 is not in 1")],
     "time_limit": [(0, "time_limit=0 is not in 1"), (65_536, "time_limit=65536")],
-    "reward": [("shaped", "reward='shaped' is not one of 'dense', 'sparse'")],
-    "observation": [("rgb", "observation='rgb' is not one of 'grid', 'planes', 'tokens'")],
+    "reward": [("shaped", "reward='shaped' is not one of dense, sparse")],
+    "observation": [("rgb", "observation='rgb' is not one of grid, planes, tokens")],
     "preset": [("boxoban", "preset='boxoban'")],
     "seed": [(-1, "seed=-1")],
 }

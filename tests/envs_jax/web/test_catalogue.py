@@ -149,9 +149,9 @@ def test_no_product_has_the_kind_of_goal(tmp_path):
     [
         ({"goals": "both"}, "goals='both' is not one of synthetic, human"),
         ({"reward": "sparse"}, "reward='sparse' is not one of raw, binary, harsh"),
-        ({"page_size": 0}, "page_size=0 is outside 1 … 50"),
-        ({"time_limit": 70000}, "time_limit=70000 is outside 1 … 65535"),
-        ({"num_distractors": -1}, "num_distractors=-1 is outside 0 … 100"),
+        ({"page_size": 0}, "page_size=0 is not in 1 … 50"),
+        ({"time_limit": 70000}, "time_limit=70000 is not in 1 … 65,535"),
+        ({"num_distractors": -1}, "num_distractors=-1 is not in 0 … 100"),
         ({"num_products": 1}, "num_products=1; a synthetic catalogue has at least 2 products"),
     ],
 )

@@ -205,7 +205,7 @@ def test_metrics_name_what_is_wrong():
         ({"num_pages": 257}, "num_pages=257 is not in 1 … 256"),
         ({"num_actions": 205}, "num_actions=205 is not in 1 … 204"),
         ({"num_tasks": 0}, "num_tasks=0 is not in 1 … 65,516"),
-        ({"reward_probability": 1.5}, "reward_probability=1.5 is not in 0 … 1"),
+        ({"reward_probability": 1.5}, r"reward_probability=1.5 is not in \[0, 1\]"),
         ({"required_pairs": 11}, "required_pairs=11 is not in 1 … 10"),
         ({"time_limit": 0}, "time_limit=0 is not in 1 … 65,535"),
         ({"observation": "grid"}, "observation='grid' is not one of index, task_index, tokens"),
