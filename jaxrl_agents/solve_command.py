@@ -57,7 +57,7 @@ def add_parser(commands: Any) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batch:
+class Batch:
     """Levels on boards of one size."""
 
     layout: Layout
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
         raise ValueError(f"--out {arguments.out}: there is no folder {arguments.out.parent}")
     devices = _devices(arguments.devices)
-    names, batches = _generated(arguments) if arguments.generate is not None else _from_files(arguments.levels)
+    names, batches = _levels(arguments)
     devices = devices[: max(1, -(-len(names) // LEVELS_WORTH_A_DEVICE))]
     print(f"{len(names):,} levels, {len(devices)} {devices[0].platform} device{'s'[: len(devices) > 1]}", flush=True)
     with _live_progress(len(names)) as show:
@@ -96,7 +96,10 @@ def _devices(wanted: int | None) -> list[jax.Device]:
     return devices[:wanted]
 
 
-def _generated(arguments: argparse.Namespace) -> tuple[list[str], list[_Batch]]:
+def _levels(arguments: argparse.Namespace) -> tuple[list[str], list[Batch]]:
+    """(name of each level, the levels in batches)."""
+    if arguments.generate is None:
+        return batches_of(level_files.read(arguments.levels))
     layout = Layout(*arguments.size)
     tasks = generate(
         jax.random.key(arguments.seed),
@@ -106,12 +109,11 @@ def _generated(arguments: argparse.Namespace) -> tuple[list[str], list[_Batch]]:
         difficulty=arguments.difficulty,
     )
     names = [f"generated level {i}" for i in range(len(tasks))]
-    return names, [_Batch(layout, tasks, np.arange(len(tasks)))]
+    return names, [Batch(layout, tasks, np.arange(len(tasks)))]
 
 
-def _from_files(paths: Sequence[Path]) -> tuple[list[str], list[_Batch]]:
-    """(name of each level, levels by size): small boards are not searched on the boards of large ones."""
-    found = level_files.read(paths)
+def batches_of(found: level_files.Levels) -> tuple[list[str], list[Batch]]:
+    """(name of each level, the levels by size): small boards are not searched on the boards of large ones."""
     words = -(-np.prod(found.sizes - 2, axis=1) // 32)
     scale = np.ceil(np.log2(words)).astype(int)
     batches = []
@@ -121,12 +123,12 @@ def _from_files(paths: Sequence[Path]) -> tuple[list[str], list[_Batch]]:
             found.codes[index], found.sizes[index], tuple(found.sources[i] for i in index), found.lines[index]
         )
         layout = Layout(*some.sizes.max(axis=0).tolist())
-        batches.append(_Batch(layout, some.bank(layout), index))
+        batches.append(Batch(layout, some.bank(layout), index))
     return [found.where(i) for i in range(len(found))], batches
 
 
 def _solve_all(
-    batches: Sequence[_Batch],
+    batches: Sequence[Batch],
     arguments: argparse.Namespace,
     devices: Sequence[jax.Device],
     show: Callable[[Progress], None],
@@ -196,7 +198,7 @@ def _live_progress(total: int) -> Iterator[Callable[[Progress], None]]:
 def _write(
     path: Path,
     names: Sequence[str],
-    batches: Sequence[_Batch],
+    batches: Sequence[Batch],
     results: Sequence[SolveResult],
     arguments: argparse.Namespace,
 ) -> None:
@@ -217,7 +219,7 @@ def _reason(status: int, arguments: argparse.Namespace) -> str:
 
 
 def _print_summary(
-    names: Sequence[str], batches: Sequence[_Batch], results: Sequence[SolveResult], arguments: argparse.Namespace
+    names: Sequence[str], batches: Sequence[Batch], results: Sequence[SolveResult], arguments: argparse.Namespace
 ) -> None:
     for batch, result in zip(batches, results, strict=True):
         for row in np.flatnonzero(~result.solved):

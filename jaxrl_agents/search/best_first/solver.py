@@ -112,7 +112,8 @@ def _on_host(layout: Layout, tasks: TaskBank[SokobanTask]) -> Starts:
     """The levels as NumPy arrays."""
     levels = tasks.instances
     walls, targets, boxes = jax.tree.map(np.asarray, (levels.walls, levels.targets, levels.boxes))
-    return Starts(walls, targets, boxes, np.asarray(levels.player).astype(layout.cell_dtype))
+    player: Any = np.asarray(levels.player).astype(layout.cell_dtype)
+    return Starts(walls, targets, boxes, player)
 
 
 @dataclasses.dataclass
