@@ -53,6 +53,7 @@ class FrozenLakeTask(Task):
     hole_reward: jax.Array  # float32[]: for entering a hole
     frozen_reward: jax.Array  # float32[]: for a step that ends on a frozen tile
     time_limit: jax.Array  # uint16[]
+    made_for: str = static_field(default="")
 
     @property
     def slip(self) -> rules.Thresholds:
@@ -97,6 +98,10 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
     observation: ObservationName = static_field(default="grid")
 
     task_type: ClassVar[type[Task]] = FrozenLakeTask
+
+    @property
+    def made_for(self) -> str:
+        return f"maps of up to {self.layout.rows}×{self.layout.columns} tiles"
 
     @property
     def num_actions(self) -> int:
@@ -192,7 +197,7 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
         lakes = [maps.to_lake(rows, self.layout) for rows in lake_maps]
         stacked = jax.tree.map(lambda *words: np.stack(words), *lakes)
         sizes = np.array([(len(rows), len(rows[0])) for rows in lake_maps], np.uint8)
-        return _bank(stacked, sizes, dynamics)
+        return _bank(stacked, sizes, dynamics, self.made_for)
 
     def random_tasks(
         self,
@@ -215,10 +220,10 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
             placement=placement,
         )
         sizes = np.tile(np.array([inner.rows, inner.columns], np.uint8), (num_maps, 1))
-        return _bank(lakes, sizes, dynamics)
+        return _bank(lakes, sizes, dynamics, self.made_for)
 
 
-def _bank(lakes: Lake, sizes: np.ndarray, dynamics: Dynamics) -> TaskBank[FrozenLakeTask]:
+def _bank(lakes: Lake, sizes: np.ndarray, dynamics: Dynamics, made_for: str) -> TaskBank[FrozenLakeTask]:
     """Tasks from lakes (leading axis T) and their sizes, uint8[T, 2]."""
     slip = rules.thresholds(dynamics.success_rate if dynamics.is_slippery else 1.0)
     goal_reward, hole_reward, frozen_reward = (jnp.float32(reward) for reward in dynamics.reward_schedule)
@@ -235,6 +240,7 @@ def _bank(lakes: Lake, sizes: np.ndarray, dynamics: Dynamics) -> TaskBank[Frozen
         hole_reward=alike(hole_reward),
         frozen_reward=alike(frozen_reward),
         time_limit=alike(jnp.uint16(dynamics.time_limit)),
+        made_for=made_for,
     )
     return make_bank(instances)
 

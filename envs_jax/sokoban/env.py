@@ -116,15 +116,12 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
     def _codes(self, state: SokobanState, task: SokobanTask) -> np.ndarray:
         return np.asarray(_grid_codes(self.layout, task.walls, task.targets, state.boxes, state.player))
 
-    def check_tasks(self, tasks: Any) -> None:
-        super().check_tasks(tasks)
-        self._check_level(tasks.instances)
+    @property
+    def made_for(self) -> str:
+        return self.layout.name
 
-    def _check_task(self, task: Any) -> None:
-        super()._check_task(task)
-        self._check_level(task)
-
-    def _check_level(self, task: SokobanTask) -> None:
+    def check_task(self, task: Any) -> None:
+        super().check_task(task)
         if len(task.walls) != self.layout.num_words:
             raise ValueError(
                 f"the task's boards have {len(task.walls)} words, those of size={self.layout.size} "

@@ -53,6 +53,7 @@ class TabularWebTask(Task):
     required_pairs: jax.Array  # uint8[]: different rewarded pairs that make a success
     task_id: jax.Array  # uint16[]: 0 … number of tasks - 1
     time_limit: jax.Array  # uint16[]
+    made_for: str = static_field(default="")
 
 
 @pytree_dataclass
@@ -93,6 +94,10 @@ class TabularWeb(Environment[TabularWebState, TabularWebTask]):
         if self.observation == "tokens":
             return spaces.Box(0, self.num_pages + self.num_tasks - 1, (2,), np.uint16)
         return spaces.Discrete(self.num_pages * (self.num_tasks if self.observation == "task_index" else 1))
+
+    @property
+    def made_for(self) -> str:
+        return f"web {self.catalogue_checksum}"
 
     @property
     def catalogue_checksum(self) -> str | None:
@@ -301,5 +306,6 @@ def make(
         required_pairs=jnp.full(num_tasks, required_pairs, jnp.uint8),
         task_id=jnp.arange(num_tasks, dtype=jnp.uint16),
         time_limit=jnp.full(num_tasks, time_limit, jnp.uint16),
+        made_for=env.made_for,
     )
     return env, make_bank(tasks, checksum=checksum)

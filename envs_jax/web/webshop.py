@@ -50,6 +50,7 @@ class WebShopTask(Task):
     price_limit: jax.Array  # uint[]: rank of the price limit
     num_criteria: jax.Array  # uint[]: attributes + options + 1
     time_limit: jax.Array  # uint16[]
+    made_for: str = static_field(default="")
 
 
 @pytree_dataclass
@@ -72,6 +73,10 @@ class WebShop(Environment[Session, WebShopTask]):
     @property
     def action_names(self) -> tuple[str, ...]:
         return self.actions.names
+
+    @property
+    def made_for(self) -> str:
+        return f"catalogue {self.catalogue_checksum}"
 
     @property
     def catalogue_checksum(self) -> str:
@@ -261,6 +266,7 @@ def make(
         price_limit=codes.price_limit,
         num_criteria=codes.num_criteria,
         time_limit=jnp.full(len(shop.goals), time_limit, jnp.uint16),
+        made_for=env.made_for,
     )
     return env, make_bank(task, weights=[goal.weight for goal in shop.goals], checksum=shop.checksum)
 
