@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs_jax
 from envs_jax import Task, TaskBank, make_bank, pytree_dataclass, stack_tasks
 
 
@@ -129,3 +130,45 @@ def test_bad_arguments():
 def test_stacking_single_tasks():
     bank = toy_bank()
     assert ids(stack_tasks([bank[4], bank[1]])) == [4, 1]
+
+
+def test_damaged_contents_are_refused(tmp_path):
+    path = tmp_path / "bank.npz"
+    bank = toy_bank(4, [1.0, 2.0, 3.0, 4.0])
+    bank.save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+
+    def refused(match, **changed):
+        np.savez(path, **{**arrays, **changed})
+        with pytest.raises(ValueError, match=match):
+            TaskBank.load(path)
+
+    refused("bank.npz.*dtypes", **{"task.time_limit": arrays["task.time_limit"].astype(np.float64)})
+    refused("bank.npz.*time_limit is 0", **{"task.time_limit": np.zeros(4, np.uint16)})
+    refused("bank.npz.*weights", cumulative_weights=np.full(4, np.nan, np.float32))
+    refused("bank.npz.*weights", cumulative_weights=np.array([1, 0.5, 0, -1], np.float32))
+    refused("bank.npz.*weights", cumulative_weights=np.ones(1, np.float32))
+    refused("bank.npz.*format 2", header=np.array(str(arrays["header"]).replace('"format": 1', '"format": 2')))
+    refused("bank.npz.*KeyError", header=np.array(str(arrays["header"]).replace('"checksum"', '"sum"')))
+    bank.save(path)
+    content = bytearray(path.read_bytes())
+    for position in range(0, len(content), 97):
+        damaged = content.copy()
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            loaded = TaskBank.load(path)
+        except ValueError as error:
+            assert "bank.npz" in str(error)  # noqa: PT017 (some bytes may hold no content)
+        else:
+            assert ids(loaded) == ids(bank)
+
+
+def test_tasks_remember_what_they_were_made_for(tmp_path):
+    env, tasks = envs_jax.make("FrozenLake-Random-v0", size=5, num_maps=3)
+    tasks.save(tmp_path / "bank.npz")
+    assert TaskBank.load(tmp_path / "bank.npz").instances.made_for == tasks[0].made_for == env.made_for
+    other, _ = envs_jax.make("FrozenLake-Random-v0", size=6, num_maps=3)
+    with pytest.raises(ValueError, match="made for maps of up to 5×5 tiles; this environment is for maps of up to 6×6"):
+        other.reset(jax.random.key(0), tasks[0])
