@@ -82,6 +82,7 @@ def beam_search(
     """
     width = arguments.count("beam_width", beam_width)
     num_turns = arguments.count("num_turns", num_turns)
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     branching = arguments.branching(
         root,
         num_candidates=num_candidates,
@@ -91,7 +92,6 @@ def beam_search(
         score=score,
         temperature=temperature,
     )
-    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     if deduplicate and getattr(model, "state_key", None) is None:
         raise ValueError("deduplicate=True needs state keys: a Model with a `state_key` function, or from_env")
     budget = arguments.node_budget(node_budget, len(keys))

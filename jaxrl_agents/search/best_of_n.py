@@ -70,6 +70,7 @@ def best_of_n(
     """
     width = arguments.count("num_rollouts", num_rollouts)
     num_turns = arguments.count("num_turns", num_turns)
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     branching = arguments.branching(
         root,
         num_candidates=1,
@@ -79,7 +80,6 @@ def best_of_n(
         score=score,
         temperature=temperature,
     )
-    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width)

@@ -97,6 +97,7 @@ def entropy_backtrack(
     if distance not in get_args(Distance):
         raise ValueError(f"distance={distance!r} is neither 'uniform' nor 'fixed'")
     retries = arguments.count("max_retries", max_retries)
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     branching = arguments.branching(
         root,
         num_candidates=1,
@@ -106,7 +107,6 @@ def entropy_backtrack(
         score=score,
         temperature=temperature,
     )
-    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     rule = Rule(

@@ -98,6 +98,7 @@ def lookahead(
     depth = arguments.count("depth", depth)
     if continuation not in get_args(Continuation):
         raise ValueError(f"continuation={continuation!r} is neither 'policy' nor 'full'")
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     branching = arguments.branching(
         root,
         num_candidates=num_candidates,
@@ -107,7 +108,6 @@ def lookahead(
         score=score,
         temperature=temperature,
     )
-    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     further = (

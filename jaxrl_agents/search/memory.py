@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxrl_agents.search.arguments import unbanked
 from jaxrl_agents.search.beam import beam_search
-from jaxrl_agents.search.best_of_n import best_of_n
 from jaxrl_agents.search.entropy_backtrack import entropy_backtrack
 from jaxrl_agents.search.lookahead import lookahead
 from jaxrl_agents.search.nodes import small_int

@@ -78,7 +78,7 @@ def _best_path(tree: Any, nodes: dict[int, Any], root: int) -> set[int]:
         below = lambda node: [i for i, (parent, *_) in nodes.items() if parent == node]
         path, node = set(), -1
         while below(node):
-            node = max(below(node), key=lambda i: (int(tree.node_visits[root, i]), -i))
+            node = max(below(node), key=lambda i: (int(tree.node_visits[root, i]), -nodes[i][1][0]))
             path.add(node)
         return path
     slot = int(np.argmax(np.asarray(tree.final_values[root])))

@@ -41,7 +41,7 @@ def ranks_of(scores: jax.Array) -> jax.Array:
 
 def ordered(scores: jax.Array) -> jax.Array:
     """int32 that compare as the float32 `scores` do."""
-    bits = jax.lax.bitcast_convert_type(scores + 0.0, jnp.int32)  # + 0.0 turns −0 into 0
+    bits = jax.lax.bitcast_convert_type(jnp.where(scores == 0, 0.0, scores), jnp.int32)  # −0 and 0 are equal
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 

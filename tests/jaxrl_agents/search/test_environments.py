@@ -1,0 +1,350 @@
+"""Searches in the environments: optima, replay, masks, chance and batches."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import mctx
+import numpy as np
+import pytest
+
+import envs_jax
+from envs_jax.frozen_lake import planning
+from envs_jax.frozen_lake.env import FrozenLakeState
+from jaxrl_agents import search
+from tests.reference import sokoban as reference
+
+
+def batch(env, tasks, number):
+    """The first tasks of a bank, their initial states and the root of a search there."""
+    picked = tasks[np.arange(number)]
+    states = jax.vmap(env.initial)(jnp.zeros(number, jnp.uint32), picked.instances)
+    model = search.from_env(env)
+    return model, picked, model.root(None, states, picked)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """6×6 rooms with one box."""
+    env, tasks = envs_jax.make("Sokoban-RAGEN-v0", num_levels=32, time_limit=40)
+    return env, *batch(env, tasks, 32)
+
+
+def breadth_first(env, task, limit):
+    """Moves to the nearest goal, stepping the environment itself; None beyond the limit."""
+    start = env.initial(jnp.uint32(0), task)
+    step = jax.jit(jax.vmap(env.transition, in_axes=(None, 0, None, None)))
+    key = jax.jit(env.state_key)
+    layer, seen = [start], {tuple(np.asarray(key(start)).tolist())}
+    for depth in range(1, limit + 1):
+        after = []
+        for state in layer:
+            out = step(state, jnp.arange(4), jnp.uint32(0), task)
+            for action in range(4):
+                child = jax.tree.map(lambda leaf, action=action: leaf[action], out.state)
+                if bool(env.success(child, task)):
+                    return depth
+                name = tuple(np.asarray(key(child)).tolist())
+                if name not in seen and not bool(out.terminated[action]):
+                    seen.add(name)
+                    after.append(child)
+        layer = after
+    return None
+
+
+def test_wide_deduplicated_beam_finds_the_shortest_plan(small):
+    env, model, tasks, root = small
+    number = 6
+    picked = tasks[np.arange(number)]
+    few = jax.tree.map(lambda leaf: leaf[:number], root)
+    output = search.beam_search(
+        None, jax.random.key(0), few, model, tasks=picked, num_turns=14, beam_width=400, candidates="enumerate",
+        deduplicate=True,
+    )  # fmt: skip
+    lengths = np.asarray(output.trajectories(1).mask[:, 0]).sum(1)
+    for b in range(number):
+        optimum = breadth_first(env, picked[b], 14)
+        solved = float(output.value[b]) > 5
+        assert solved == (optimum is not None)
+        if solved:
+            assert lengths[b] == optimum
+
+
+def test_beam_finds_the_shortest_way_over_ice():
+    env, tasks = envs_jax.make("FrozenLake-8x8-v0", is_slippery=False)
+    model, picked, root = batch(env, tasks, 1)
+    output = search.beam_search(
+        None, jax.random.key(0), root, model, tasks=picked, num_turns=20, beam_width=64, candidates="enumerate",
+        deduplicate=True, score=lambda params, c: c.total - 0.01 * c.turn.astype(jnp.float32),
+    )  # fmt: skip
+    assert int(output.trajectories(1).mask[0, 0].sum()) == breadth_first(env, picked[0], 20)
+
+
+def test_exported_paths_replay(small):
+    """States, rewards and log-probabilities are those of playing the actions."""
+    env, model, tasks, root = small
+    for mode, options in (
+        (search.best_of_n, {"num_rollouts": 4}),
+        (search.beam_search, {"beam_width": 4, "num_candidates": 3, "deduplicate": True}),
+        (search.lookahead, {"depth": 2, "num_candidates": 3, "beam_width": 2}),
+        (search.entropy_backtrack, {"entropy_threshold": 0.9, "num_rollouts": 4}),
+    ):
+        output = mode(None, jax.random.key(1), root, model, tasks=tasks, num_turns=8, temperature=0.7, **options)
+        found = output.trajectories(2)
+        for k in range(2):
+            played = search.execute(None, jax.random.key(9), root, model, found.actions[:, k], tasks=tasks)
+            mask = np.asarray(found.mask[:, k])
+            np.testing.assert_array_equal(np.where(mask, played.rewards, 0), found.rewards[:, k])
+            np.testing.assert_array_equal(played.mask, mask)
+            np.testing.assert_allclose(played.returns, found.returns[:, k], atol=1e-5)
+            for t in range(mask.shape[1]):
+                states = jax.tree.map(lambda leaf, t=t: leaf[:, t], played.embeddings)
+                legal = np.asarray(jax.vmap(env.action_mask)(states, tasks.instances))
+                actions = np.asarray(found.actions[:, k, t])
+                took = mask[:, t]
+                assert legal[np.flatnonzero(took), actions[took]].all()
+                np.testing.assert_allclose(
+                    np.asarray(found.log_probs[:, k, t])[took], -np.log(legal.sum(1)[took]), rtol=1e-5
+                )
+
+
+def test_solutions_replay_in_plain_python(small):
+    env, model, tasks, root = small
+    output = search.beam_search(
+        None, jax.random.key(0), root, model, tasks=tasks, num_turns=16, beam_width=64, candidates="enumerate",
+        deduplicate=True,
+    )  # fmt: skip
+    plans, solved = np.asarray(output.trajectories(1).plan()), np.asarray(output.value) > 5
+    assert solved.mean() > 0.9
+    for b in np.flatnonzero(solved):
+        task = tasks[int(b)]
+        level = reference.parse_level(env.render_text(env.initial(jnp.uint32(0), task), task))
+        states = reference.play(level, plans[b][plans[b] >= 0].tolist())
+        assert reference.is_solved(level, states[-1])
+
+
+def test_ended_beams_are_unique_and_nothing_is_played_after_the_end(small):
+    env, model, tasks, root = small
+    output = search.beam_search(
+        None, jax.random.key(0), root, model, tasks=tasks, num_turns=12, beam_width=16, num_candidates=4,
+        deduplicate=True,
+    )  # fmt: skip
+    found = output.trajectories(16)
+    actions, scores = np.asarray(found.actions), np.asarray(found.scores)
+    for b in range(len(actions)):
+        real = [tuple(path) for path, score in zip(actions[b], scores[b], strict=True) if score > -np.inf]
+        assert len(set(real)) == len(real)
+    assert not np.any(np.asarray(found.mask)[..., 1:] & ~np.asarray(found.mask)[..., :-1])
+
+
+@pytest.mark.parametrize("mode", ["beam_search", "best_of_n", "lookahead", "entropy_backtrack"])
+def test_roots_do_not_depend_on_the_batch(small, mode):
+    env, model, tasks, root = small
+    options = {
+        "beam_search": {"beam_width": 3, "num_candidates": 3, "deduplicate": True},
+        "best_of_n": {"num_rollouts": 3},
+        "lookahead": {"depth": 2, "num_candidates": 2, "beam_width": 2},
+        "entropy_backtrack": {"entropy_threshold": 0.9, "num_rollouts": 2},
+    }[mode]
+    run = getattr(search, mode)
+    keys = jax.random.split(jax.random.key(4), 32)
+
+    def part(rows):
+        few = jax.tree.map(lambda leaf: leaf[rows], root)
+        return run(None, keys[rows], few, model, tasks=tasks[rows], num_turns=6, **options)
+
+    whole = part(np.arange(32)).trajectories(2)
+    order = np.random.default_rng(0).permutation(32)
+    for rows in (order, np.arange(7), np.array([5])):
+        jax.tree.map(
+            lambda a, b, rows=rows: np.testing.assert_array_equal(a, b[rows]), part(rows).trajectories(2), whole
+        )
+    chunked = search.chunked(run, None, keys, root, model, tasks=tasks, chunk_size=10, num_turns=6, **options)
+    jax.tree.map(np.testing.assert_array_equal, chunked.trajectories(2), whole)
+    np.testing.assert_array_equal(chunked.counts.generated, part(np.arange(32)).counts.generated)
+
+
+DEVICES = """
+import jax, numpy as np, envs_jax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxrl_agents import search
+import jax.numpy as jnp
+env, tasks = envs_jax.make("Sokoban-RAGEN-v0", num_levels=16)
+model = search.from_env(env)
+states = jax.vmap(env.initial)(jnp.zeros(16, jnp.uint32), tasks.instances)
+root = model.root(None, states, tasks)
+keys = jax.random.split(jax.random.key(0), 16)
+def run(keys, root, tasks):
+    return search.beam_search(None, keys, root, model, tasks=tasks, num_turns=5, beam_width=3, num_candidates=2)
+one = run(keys, root, tasks.instances)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+spread = jax.device_put((keys, root, tasks.instances), NamedSharding(mesh, PartitionSpec("data")))
+eight = jax.jit(run)(*spread)
+assert len(eight.action.sharding.device_set) == 8
+jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(eight))
+print("same")
+"""
+
+
+def test_eight_devices_give_the_same():
+    flags = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run([sys.executable, "-c", DEVICES], env=flags, capture_output=True, text=True, cwd=os.getcwd())
+    assert done.stdout.strip().endswith("same"), done.stderr
+
+
+def test_visits_are_mctx_own(small):
+    env, model, tasks, root = small
+    discounted = search.from_env(env, discount=0.9)
+    logits = jax.random.normal(jax.random.key(2), root.prior_logits.shape)
+    root = search.RootFnOutput(prior_logits=logits, value=root.value, embedding=root.embedding)
+    key = jax.random.key(7)
+    for policy, options in (("gumbel_muzero", {"gumbel_scale": 0.0}), ("muzero", {"dirichlet_fraction": 0.1})):
+        ours = search.mcts(
+            None, key, root, discounted, tasks=tasks, num_simulations=24, policy=policy, max_depth=6, **options
+        )
+        theirs = getattr(mctx, f"{policy}_policy")(
+            (None, tasks.instances), key, root, discounted, 24, max_depth=6, **options
+        )
+        np.testing.assert_array_equal(ours.search_tree.node_visits, theirs.search_tree.node_visits)
+        np.testing.assert_array_equal(ours.action, theirs.action)
+        np.testing.assert_allclose(ours.action_weights, theirs.action_weights, rtol=1e-5)
+
+
+def test_mcts_on_a_table_written_apart():
+    """The same process as arrays and as a Model gives the same visits; its best path follows them."""
+    from tests.jaxrl_agents.search import tables
+
+    processes = tables.processes(16)
+    tasks = tables.table(processes)
+    root = tables.root(tasks)
+    run = lambda model: search.mcts(
+        None, jax.random.key(0), root, model, tasks=tasks, num_simulations=20, gumbel_scale=0.0
+    )
+
+    def recurrent_fn(*args):
+        output, state = tables.recurrent_fn(*args)
+        finite = jnp.maximum(output.prior_logits, jnp.finfo(jnp.float32).min)  # as mctx wants it
+        return output.replace(prior_logits=finite), state
+
+    ours, plain = run(tables.MODEL), run(recurrent_fn)
+    np.testing.assert_array_equal(ours.search_tree.node_visits, plain.search_tree.node_visits)
+    np.testing.assert_array_equal(ours.counts.generated + ours.counts.wasted, 20)
+    found = ours.trajectories(1)
+    for b, process in enumerate(processes):
+        visits = np.asarray(ours.search_tree.children_visits[b, 0])
+        assert all(visits[a] == 0 for a in range(process.num_actions) if a not in process.legal(0))
+        state = 0
+        for action, reward, took in zip(found.actions[b, 0], found.rewards[b, 0], found.mask[b, 0], strict=True):
+            if took:
+                assert float(reward) == process.reward[state, int(action)]
+                state = int(process.next[state, int(action)])
+
+
+@pytest.fixture(scope="module")
+def slippery():
+    env, tasks = envs_jax.make("FrozenLake-v0")
+    number = 2048
+    rows = np.zeros(number, int)
+    picked = tasks[rows]
+    states = jax.vmap(env.initial)(jnp.zeros(number, jnp.uint32), picked.instances)
+    model = search.from_env(env)
+    return env, model, picked, model.root(None, states, picked)
+
+
+def test_lookahead_is_not_clairvoyant(slippery):
+    """One step before the goal, a planner that knew the slip would get there whenever any action can.
+
+    Down, right and up reach the goal with 1/3 each, left never does; the first simulated success is committed.
+    """
+    env, model, tasks, root = slippery
+    number = len(root.value)
+    beside_goal = FrozenLakeState(jnp.full(number, 3, jnp.uint8), jnp.full(number, 2, jnp.uint8), root.embedding.steps)
+    near = model.root(None, beside_goal, tasks)
+    run = lambda clairvoyant: search.lookahead(
+        None, jax.random.key(0), near, model, tasks=tasks, num_turns=1, depth=1, candidates="enumerate",
+        continuation="full", clairvoyant=clairvoyant,
+    )  # fmt: skip
+    honest, seer = (run(flag).trajectories(1) for flag in (False, True))
+    foreseen = np.asarray(honest.actions[:, 0, 0]) > 0  # a simulated success
+    assert abs(foreseen.mean() - 19 / 27) < 0.04
+    assert abs(np.asarray(honest.returns[:, 0])[foreseen].mean() - 1 / 3) < 0.04
+    assert abs(np.asarray(seer.returns[:, 0]).mean() - 19 / 27) < 0.04
+    assert not honest.simulated
+    assert seer.simulated
+
+
+def test_execute_draws_afresh(slippery):
+    env, model, tasks, root = slippery
+    plan = jnp.full((len(root.value), 1), 2)  # right: moves right, up (stays) or down with 1/3 each
+    played = search.execute(None, jax.random.key(3), root, model, plan, tasks=tasks)
+    moved = np.asarray(played.embeddings.column[:, 1])
+    assert abs(moved.mean() - 1 / 3) < 0.04
+    best = search.best_of_n(None, jax.random.key(3), root, model, tasks=tasks, num_turns=30, num_rollouts=8)
+    again = search.execute(None, jax.random.key(8), root, model, best.trajectories(1).plan(), tasks=tasks)
+    assert best.simulated
+    assert np.asarray(best.value).mean() > 3 * np.asarray(again.returns).mean()  # the simulated outcome is optimistic
+
+
+def test_backtracked_steps_are_drawn_afresh(slippery):
+    env, model, tasks, root = slippery
+    run = lambda clairvoyant: search.entropy_backtrack(
+        None, jax.random.key(5), root, model, tasks=tasks, num_turns=2, entropy_threshold=-1.0, max_retries=1,
+        steps_back=1, retry_temperature=1e-3, clairvoyant=clairvoyant,
+    )  # fmt: skip
+    honest, seer = run(False).search_tree, run(True).search_tree
+    assert np.all(np.asarray(honest.steps_back[1]) == 1)
+    same = np.asarray(honest.action_from_parent[0] == honest.action_from_parent[1]).mean()
+    assert 0.2 < same < 0.7
+    assert not np.array_equal(honest.action_from_parent[1], seer.action_from_parent[0])
+
+
+def test_full_lookahead_over_ice_has_the_planned_value():
+    """Where nothing slips, what the best action promises is the exact finite-horizon value."""
+    env, tasks = envs_jax.make("FrozenLake-Random-v0", is_slippery=False)
+    model, picked, root = batch(env, tasks, 8)
+    output = search.lookahead(
+        None, jax.random.key(0), root, model, tasks=picked, num_turns=6, depth=6, candidates="enumerate",
+        continuation="full",
+    )  # fmt: skip
+    for b in range(8):
+        assert float(output.value[b]) == pytest.approx(float(planning.optimal_return(env, picked[b], 6)))
+
+
+def test_counts_equal_the_calls(small):
+    env, model, tasks, root = small
+    calls = {"step": 0, "evaluate": 0}
+
+    def tick(name):
+        def add(x):
+            calls[name] += int(np.size(x))
+
+        return add
+
+    def step(params, key, action, state):
+        jax.debug.callback(tick("step"), action + state.player)
+        return model.step(params, key, action, state)
+
+    def evaluate(params, key, state):
+        logits, value, state = model.evaluate(params, key, state)
+        jax.debug.callback(tick("evaluate"), state.player)
+        return logits, value, state
+
+    shim = search.Model(step, evaluate, model.state_key)
+    for mode, options in (
+        (search.best_of_n, {"num_rollouts": 3}),
+        (search.beam_search, {"beam_width": 3, "num_candidates": 2}),
+        (search.beam_search, {"beam_width": 2, "num_candidates": 2, "max_turn_actions": 2}),
+        (search.lookahead, {"depth": 2, "num_candidates": 2}),
+        (search.lookahead, {"depth": 2, "candidates": "enumerate", "continuation": "full", "bootstrap": False}),
+        (search.entropy_backtrack, {"entropy_threshold": 0.9}),
+    ):
+        calls.update(step=0, evaluate=0)
+        output = mode(None, jax.random.key(1), root, shim, tasks=tasks, num_turns=5, **options)
+        jax.effects_barrier()
+        counts = jax.tree.map(lambda leaf: int(np.sum(leaf)), output.counts)
+        assert counts.generated + counts.wasted == calls["step"], mode.__name__
+        assert counts.policy_forwards == calls["evaluate"], mode.__name__
+        assert counts.generated == counts.unique
+        assert counts.evaluated <= counts.policy_forwards

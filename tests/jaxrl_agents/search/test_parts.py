@@ -1,0 +1,314 @@
+"""Arguments, the parts that searches are made of, turns of several actions, memory and rendering."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import envs_jax
+from jaxrl_agents import search
+from jaxrl_agents.search import dedup, packing, proposals, rng, selection
+from tests.jaxrl_agents.search import tables
+from tests.reference import search as reference
+
+PROCESSES = tables.processes(8)
+TASKS = tables.table(PROCESSES)
+ROOT = tables.root(TASKS)
+BEAM = {"num_turns": 2, "beam_width": 2, "num_candidates": 2}
+LOOK = {"num_turns": 2, "depth": 1, "num_candidates": 2}
+BACK = {"num_turns": 2, "entropy_threshold": 0.5}
+
+
+@pytest.mark.parametrize(
+    "mode, options, error, message",
+    [
+        (search.beam_search, BEAM | {"beam_width": 0}, ValueError, "beam_width=0 must be at least 1"),
+        (search.beam_search, BEAM | {"num_turns": 0}, ValueError, "num_turns=0"),
+        (search.beam_search, BEAM | {"num_turns": 1.5}, TypeError, "num_turns=1.5 is not an integer"),
+        (search.beam_search, BEAM | {"num_candidates": 0}, ValueError, "num_candidates=0"),
+        (search.beam_search, BEAM | {"num_candidates": None}, ValueError, "candidates='enumerate'"),
+        (search.beam_search, BEAM | {"candidates": "enumerate"}, ValueError, "takes all 3 actions"),
+        (search.beam_search, BEAM | {"candidates": "gumbel", "num_candidates": 4}, ValueError, "of 3 cannot be drawn"),
+        (search.beam_search, BEAM | {"candidates": "best"}, ValueError, "candidates='best' is not one of"),
+        (search.beam_search, BEAM | {"score": "value"}, ValueError, "score='value'"),
+        (search.beam_search, BEAM | {"temperature": 0.0}, ValueError, "temperature=0.0"),
+        (search.beam_search, BEAM | {"temperature": math.nan}, ValueError, "temperature=nan"),
+        (search.beam_search, BEAM | {"candidates": "gumbel", "max_turn_actions": 2}, ValueError, "max_turn_actions=2"),
+        (search.beam_search, BEAM | {"node_budget": jnp.zeros(3, jnp.int32)}, ValueError, "node_budget"),
+        (search.beam_search, BEAM | {"invalid_actions": jnp.zeros((8, 2))}, ValueError, "invalid_actions"),
+        (search.best_of_n, {"num_turns": 2, "num_rollouts": 0}, ValueError, "num_rollouts=0"),
+        (search.lookahead, LOOK | {"depth": 0}, ValueError, "depth=0"),
+        (search.lookahead, LOOK | {"continuation": "none"}, ValueError, "continuation='none'"),
+        (search.entropy_backtrack, BACK | {"steps_back": 0}, ValueError, "steps_back=0"),
+        (search.entropy_backtrack, BACK | {"distance": "far"}, ValueError, "distance='far'"),
+        (search.entropy_backtrack, BACK | {"retry_temperature": -1.0}, ValueError, "retry_temperature=-1.0"),
+        (search.mcts, {"num_simulations": 0}, ValueError, "num_simulations=0"),
+        (search.mcts, {"num_simulations": 2, "policy": "uct"}, ValueError, "policy='uct'"),
+        (search.mcts, {"num_simulations": 2, "max_turn_actions": 2}, ValueError, "turns of several actions"),
+        (search.mcts, {"num_simulations": 2, "propose": lambda *args: None}, ValueError, "use beam_search"),
+    ],
+)
+def test_bad_options(mode, options, error, message):
+    def untouchable(*args):
+        raise AssertionError("traced before the arguments were checked")
+
+    with pytest.raises(error, match=message.replace("(", r"\(")):
+        mode(None, jax.random.key(0), ROOT, search.Model(untouchable, untouchable), tasks=TASKS, **options)
+
+
+def test_bad_inputs():
+    def run(key=None, root=ROOT, model=tables.MODEL, tasks=TASKS, **more):
+        key = jax.random.key(0) if key is None else key
+        return search.beam_search(None, key, root, model, tasks=tasks, **BEAM, **more)
+
+    with pytest.raises(ValueError, match=r"tasks\.next has shape \(7, 30, 3\).*8 roots"):
+        run(tasks=jax.tree.map(lambda leaf: leaf[:7], TASKS))
+    with pytest.raises(ValueError, match=r"rng_key has shape \(7,\)"):
+        run(key=tables.keys(7))
+    with pytest.raises(TypeError, match="typed key"):
+        run(key=jax.random.PRNGKey(0))
+    with pytest.raises(ValueError, match="deduplicate=True needs state keys"):
+        run(model=tables.recurrent_fn, deduplicate=True)
+    with pytest.raises(ValueError, match="tasks is None"):
+        run(model=search.from_env(envs_jax.make("FrozenLake-v0")[0]), tasks=None)
+    with pytest.raises(ValueError, match=r"k=3; this search has 2 paths"):
+        run().trajectories(3)
+    with pytest.raises(ValueError, match="discount=0"):
+        search.from_env(envs_jax.make("FrozenLake-v0")[0], discount=0)
+    with pytest.raises(ValueError, match="actions must be integers"):
+        search.execute(None, jax.random.key(0), ROOT, tables.MODEL, jnp.zeros((3, 2), jnp.int32), tasks=TASKS)
+    with pytest.raises(ValueError, match="root.prior_logits must be"):
+        run(root=search.RootFnOutput(prior_logits=ROOT.value, value=ROOT.value, embedding=ROOT.embedding))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    scores=st.lists(
+        st.lists(st.sampled_from([-math.inf, -2.0, -0.0, 0.0, 0.5, 3.0]), min_size=12, max_size=12),
+        min_size=2,
+        max_size=2,
+    ),
+    width=st.sampled_from([1, 5, 12]),
+)
+def test_best_candidates(scores, width):
+    """Best first, ties to the lower index; −0 and 0 tie."""
+    array = jnp.asarray(scores, jnp.float32).T
+    values, chosen = selection.best(jnp.int32(0), array, width)
+    expected = np.argsort(-(np.asarray(array) + 0.0), axis=0, kind="stable")[:width]
+    np.testing.assert_array_equal(chosen, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(np.asarray(array), expected, 0))
+
+
+@pytest.mark.parametrize("number", [60, 300])
+def test_many_candidates(number):
+    """Both ways of selecting and of merging, for few and many candidates."""
+    generator = np.random.default_rng(0)
+    scores = generator.integers(-5, 5, (number, 4)).astype(np.float32)
+    scores[generator.random(scores.shape) < 0.2] = -np.inf
+    keys = generator.integers(0, 6, (2, number, 4)).astype(np.uint32)
+    _, chosen = selection.best(jnp.int32(0), jnp.asarray(scores), 20)
+    np.testing.assert_array_equal(chosen, np.argsort(-scores, axis=0, kind="stable")[:20])
+    left, merged = dedup.keep_best(jnp.int32(0), jnp.asarray(scores), tuple(map(jnp.asarray, keys)))
+    expected = scores.copy()
+    for b in range(4):
+        seen = set()
+        for i in np.argsort(-scores[:, b], kind="stable"):
+            if scores[i, b] == -np.inf:
+                continue
+            key = tuple(keys[:, i, b])
+            if key in seen:
+                expected[i, b] = -np.inf
+            seen.add(key)
+    np.testing.assert_array_equal(left, expected)
+    np.testing.assert_array_equal(merged, (np.isfinite(scores) & ~np.isfinite(expected)).sum(0))
+
+
+def test_packing_is_lossless():
+    generator = np.random.default_rng(0)
+    tree = {
+        "bytes": jnp.asarray(generator.integers(0, 256, (5, 3)), jnp.uint8),
+        "signed": jnp.asarray(generator.integers(-128, 128, (5, 3)), jnp.int8),
+        "short": jnp.asarray(generator.integers(0, 65536, (5, 3)), jnp.uint16),
+        "flag": jnp.asarray(generator.random((5, 3)) < 0.5),
+        "word": jnp.asarray(generator.integers(0, 2**32, (5, 3)), jnp.uint32),
+        "number": jnp.asarray(generator.normal(size=(5, 3)), jnp.float32),
+        "vector": jnp.asarray(generator.normal(size=(5, 3, 4)), jnp.float32),
+        "half": jnp.asarray(generator.normal(size=(5, 3)), jnp.bfloat16),
+    }
+    packed = packing.pack(tree)
+    assert len(packed.words) == 4  # two of 32 bits, 16 + 8 + 8, and the flag
+    assert len(packed.whole) == 2
+    jax.tree.map(np.testing.assert_array_equal, packed.unpack(), tree)
+
+
+@pytest.mark.parametrize("num_actions", [4, 40])
+def test_sampling_follows_the_policy(num_actions):
+    """Frequencies of both ways to sample; actions without probability are never drawn, whatever the word."""
+    logits = np.random.default_rng(1).normal(size=num_actions).astype(np.float32)
+    logits[[0, num_actions - 1]] = [-np.inf, -1e9]
+    policy = proposals.distribution(jnp.asarray(logits)[None], 0.7)
+    words = jax.random.bits(jax.random.key(0), (1, 40_000), jnp.uint32)
+    spread = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*leaf.shape[:-1], words.shape[1])), policy)
+    actions = proposals.sample(
+        jax.tree.map(lambda leaf: leaf[..., None, :] if leaf.ndim > 1 else leaf[None], spread), words
+    )
+    share = np.bincount(np.asarray(actions).ravel(), minlength=num_actions) / words.size
+    exact = reference.probabilities(logits[1:-1], 0.7)
+    np.testing.assert_allclose(share[1:-1], exact, atol=0.01)
+    assert share[0] == share[-1] == 0
+    extreme = proposals.sample(
+        proposals.distribution(jnp.tile(jnp.asarray(logits), (2, 1)), 0.7), jnp.array([0, 0xFFFFFFFF], jnp.uint32)
+    )
+    assert np.all(np.isfinite(logits[np.asarray(extreme)]))
+
+
+def test_words_are_the_contract():
+    keys = tables.keys(3)
+    words = rng.turn_words(keys, jnp.int32(4), 5)
+    for b, key in enumerate(keys):
+        assert [int(word) for word in words[:, b]] == reference.words(key, 4, 5)
+    assert [int(word) for word in rng.mix(words[:, 0], 7)] == [reference.mixed(int(word), 7) for word in words[:, 0]]
+
+
+def propose_pairs(params, key, state):
+    """Turns of up to three actions: 0, 1, 2 or a shorter beginning of it, by the key."""
+    drawn = jax.vmap(lambda k: jax.random.randint(k, (), 1, 4))(key)
+    action = jnp.broadcast_to(jnp.arange(3, dtype=jnp.int32), (len(state), 3))
+    zeros = jnp.zeros(len(state))
+    return search.Proposal(action, drawn, zeros - 1.5, zeros)
+
+
+def test_turns_of_several_actions():
+    """A turn ends early with the episode; rewards are discounted within it; plans replay."""
+    processes = tables.processes(8, illegal=0.0)
+    tasks = tables.table(processes)
+    root = tables.root(tasks)
+    output = search.beam_search(
+        None, tables.keys(8), root, tables.MODEL, tasks=tasks, num_turns=3, beam_width=3, num_candidates=2,
+        propose=propose_pairs, max_turn_actions=3,
+    )  # fmt: skip
+    found = output.trajectories(3)
+    assert found.actions.shape == (8, 3, 3, 3)
+    assert output.action.shape == (8, 3)
+    assert output.action_weights.shape == (8, 2)
+    for b, process in enumerate(processes):
+        for i in range(3):
+            if float(found.scores[b, i]) == -math.inf:
+                continue
+            node = reference.Node(0)
+            for t in range(3):
+                length = int(found.lengths[b, i, t])
+                scale, total = node.scale, node.total
+                turn = [int(a) for a in found.actions[b, i, t]]
+                assert turn == list(range(length)) + [-1] * (3 - length)
+                for action in turn[:length]:
+                    assert node.scale != 0
+                    node = node.child(process, action)
+                if length:
+                    assert float(found.rewards[b, i, t]) * scale == node.total - total
+                    assert float(found.log_probs[b, i, t]) == -1.5
+            assert float(found.returns[b, i]) == node.total
+    played = search.execute(None, jax.random.key(5), root, tables.MODEL, found.plan(), tasks=tasks)
+    np.testing.assert_array_equal(played.returns, found.returns[:, 0])
+
+
+def test_turns_drawn_as_they_are_played():
+    output = search.best_of_n(
+        None, tables.keys(8), ROOT, tables.MODEL, tasks=TASKS, num_turns=3, num_rollouts=4, max_turn_actions=2
+    )
+    found = output.trajectories(4)
+    for b, process in enumerate(PROCESSES):
+        for i in range(4):
+            state = 0
+            for t in range(3):
+                log_prob = 0.0
+                for action in found.actions[b, i, t][: int(found.lengths[b, i, t])]:
+                    assert int(action) in process.legal(state)
+                    log_prob += math.log(reference.probabilities(process.logits[state], 1.0)[int(action)])
+                    state = int(process.next[state, int(action)])
+                assert float(found.log_probs[b, i, t]) == pytest.approx(log_prob, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        (search.beam_search, {"num_turns": 24, "beam_width": 8, "candidates": "enumerate"}),
+        (search.best_of_n, {"num_turns": 24, "num_rollouts": 8}),
+        (search.entropy_backtrack, {"num_turns": 24, "num_rollouts": 4, "entropy_threshold": 0.5}),
+        (search.lookahead, {"num_turns": 4, "depth": 3, "candidates": "enumerate", "continuation": "full"}),
+    ],
+)
+def test_memory_is_what_the_compiler_says(mode, options):
+    env, tasks = envs_jax.make("Sokoban-v0", num_levels=256)
+    model = search.from_env(env)
+    root = model.root(None, jax.vmap(env.initial)(jnp.zeros(256, jnp.uint32), tasks.instances), tasks)
+    estimate = search.estimate_bytes(mode, root, tasks=tasks, **options)
+    compiled = search.compiled_bytes(mode, None, jax.random.key(0), root, model, tasks=tasks, **options)
+    assert 0.75 * estimate < compiled < 1.2 * estimate
+
+
+def test_no_large_constants():
+    """Shared arrays of an environment are arguments of the compiled program."""
+    env, tasks = envs_jax.make("WebShop-v0")
+    model = search.from_env(env)
+    picked = tasks[np.arange(4)]
+    root = model.root(None, jax.vmap(env.initial)(jnp.zeros(4, jnp.uint32), picked.instances), picked)
+    run = lambda model, root, tasks: search.beam_search(
+        None, jax.random.key(0), root, model, tasks=tasks, num_turns=3, beam_width=2, num_candidates=2
+    )
+    lowered = jax.jit(run).lower(model, root, picked.instances)
+    assert max(len(line) for line in lowered.as_text().splitlines()) < 100_000
+
+
+def test_webshop_search_never_clicks_what_is_not_there():
+    env, tasks = envs_jax.make("WebShop-v0")
+    model = search.from_env(env)
+    picked = tasks[np.arange(4)]
+    root = model.root(None, jax.vmap(env.initial)(jnp.zeros(4, jnp.uint32), picked.instances), picked)
+    output = search.beam_search(
+        None, jax.random.key(0), root, model, tasks=picked, num_turns=6, beam_width=8, num_candidates=4,
+        candidates="gumbel",
+    )  # fmt: skip
+    found = output.trajectories(1)
+    played = search.execute(None, jax.random.key(1), root, model, found.plan(), tasks=picked)
+    np.testing.assert_allclose(played.returns, found.returns[:, 0], rtol=1e-6)
+    for b in range(4):
+        for t in range(6):
+            if found.mask[b, 0, t]:
+                state = jax.tree.map(lambda leaf, b=b, t=t: leaf[b, t], played.embeddings)
+                assert env.action_mask(state, picked[b])[int(found.actions[b, 0, t])]
+
+
+def test_rendering():
+    env, tasks = envs_jax.make("Sokoban-RAGEN-v0", num_levels=4)
+    model = search.from_env(env)
+    root = model.root(None, jax.vmap(env.initial)(jnp.zeros(4, jnp.uint32), tasks.instances), tasks)
+    output = search.beam_search(
+        None, jax.random.key(0), root, model, tasks=tasks, num_turns=4, beam_width=3, candidates="enumerate"
+    )
+    text = search.tree_text(output, 1, names=env.action_names)
+    tree = output.search_tree
+    assert len(text.splitlines()) == 1 + int((np.asarray(tree.lengths[:, 1]) > 0).sum())
+    starred = [line for line in text.splitlines() if line.endswith("*")]
+    names = [env.action_names[a] for a in tables.paths(output)[1][0]]
+    assert [line.split()[-3] for line in starred] == names
+    assert search.tree_text(output, 1, max_nodes=2).endswith("more nodes")
+    frame = env.render_rgb(jax.tree.map(lambda leaf: leaf[1], root.embedding), tasks[1])
+    picture = search.path_image(env, output, root, model, tasks, index=1, columns=3)
+    taken = len(names) + 1
+    assert picture.shape == (-(-taken // 3) * frame.shape[0], min(3, taken) * frame.shape[1], 3)
+    np.testing.assert_array_equal(picture[: frame.shape[0], : frame.shape[1]], frame)
+    for other in (
+        search.mcts(None, jax.random.key(0), root, model, tasks=tasks, num_simulations=6),
+        search.entropy_backtrack(
+            None, jax.random.key(0), root, model, tasks=tasks, num_turns=4, num_rollouts=2, entropy_threshold=0.5
+        ),
+    ):
+        path = tables.paths(other)[0][0]
+        starred = [line for line in search.tree_text(other, 0).splitlines() if line.endswith("*")]
+        actions = [line.replace(" visits", "").split() for line in starred]
+        assert [int(next(word for word in line if word.isdigit())) for line in actions] == list(path)
