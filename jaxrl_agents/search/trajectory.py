@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import mctx
 
 from jaxrl_agents.search import arguments, rng
+from jaxrl_agents.search.model import RecurrentModel
 from jaxrl_agents.search.nodes import where_rows
 from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchTree, Trajectories
 
@@ -172,3 +173,34 @@ def _execute(params: Any, keys: jax.Array, root: RootFnOutput, model: Any, actio
         lambda first, rest: jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1), root.embedding, after
     )
     return Execution(rewards.T, discounts.T, mask.T, returns, embeddings)
+
+
+def next_root(
+    params: Any, rng_key: jax.Array, root: RootFnOutput, model: Any, action: jax.Array, *, tasks: Any = None
+) -> tuple[RootFnOutput, Execution]:
+    """Takes the turn that a search chose, with fresh words: the child is the root of the next search.
+
+    Args:
+      params: passed to the model; with `tasks` the model receives `(params, tasks)`.
+      rng_key: a typed key, or one per root, [B]; a new one for each turn.
+      root: the root of the search.
+      model: as in the search.
+      action: `output.action`, int32[B] or [B, L].
+      tasks: as in the search.
+
+    Returns:
+      The next root, ready evaluated, and what happened on the way.
+    """
+    played = execute(params, rng_key, root, model, action.reshape(action.shape[0], -1), tasks=tasks)
+    model_params, keys, _, searched = arguments.inputs(params, rng_key, root, model, tasks, None)
+    return _evaluated_root(model_params, keys, searched, played), played
+
+
+@jax.jit
+def _evaluated_root(params: Any, keys: jax.Array, model: Any, played: Execution) -> RootFnOutput:
+    last = jax.tree.map(lambda leaf: leaf[:, -1], played.embeddings)
+    words = rng.turn_words(keys, jnp.int32(played.mask.shape[1]), 1)[0]
+    logits, value, embedding = model.evaluate(params, rng.row_keys(words, rng.EVALUATE), last)
+    if isinstance(model, RecurrentModel):
+        embedding = embedding.embedding
+    return RootFnOutput(prior_logits=logits, value=value, embedding=embedding)

@@ -329,7 +329,9 @@ def _check(
 ) -> None:
     if not isinstance(tasks, TaskBank) or not isinstance(tasks.instances, SokobanTask):
         raise TypeError(f"tasks must be a TaskBank of SokobanTask; got {type(tasks).__name__}")
-    words = len(tasks.instances.walls)
+    words, made_for = len(tasks.instances.walls), tasks.instances.made_for
+    if made_for and made_for != layout.name:
+        raise ValueError(f"tasks were made for {made_for}; layout is for {layout.name}")
     if words != layout.num_words:
         raise ValueError(
             f"layout={layout.height}×{layout.width} has {layout.num_words} words a board and tasks have {words}; "

@@ -297,7 +297,7 @@ def test_progress_is_reported(small):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"layout": Layout(20, 20)}, ValueError, "layout=20×20 has 11 words"),
+        ({"layout": Layout(7, 8)}, ValueError, "tasks were made for boards of 7×7 cells; layout is for boards of 7×8"),
         ({"mode": "best"}, ValueError, "mode='best'; choose one of 'optimal', 'satisficing'"),
         ({"max_nodes": 0}, ValueError, "max_nodes=0"),
         ({"time_limit": 0.0}, ValueError, r"time_limit=0\.0"),
@@ -313,6 +313,9 @@ def test_wrong_tasks(small):
     bank, _, _ = small
     with pytest.raises(TypeError, match="tasks must be a TaskBank of SokobanTask; got SokobanTask"):
         solve(bank[0], layout=SMALL)
+    unnamed = dataclasses.replace(bank.instances, made_for="")
+    with pytest.raises(ValueError, match="layout=20×20 has 11 words a board and tasks have 1"):
+        solve(make_bank(unnamed), layout=Layout(20, 20))
     instances = dataclasses.replace(bank.instances, targets=tuple(word * 0 for word in bank.instances.targets))
     with pytest.raises(ValueError, match=r"tasks\[0\] has . boxes and 0 targets"):
         solve(make_bank(instances), layout=SMALL)

@@ -312,6 +312,24 @@ def test_full_lookahead_over_ice_has_the_planned_value():
         assert float(output.value[b]) == pytest.approx(float(planning.optimal_return(env, picked[b], 6)))
 
 
+def test_next_root_goes_where_the_search_said(small):
+    """Searching and taking one turn at a time solves rooms; the child is evaluated as `model.root` would."""
+    env, model, tasks, root = small
+    here, total = root, np.zeros(32)
+    for turn in range(12):
+        output = search.beam_search(
+            None, jax.random.key(turn), here, model, tasks=tasks, num_turns=12 - turn, beam_width=32,
+            candidates="enumerate", deduplicate=True,
+        )  # fmt: skip
+        here, played = search.next_root(None, jax.random.key(100 + turn), here, model, output.action, tasks=tasks)
+        total += np.asarray(played.returns)
+        if turn == 0:
+            np.testing.assert_allclose(played.rewards[:, 0], output.trajectories(1).rewards[:, 0, 0])
+    again = model.root(None, here.embedding, tasks)
+    np.testing.assert_array_equal(again.prior_logits, here.prior_logits)
+    assert (total > 5).mean() > 0.8
+
+
 def test_counts_equal_the_calls(small):
     env, model, tasks, root = small
     calls = {"step": 0, "evaluate": 0}
