@@ -159,28 +159,15 @@ def _turn(
     )
     live = _live(carry, branching, budget)
     finish = partial(_offspring, model, branching, deduplicate)
-    with jax.named_scope("step"):
-        made = candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live, finish=finish)
-    with jax.named_scope("select"):
-        ranked, merged = made.score, jnp.zeros(batch_size, jnp.int32)
-        if deduplicate:
-            ranked, merged = dedup.keep_best(carry.turn, made.score, made.state_key)
-        score, chosen = selection.best(carry.turn, ranked, width)
-    with jax.named_scope("gather"):
-        kept = once(carry.turn, selection.take, made.packed, chosen).unpack()
-    with jax.named_scope("evaluate"):
-        total = score if kept.total is None else kept.total
-        after = evaluated(
-            carry.turn,
-            model,
-            params,
-            words[:, 0],
-            kept.embedding,
-            total=total,
-            scale=kept.scale,
-            score=score,
-            filled=score > -jnp.inf,
-        )
+    made = candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live, finish=finish)
+    ranked, merged = made.score, jnp.zeros(batch_size, jnp.int32)
+    if deduplicate:
+        ranked, merged = dedup.keep_best(carry.turn, made.score, made.state_key)
+    score, chosen = selection.best(carry.turn, ranked, width)
+    kept = once(carry.turn, selection.take, made.packed, chosen).unpack()
+    total = score if kept.total is None else kept.total
+    fields = {"total": total, "scale": kept.scale, "score": score, "filled": score > -jnp.inf}
+    after = evaluated(carry.turn, model, params, words[:, 0], kept.embedding, **fields)
     moved = after.filled & (kept.length > 0)
     tally = carry.tally.add(
         generated=added(made.length),

@@ -15,6 +15,7 @@ from jaxrl_agents.search.selection import RANKED, ordered
 _CHUNK = 8  # candidates compared at once: with more, XLA's CPU compiler no longer makes vector code
 
 
+@jax.named_scope("select")
 def keep_best(turn: jax.Array, scores: jax.Array, keys: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     """Leaves of the candidates of a root with equal keys only the best-scored, the first of equals.
 

@@ -215,7 +215,8 @@ def _iteration(
     width = len(carry.row)
     words = once(carry.iteration, partial(rng.turn_words, turn=carry.iteration, num_words=width), keys)
     live = _live(carry, branching, rule, budget)
-    entropy = distribution(carry.nodes.logits, branching.temperature).entropy
+    with jax.named_scope("propose"):
+        entropy = distribution(carry.nodes.logits, branching.temperature).entropy
     back = jnp.where(live, _steps_back(carry, rule, entropy, words), 0)
     row = carry.row
     for step in range(min(rule.steps_back, rule.num_iterations)):
@@ -261,6 +262,7 @@ def _iteration(
     )
 
 
+@jax.named_scope("propose")
 def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array) -> jax.Array:
     """int32[N, B]: how many turns to step back; 0 where nothing triggers."""
     most = jnp.minimum(carry.position, rule.steps_back)
@@ -271,6 +273,7 @@ def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array)
     return jnp.where(triggers, most, 0)
 
 
+@jax.named_scope("gather")
 def _restored(carry: _Carry, row: jax.Array, back: jax.Array) -> Node:
     """The nodes from which the rollouts act: those of `row` where they step back, else where they stand."""
     now = carry.nodes

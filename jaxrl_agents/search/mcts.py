@@ -89,7 +89,7 @@ def _search(
     policy: Policy,
     max_depth: int | None,
 ) -> SearchOutput:
-    recurrent_fn = model.recurrent_fn if isinstance(model, RecurrentModel) else model
+    recurrent_fn = jax.named_scope("step")(model.recurrent_fn) if isinstance(model, RecurrentModel) else model
     found = _POLICIES[policy](
         params, key, root, recurrent_fn, num_simulations, invalid_actions, max_depth, **arrays, **dict(fixed)
     )

@@ -48,8 +48,10 @@ class _Recurrent:
     ) -> tuple[mctx.RecurrentFnOutput, Embedding]:
         """Mctx's recurrent_fn: `(params, rng_key, action[B], embedding[B, …]) -> (RecurrentFnOutput, embedding)`."""
         words = jax.random.bits(rng_key, action.shape[:1], jnp.uint32)
-        reward, discount, embedding = self.step(params, rng.row_keys(words, rng.STEP), action, embedding)
-        logits, value, embedding = self.evaluate(params, rng.row_keys(words, rng.EVALUATE), embedding)
+        with jax.named_scope("step"):
+            reward, discount, embedding = self.step(params, rng.row_keys(words, rng.STEP), action, embedding)
+        with jax.named_scope("evaluate"):
+            logits, value, embedding = self.evaluate(params, rng.row_keys(words, rng.EVALUATE), embedding)
         logits = jnp.where(legal_actions(logits), logits, jnp.finfo(logits.dtype).min)  # −inf can make NaN in mctx
         return mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=logits, value=value), embedding
 

@@ -102,6 +102,7 @@ def root_nodes(root: RootFnOutput, width: int, copies: int = 1) -> Node:
     )  # fmt: skip
 
 
+@jax.named_scope("evaluate")
 def evaluated(
     turn: jax.Array, model: SearchModel, params: Any, words: jax.Array, embedding: Any, **fields: jax.Array
 ) -> Node:
@@ -183,6 +184,7 @@ def _play_turn(
     return Expansion(action, length, log_prob, proposal.entropy, reward, discount, embedding)
 
 
+@jax.named_scope("propose")
 def _drawn(
     model: SearchModel, params: Any, branching: Branching, words: jax.Array, embedding: Any
 ) -> tuple[jax.Array, jax.Array]:
@@ -216,9 +218,11 @@ def candidates_of_nodes(
     depth = turn if depth is None else depth
     is_first = np.arange(words.shape[1])[None, :, None] == 0
 
+    @jax.named_scope("propose")
     def proposed(words: jax.Array, nodes: Node, live: jax.Array) -> Proposal:
         return _masked(propose(params, branching, words, nodes), live[:, None])
 
+    @jax.named_scope("step")
     def played(words: jax.Array, nodes: Node, live: jax.Array, proposal: Proposal, depth: jax.Array) -> Any:
         made = play(model, params, branching, words, nodes.embedding, proposal)
         before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
@@ -253,6 +257,7 @@ def commit(
     survives as it is.
     """
 
+    @jax.named_scope("step")
     def played(words: jax.Array, parents: Any, chosen: Children, filled: jax.Array) -> Children:
         proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
         proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)

@@ -21,6 +21,7 @@ def root_keys(rng_key: jax.Array, batch_size: int) -> jax.Array:
     return rng_key if rng_key.ndim == 1 else jax.random.split(rng_key, batch_size)
 
 
+@jax.named_scope("propose")
 def turn_words(keys: jax.Array, turn: jax.Array, num_words: int) -> jax.Array:
     """uint32[C, B]: word i of `bits(fold_in(root_key, turn))` for every root."""
     draw = lambda key: jax.random.bits(jax.random.fold_in(key, turn), (num_words,), jnp.uint32)

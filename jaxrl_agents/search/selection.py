@@ -13,6 +13,7 @@ from jaxrl_agents.search.barriers import once
 RANKED = 128  # up to so many candidates all pairs are compared, which is much faster than sorting on every backend
 
 
+@jax.named_scope("select")
 def best(turn: jax.Array, scores: jax.Array, width: int) -> tuple[jax.Array, jax.Array]:
     """(scores float32[W, B], indices int32[W, B]) of the best W of [C, B], best first; ties go to the lower index.
 
@@ -54,6 +55,7 @@ def _with_ranks(ranks: jax.Array, width: int) -> jax.Array:
     return found
 
 
+@jax.named_scope("gather")
 def take(leaves: Any, indices: jax.Array) -> Any:
     """Rows of every leaf: `indices` int32[W, …] picks along axis 0 of leaves [C, …, …], giving [W, …, …]."""
 

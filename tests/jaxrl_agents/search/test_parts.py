@@ -1,6 +1,7 @@
 """Arguments, the parts that searches are made of, turns of several actions, memory and rendering."""
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -312,3 +313,21 @@ def test_rendering():
         starred = [line for line in search.tree_text(other, 0).splitlines() if line.endswith("*")]
         actions = [line.replace(" visits", "").split() for line in starred]
         assert [int(next(word for word in line if word.isdigit())) for line in actions] == list(path)
+
+
+@pytest.mark.parametrize(
+    "mode, options, phases",
+    [
+        (search.beam_search, BEAM, "propose step select gather evaluate"),
+        (search.best_of_n, {"num_turns": 2, "num_rollouts": 2}, "propose step evaluate"),
+        (search.lookahead, LOOK, "propose step select gather evaluate"),
+        (search.entropy_backtrack, BACK, "propose step gather evaluate"),
+        (search.mcts, {"num_simulations": 2}, "step evaluate"),
+    ],
+)
+def test_phases_have_names(mode, options, phases):
+    """A profile of the compiled program can tell where the time goes."""
+    run = lambda key, root, tasks: mode(None, key, root, tables.MODEL, tasks=tasks, **options)
+    text = jax.jit(run).lower(jax.random.key(0), ROOT, TASKS).as_text(debug_info=True)
+    scopes = set(re.findall(r"[\"/](propose|step|select|gather|evaluate)/", text))
+    assert scopes == set(phases.split())
