@@ -37,15 +37,15 @@ Draw = Callable[[Sequence[Row], Path], Plot | None]
 
 def environments(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
     """Throughput over batch size, the parts of a step, and the peers."""
-    yield from _drawn((_throughput, _parts, _peers), rows, folder)
+    yield from drawn((_throughput, _parts, _peers), rows, folder)
 
 
 def levels(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
     """The distribution of optimal solution lengths."""
-    yield from _drawn((_lengths,), rows, folder)
+    yield from drawn((_lengths,), rows, folder)
 
 
-def _drawn(draws: Sequence[Draw], rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
+def drawn(draws: Sequence[Draw], rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
     """What there are rows for."""
     for draw in draws:
         plot = draw(rows, folder)
@@ -53,18 +53,18 @@ def _drawn(draws: Sequence[Draw], rows: Sequence[Row], folder: Path) -> Iterator
             yield plot
 
 
-def _styled(draw: Draw) -> Draw:
+def styled(draw: Draw) -> Draw:
     """Draws in the style of all our pictures, and leaves the user's settings as they are."""
 
     @functools.wraps(draw)
-    def styled(rows: Sequence[Row], folder: Path) -> Plot | None:
+    def with_style(rows: Sequence[Row], folder: Path) -> Plot | None:
         with _matplotlib("matplotlib").rc_context(STYLE):
             return draw(rows, folder)
 
-    return styled
+    return with_style
 
 
-@_styled
+@styled
 def _throughput(rows: Sequence[Row], folder: Path) -> Plot | None:
     """Steps a second over batch size, one line for each environment, without and with observations."""
     sweeps = [row for row in rows if row.case.endswith("/sweep") and row.metric == "throughput" and row.value]
@@ -73,7 +73,7 @@ def _throughput(rows: Sequence[Row], folder: Path) -> Plot | None:
     ids = [id for id in dict.fromkeys(row.case for row in sweeps) if sum(row.case == id for row in sweeps) > len(arms)]
     if not ids:
         return None
-    figure = _figure(4.0 * len(arms) + 1.3, 3.8)
+    figure = new_figure(4.0 * len(arms) + 1.3, 3.8)
     panels = figure.subplots(1, len(arms), squeeze=False, sharey=True)[0]
     for axes, arm in zip(panels, arms, strict=True):
         for i, id in enumerate(ids):
@@ -86,24 +86,24 @@ def _throughput(rows: Sequence[Row], folder: Path) -> Plot | None:
         title = "without observation" if arm == "same_step" else "with the observation of every step"
         axes.set(xscale="log", yscale="log", xlabel="environments in the batch", title=title)
         axes.xaxis.set_major_formatter(_matplotlib("matplotlib.ticker").EngFormatter(sep=""))
-    _in_units(panels[0].yaxis)
+    in_units(panels[0].yaxis)
     panels[0].set_ylabel("steps / s")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     caption = "Throughput with same-step auto-reset over batch size; bands: p10 – p90"
-    return _save(figure, folder, "throughput.png", caption)
+    return save(figure, folder, "throughput.png", caption)
 
 
 PARTS = ("time of the action draw", "time of the dynamics", "time of resets, same_step", "time of the observation")
 
 
-@_styled
+@styled
 def _parts(rows: Sequence[Row], folder: Path) -> Plot | None:
     """Where the nanoseconds of a step go, as stacked bars."""
     parts = {(row.case, row.metric): max(0.0, row.value or 0.0) for row in rows if row.metric in PARTS}
     ids = list(dict.fromkeys(case for case, _ in parts))
     if not ids:
         return None
-    figure = _figure(6.8, 1.2 + 0.45 * len(ids))
+    figure = new_figure(6.8, 1.2 + 0.45 * len(ids))
     axes = figure.subplots()
     left = [0.0] * len(ids)
     for part, colour in zip(PARTS, (OTHER, *COLOURS), strict=False):
@@ -117,27 +117,27 @@ def _parts(rows: Sequence[Row], folder: Path) -> Plot | None:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     figure.legend(loc="outside upper center", ncols=len(PARTS))
-    return _save(figure, folder, "parts.png", "What a step costs at the headline batch size (same-step auto-reset)")
+    return save(figure, folder, "parts.png", "What a step costs at the headline batch size (same-step auto-reset)")
 
 
 PEER_TITLES = {"peers/sokoban": "Sokoban", "peers/frozen_lake": "FrozenLake"}
 OURS = ("same_step", "FrozenLake", "TabularWeb")
 
 
-@_styled
+@styled
 def _peers(rows: Sequence[Row], folder: Path) -> Plot | None:
     """Steps a second of ours and of other packages, on a logarithmic scale."""
     found = [row for row in rows if row.case in PEER_TITLES and row.metric == "throughput" and row.value]
     cases = {case: [row for row in found if row.case == case] for case in dict.fromkeys(row.case for row in found)}
     if not cases:
         return None
-    figure = _figure(5.6 * len(cases), 1.1 + 0.34 * max(len(points) for points in cases.values()))
+    figure = new_figure(5.6 * len(cases), 1.1 + 0.34 * max(len(points) for points in cases.values()))
     panels = figure.subplots(1, len(cases), squeeze=False)[0]
     for axes, (case, points) in zip(panels, cases.items(), strict=True):
         _peer_bars(axes, points)
         axes.set(xscale="log", xlabel="steps / s", title=PEER_TITLES[case])
-        _in_units(axes.xaxis)
-    return _save(figure, folder, "peers.png", "Other packages in the same run, 8,192 environments (gym-sokoban: one)")
+        in_units(axes.xaxis)
+    return save(figure, folder, "peers.png", "Other packages in the same run, 8,192 environments (gym-sokoban: one)")
 
 
 def _peer_bars(axes: Any, points: Sequence[Row]) -> None:
@@ -154,13 +154,13 @@ def _peer_bars(axes: Any, points: Sequence[Row]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-@_styled
+@styled
 def _lengths(rows: Sequence[Row], folder: Path) -> Plot | None:
     """How many levels need how many pushes."""
     lengths = [row for row in rows if row.histogram is not None and row.unit == "pushes"]
     if not lengths:
         return None
-    figure = _figure(6.4, 3.6)
+    figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     for row, colour in zip(lengths, COLOURS, strict=False):
         assert row.histogram is not None and row.value is not None
@@ -172,10 +172,10 @@ def _lengths(rows: Sequence[Row], folder: Path) -> Plot | None:
         axes.axvline(row.value, color=colour, linestyle=":", linewidth=1.2)
     axes.set(xlabel="push-optimal solution length (pushes)", ylabel="levels (%)", xlim=(0, None), ylim=(0, None))
     axes.legend()
-    return _save(figure, folder, "lengths.png", "Push-optimal solution lengths; dotted: medians")
+    return save(figure, folder, "lengths.png", "Push-optimal solution lengths; dotted: medians")
 
 
-def _in_units(axis: Any) -> None:
+def in_units(axis: Any) -> None:
     """Ticks such as 20 k and 5 M on a logarithmic axis."""
     ticker = _matplotlib("matplotlib.ticker")
     low, high = axis.get_view_interval()
@@ -184,11 +184,11 @@ def _in_units(axis: Any) -> None:
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     return _matplotlib("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, folder: Path, name: str, caption: str) -> Plot:
+def save(figure: Any, folder: Path, name: str, caption: str) -> Plot:
     figure.savefig(folder / name)
     return Plot(name, caption)
 
