@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from envs_jax.sokoban.board import Board, Layout
+from envs_jax.bitboard import Board
+from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.env import SokobanTask
 from envs_jax.tasks import TaskBank
 

@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax import bitboard as bb
 from envs_jax import spaces
 from envs_jax.arguments import check_bool, check_choice, check_integer, check_number, check_seed
+from envs_jax.bitboard import Board, Grid
 from envs_jax.environment import Environment
 from envs_jax.frozen_lake import maps, render, rules
 from envs_jax.frozen_lake.maps import Lake, Placement, Rows
 from envs_jax.pytree import pytree_dataclass, static_field
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Layout
 from envs_jax.tasks import Task, TaskBank, make_bank
 
 ObservationName = Literal["index", "grid", "tokens"]
@@ -94,7 +94,7 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
       * `tokens`: uint8[rows · columns], the grid row by row.
     """
 
-    layout: Layout = static_field()
+    layout: Grid = static_field()
     observation: ObservationName = static_field(default="grid")
 
     task_type: ClassVar[type[Task]] = FrozenLakeTask

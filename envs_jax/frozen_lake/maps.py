@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax import bitboard as bb
 from envs_jax.arguments import as_integer, check_number
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Layout
-from envs_jax.sokoban.pushes import reachable
+from envs_jax.bitboard import Board, Cell, Grid
 
 Rows = tuple[str, ...]  # a map: one string a row, of the letters S (start), F (frozen), H (hole), G (goal)
 Placement = Literal["corners", "random"]
@@ -34,15 +33,14 @@ class Lake(NamedTuple):
     starts: Board  # uint32[…] × num_words
 
 
-def layout_of(size: int | Sequence[int]) -> Layout:
+def layout_of(size: int | Sequence[int]) -> Grid:
     """The layout of the bitboards for maps of up to `size` = (rows, columns), or of a square map's side."""
     sides = tuple(size) if isinstance(size, Sequence | np.ndarray) else (size, size)
     if len(sides) != 2 or not all(isinstance(side, int | np.integer) for side in sides):
         raise ValueError(f"size={size!r} is neither an integer nor (rows, columns)")
     if min(sides) < 1 or max(sides) > MAX_SIDE or max(sides) < 2:
         raise ValueError(f"size={size!r}; a map has 1 to {MAX_SIDE} rows and columns, and at least two cells")
-    # A Layout counts a ring of walls around the cells it stores; a lake stores all its cells and has no such ring.
-    return Layout(int(sides[0]) + 2, int(sides[1]) + 2)
+    return Grid(int(sides[0]), int(sides[1]))
 
 
 def parse_maps(text: str, source: str = "map") -> list[Rows]:
@@ -94,7 +92,7 @@ def format_maps(maps: Sequence[Rows]) -> str:
     return "\n".join("".join(f"{row}\n" for row in rows) for rows in maps)
 
 
-def to_lake(rows: Rows, layout: Layout) -> Lake:
+def to_lake(rows: Rows, layout: Grid) -> Lake:
     """The bitboards (NumPy) of a map, in the upper left corner of a layout that may be larger."""
     if len(rows) > layout.rows or len(rows[0]) > layout.columns:
         raise ValueError(
@@ -105,7 +103,7 @@ def to_lake(rows: Rows, layout: Layout) -> Lake:
     return Lake(*(bb.constant(layout.pack(tiles == letter)) for letter in "HGS"))
 
 
-def to_rows(lake: Lake, layout: Layout, rows: int, columns: int) -> Rows:
+def to_rows(lake: Lake, layout: Grid, rows: int, columns: int) -> Rows:
     """The map of concrete bitboards, of which it takes the upper left rows × columns."""
     tiles = np.full((layout.rows, layout.columns), "F")
     for letter, board in zip("HGS", lake, strict=True):
@@ -118,15 +116,21 @@ def is_solvable(rows: Rows) -> bool:
     layout = layout_of((len(rows), len(rows[0])))
     lake = to_lake(rows, layout)
     starts = np.flatnonzero(layout.unpack(lake.starts))
-    reached = reachable(layout, tuple(jnp.full(len(starts), word) for word in lake.holes), jnp.asarray(starts))
-    return not bool(jnp.any(bb.is_empty(bb.intersection(reached, lake.goals))))
+    blocked = tuple(jnp.full(len(starts), word) for word in lake.holes)
+    return bool(jnp.all(_has_way(layout, blocked, jnp.asarray(starts), lake.goals)))
+
+
+def _has_way(layout: Grid, blocked: Board, start: Cell, goals: Board) -> jax.Array:
+    """bool: whether a way leads from `start` to one of the goals past the blocked cells."""
+    reached = bb.flood(layout, bb.singleton(layout, start), bb.complement(layout, blocked))
+    return ~bb.is_empty(bb.intersection(reached, goals))
 
 
 def random_lakes(
     key: jax.Array,
     num_maps: int,
     *,
-    layout: Layout,
+    layout: Grid,
     size: tuple[int, int],
     frozen_probability: float = 0.8,
     placement: Placement = "corners",
@@ -177,7 +181,7 @@ def _draw_until_solvable(
     frozen_probability: jax.Array,
     *,
     num_maps: int,
-    layout: Layout,
+    layout: Grid,
     size: tuple[int, int],
     placement: Placement,
 ) -> tuple[Lake, jax.Array]:
@@ -192,8 +196,7 @@ def _draw_until_solvable(
         inside = np.zeros((layout.rows, layout.columns), bool)
         inside[: size[0], : size[1]] = True
         blocked = bb.union(holes, bb.complement(layout, bb.constant(layout.pack(inside))))
-        solvable = ~bb.is_empty(bb.intersection(reachable(layout, blocked, start), goals))
-        return Lake(holes, goals, starts), solvable
+        return Lake(holes, goals, starts), _has_way(layout, blocked, start, goals)
 
     def redraw(carry: tuple[jax.Array, Lake, jax.Array]) -> tuple[jax.Array, Lake, jax.Array]:
         attempt, lakes, solvable = carry
@@ -208,7 +211,7 @@ def _draw_until_solvable(
 
 
 def _ends(
-    key: jax.Array, num_maps: int, layout: Layout, size: tuple[int, int], placement: Placement
+    key: jax.Array, num_maps: int, layout: Grid, size: tuple[int, int], placement: Placement
 ) -> tuple[jax.Array, jax.Array]:
     """(start, goal), cells int32[T] of the layout."""
     num_cells = size[0] * size[1]
@@ -223,7 +226,7 @@ def _ends(
     return to_layout(start), to_layout(goal)
 
 
-def _pack(layout: Layout, cells: jax.Array) -> Board:
+def _pack(layout: Grid, cells: jax.Array) -> Board:
     """bool[T, rows, columns] in the upper left corner of the layout → words uint32[T]."""
     num_maps, rows, columns = cells.shape
     padded = jnp.pad(cells, ((0, 0), (0, layout.rows - rows), (0, layout.columns - columns)))

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
 
 LEFT, DOWN, RIGHT, UP = range(4)
 

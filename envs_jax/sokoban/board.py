@@ -1,41 +1,43 @@
-"""Bitboards: sets of cells of a Sokoban board as a few separate uint32 words.
+"""The boards of Sokoban: bitboards of what the ring of walls encloses.
 
-A board of height × width is enclosed by walls, so its outermost ring is not stored: cell (row, column) of the
-interior is bit `i % 32` of word `i // 32` with `i = row * columns + column`. A 10×10 board takes two words. Words are
-separate arrays (structure of arrays), which lets XLA vectorise over a batch of boards.
+A board of height × width is enclosed by walls, so its outermost ring is not stored: the cells are those of the
+interior, row by row. A 10×10 board takes two words.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Board = tuple[jax.Array, ...]  # `num_words` times uint32[]
-Cell = jax.Array  # an integer scalar: index of an interior cell
-
-UP, DOWN, LEFT, RIGHT = range(4)
-DIRECTIONS = (UP, DOWN, LEFT, RIGHT)
-OPPOSITE = (DOWN, UP, RIGHT, LEFT)
+from envs_jax.bitboard import MAX_CELLS, Board, Grid, constant
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """The size of a board, its wall ring included; hashable, so it can be static configuration."""
+class Layout(Grid):
+    """The size of a board, its wall ring included; `rows`, `columns` and cells are those of the interior."""
 
-    height: int
-    width: int
+    def __init__(self, height: int, width: int) -> None:
+        if height < 3 or width < 3:
+            raise ValueError(f"size={(height, width)}; a board is at least 3×3, its wall ring included")
+        if (height - 2) * (width - 2) > MAX_CELLS:
+            cells = (height - 2) * (width - 2)
+            raise ValueError(f"size={(height, width)} has {cells} interior cells; at most {MAX_CELLS:,}")
+        super().__init__(height - 2, width - 2)
 
-    def __post_init__(self) -> None:
-        if self.height < 3 or self.width < 3:
-            raise ValueError(f"size={self.size}; a board is at least 3×3, its wall ring included")
-        if self.num_cells > 65_536:
-            raise ValueError(f"size={self.size} has {self.num_cells} interior cells; at most 65,536")
+    def __repr__(self) -> str:
+        return f"Layout({self.height}, {self.width})"
+
+    @property
+    def height(self) -> int:
+        """Rows of the board."""
+        return self.rows + 2
+
+    @property
+    def width(self) -> int:
+        """Columns of the board."""
+        return self.columns + 2
 
     @property
     def size(self) -> tuple[int, int]:
@@ -46,178 +48,6 @@ class Layout:
     def name(self) -> str:
         """The size as a phrase; tasks carry it, so that those of another size are not misread."""
         return f"boards of {self.height}×{self.width} cells"
-
-    @property
-    def rows(self) -> int:
-        """Rows of the interior."""
-        return self.height - 2
-
-    @property
-    def columns(self) -> int:
-        """Columns of the interior."""
-        return self.width - 2
-
-    @property
-    def num_cells(self) -> int:
-        """Cells of the interior."""
-        return self.rows * self.columns
-
-    @property
-    def num_words(self) -> int:
-        """Words of a bitboard."""
-        return -(-self.num_cells // 32)
-
-    @property
-    def cell_dtype(self) -> np.dtype:
-        """The smallest unsigned dtype that holds a cell's index."""
-        return np.dtype(np.uint8 if self.num_cells <= 256 else np.uint16)
-
-    @property
-    def deltas(self) -> tuple[int, int, int, int]:
-        """What a step up, down, left, right adds to a cell's index."""
-        return (-self.columns, self.columns, -1, 1)
-
-    @cached_property
-    def all_cells(self) -> tuple[int, ...]:
-        """The board with every cell set, as Python integers."""
-        return self.pack(np.ones((self.rows, self.columns), bool))
-
-    @cached_property
-    def open_to(self) -> tuple[tuple[int, ...], ...]:
-        """For each direction the cells that have a neighbour there, as Python integers."""
-        grids = np.ones((4, self.rows, self.columns), bool)
-        grids[UP, 0], grids[DOWN, -1], grids[LEFT, :, 0], grids[RIGHT, :, -1] = False, False, False, False
-        return tuple(self.pack(grid) for grid in grids)
-
-    def pack(self, cells: np.ndarray) -> tuple[int, ...]:
-        """bool[rows, columns] → words, as Python integers."""
-        bits = np.zeros(self.num_words * 32, bool)
-        bits[: self.num_cells] = cells.reshape(-1)
-        return tuple(int(word) for word in np.packbits(bits, bitorder="little").view("<u4"))
-
-    def unpack(self, board: Board) -> np.ndarray:
-        """Words (concrete) → bool[rows, columns]."""
-        words = np.array([int(word) for word in board], "<u4")
-        return (
-            np.unpackbits(words.view(np.uint8), bitorder="little")[: self.num_cells]
-            .astype(bool)
-            .reshape(self.rows, self.columns)
-        )
-
-
-def constant(words: tuple[int, ...]) -> Board:
-    """A board from Python integers, as NumPy scalars (which fold into the program as immediates)."""
-    return tuple(np.uint32(word) for word in words)  # type: ignore[misc]
-
-
-def empty(layout: Layout) -> Board:
-    """The board with no cell set."""
-    return constant((0,) * layout.num_words)
-
-
-def union(*boards: Board) -> Board:
-    """The cells of any of the boards."""
-    first, *rest = boards
-    for board in rest:
-        first = tuple(a | b for a, b in zip(first, board, strict=True))
-    return first
-
-
-def intersection(*boards: Board) -> Board:
-    """The cells that all boards share."""
-    first, *rest = boards
-    for board in rest:
-        first = tuple(a & b for a, b in zip(first, board, strict=True))
-    return first
-
-
-def difference(a: Board, b: Board) -> Board:
-    """The cells of `a` that are not in `b`."""
-    return tuple(x & ~y for x, y in zip(a, b, strict=True))
-
-
-def symmetric_difference(a: Board, b: Board) -> Board:
-    """The cells of one of the boards only."""
-    return tuple(x ^ y for x, y in zip(a, b, strict=True))
-
-
-def complement(layout: Layout, board: Board) -> Board:
-    """The cells that are not in `board`."""
-    return difference(constant(layout.all_cells), board)
-
-
-def where(condition: jax.Array, a: Board, b: Board) -> Board:
-    """`a` where the condition holds, else `b`."""
-    return tuple(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True))
-
-
-def is_empty(board: Board) -> jax.Array:
-    """bool[]: no cell is set."""
-    any_word = board[0]
-    for word in board[1:]:
-        any_word = any_word | word
-    return any_word == 0
-
-
-def equal(a: Board, b: Board) -> jax.Array:
-    """bool[]: the same cells are set."""
-    return is_empty(symmetric_difference(a, b))
-
-
-def count(board: Board) -> jax.Array:
-    """int32[]: the number of cells set."""
-    total = jax.lax.population_count(board[0])
-    for word in board[1:]:
-        total = total + jax.lax.population_count(word)
-    return total.astype(jnp.int32)
-
-
-def contains(board: Board, cell: Cell) -> jax.Array:
-    """bool[]: whether `cell` is set; cells beyond the last word read the last word."""
-    cell = cell.astype(jnp.uint32)
-    word = board[0]
-    for i in range(1, len(board)):
-        word = jnp.where(cell >= 32 * i, board[i], word)
-    return ((word >> (cell & 31)) & 1).astype(bool)
-
-
-def singleton(layout: Layout, cell: Cell) -> Board:
-    """The board with one cell set."""
-    cell = cell.astype(jnp.uint32)
-    bit = jnp.uint32(1) << (cell & 31)
-    return tuple(jnp.where(cell >> 5 == i, bit, 0) for i in range(layout.num_words))
-
-
-def first_cell(board: Board) -> Cell:
-    """int32[]: the lowest cell set; 32 × words where there is none."""
-    cell = jnp.int32(32 * len(board))
-    for i in reversed(range(len(board))):
-        lowest = jax.lax.population_count((board[i] & -board[i]) - jnp.uint32(1)).astype(jnp.int32)
-        cell = jnp.where(board[i] != 0, 32 * i + lowest, cell)
-    return cell
-
-
-def shift(layout: Layout, board: Board, direction: int) -> Board:
-    """Every cell moved one step in a (static) direction; cells that leave the board vanish."""
-    movable = intersection(board, constant(layout.open_to[direction]))
-    return _shift_bits(movable, layout.deltas[direction])
-
-
-def _shift_bits(board: Board, amount: int) -> Board:
-    """The bits of the words, taken as one long number, moved up by `amount` (down where it is negative)."""
-    words, bits = divmod(abs(amount), 32)
-    sign = 1 if amount >= 0 else -1
-    word_at = lambda i: board[i] if 0 <= i < len(board) else np.uint32(0)
-    shifted: list[Any] = []
-    for i in range(len(board)):
-        near, far = word_at(i - sign * words), word_at(i - sign * (words + 1))
-        if bits == 0:
-            shifted.append(near | np.uint32(0))
-        elif amount >= 0:
-            shifted.append((near << bits) | (far >> (32 - bits)))
-        else:
-            shifted.append((near >> bits) | (far << (32 - bits)))
-    return tuple(shifted)
 
 
 def map_cells(layout: Layout, boards: tuple[Board, ...], function: Callable[..., jax.Array]) -> jax.Array:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
 from envs_jax.sokoban import rules
-from envs_jax.sokoban.board import Board, Cell, Layout
+from envs_jax.sokoban.board import Layout
 from envs_jax.tasks import TaskBank
 
 T = TypeVar("T")

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax import bitboard as bb
 from envs_jax.arguments import as_integer, check_choice, check_integer
-from envs_jax.sokoban import board as bb
+from envs_jax.bitboard import Board
 from envs_jax.sokoban import pull_distance, pushes, reverse_dfs, reverse_walk, topology
-from envs_jax.sokoban.board import Board, Layout
+from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.sampling import lowest_cells, random_cell
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank, make_bank

@@ -7,8 +7,9 @@ import enum
 import jax
 import jax.numpy as jnp
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell, Layout
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
+from envs_jax.sokoban.board import Layout, map_cells
 
 
 class Code(enum.IntEnum):
@@ -32,7 +33,7 @@ def codes(layout: Layout, walls: Board, targets: Board, boxes: Board, player: Ce
     ones = bb.complement(layout, bb.union(walls, bb.symmetric_difference(targets, boxes)))
     fours = bb.union(bb.difference(boxes, targets), bb.singleton(layout, player))
     join = lambda one, two, four: (one | two << 1 | four << 2).astype(jnp.uint8)
-    return bb.map_cells(layout, (ones, targets, fours), join)
+    return map_cells(layout, (ones, targets, fours), join)
 
 
 def planes(layout: Layout, walls: Board, targets: Board, boxes: Board, player: Cell) -> jax.Array:
@@ -42,4 +43,4 @@ def planes(layout: Layout, walls: Board, targets: Board, boxes: Board, player: C
     def join(floor: jax.Array, *others: jax.Array) -> jax.Array:
         return jnp.stack([1 - floor, *others], axis=-1).astype(jnp.uint8)
 
-    return bb.map_cells(layout, (floor, targets, boxes, bb.singleton(layout, player)), join)
+    return map_cells(layout, (floor, targets, boxes, bb.singleton(layout, player)), join)

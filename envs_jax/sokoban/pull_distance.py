@@ -8,8 +8,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell, Layout
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
+from envs_jax.sokoban.board import Layout
 
 Planes = tuple[Board, ...]  # the bits of a number for every cell, lowest first
 

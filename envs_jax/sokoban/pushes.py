@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell, Layout
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
+from envs_jax.sokoban.board import Layout
 
 UNREACHABLE = np.uint16(0xFFFF)  # the push distance from where a box cannot get to the target
-_STEPS_A_TRIP = 4  # flood steps between two tests for the end
 
 
 def reachable(layout: Layout, blocked: Board, player: Cell) -> Board:
@@ -28,23 +28,7 @@ def reachable(layout: Layout, blocked: Board, player: Cell) -> Board:
       blocked: walls and boxes.
       player: the player's cell.
     """
-    return flood(layout, bb.singleton(layout, player), bb.complement(layout, blocked))
-
-
-def flood(layout: Layout, start: Board, free: Board) -> Board:
-    """All cells of `start`, and the `free` ones that are connected to them through free cells."""
-
-    def grow(carry: tuple[Board, Board]) -> tuple[Board, Board]:
-        before, _ = carry
-        reached = before
-        for _ in range(_STEPS_A_TRIP):
-            neighbours = [bb.shift(layout, reached, direction) for direction in bb.DIRECTIONS]
-            reached = bb.union(reached, bb.intersection(bb.union(*neighbours), free))
-        return reached, before
-
-    none = tuple(word & 0 for word in start)
-    reached, _ = jax.lax.while_loop(lambda carry: jnp.any(~bb.equal(*carry)), grow, (start, none))
-    return reached
+    return bb.flood(layout, bb.singleton(layout, player), bb.complement(layout, blocked))
 
 
 def pushable(layout: Layout, boxes: Board, reached: Board, open_cells: Board) -> tuple[Board, Board, Board, Board]:
@@ -91,7 +75,7 @@ def side_regions(layout: Layout, walls: Board) -> tuple[Board, Board, Board, Boa
     regions: list[Board] = []
     for direction in bb.DIRECTIONS:
         start = bb.intersection(bb.shift(layout, box, direction), free)
-        regions.append(flood(layout, bb.difference(start, bb.union(*regions)) if regions else start, free))
+        regions.append(bb.flood(layout, bb.difference(start, bb.union(*regions)) if regions else start, free))
     up, down, left, right = regions
     return up, down, left, right
 

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell, Layout
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
+from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.sampling import lowest_cells, random_cell
 
 SLOTS = 4096  # of a room's table of visited states; a power of two

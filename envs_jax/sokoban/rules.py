@@ -11,8 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell, Layout
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
+from envs_jax.sokoban.board import Layout
 
 STEP_REWARD = -0.1
 BOX_REWARD = 1.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
 
 
 def below(word: jax.Array, bound: jax.Array | int) -> jax.Array:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Cell, Layout
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board, Cell
+from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.sampling import below, random_cell
 
 TURN = round(0.35 * 2**16)  # the probability of a new direction, in units of 2⁻¹⁶

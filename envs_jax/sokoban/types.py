@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 
+from envs_jax.bitboard import Board
 from envs_jax.pytree import pytree_dataclass, static_field
-from envs_jax.sokoban.board import Board
 from envs_jax.tasks import Task
 
 

@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax import bitboard as bb
 from envs_jax import spaces
 from envs_jax.arguments import check_choice, check_integer, check_number, check_seed
+from envs_jax.bitboard import Board, Grid
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
-from envs_jax.sokoban import board as bb
-from envs_jax.sokoban.board import Board, Layout
 from envs_jax.tasks import Task, TaskBank, make_bank
 from envs_jax.web import tabular_render
 
@@ -104,9 +104,9 @@ class TabularWeb(Environment[TabularWebState, TabularWebTask]):
         return self.checksum
 
     @property
-    def layout(self) -> Layout:
-        """The pages × links table of pairs as a bitboard (whose layout counts a ring around it)."""
-        return Layout(self.num_pages + 2, self.num_actions + 2)
+    def layout(self) -> Grid:
+        """The pages × links table of pairs as a bitboard."""
+        return Grid(self.num_pages, self.num_actions)
 
     def initial(self, word: jax.Array, task: TabularWebTask) -> TabularWebState:
         del word

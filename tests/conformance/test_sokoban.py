@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import envs_jax
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
 from envs_jax.sokoban import levels
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.env import Sokoban

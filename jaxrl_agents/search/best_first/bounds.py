@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import OPPOSITE, Board, Cell
 from envs_jax.sokoban import pushes
-from envs_jax.sokoban.board import OPPOSITE, Board, Cell, Layout
+from envs_jax.sokoban.board import Layout
 from jaxrl_agents.search.best_first.types import Config, Nodes, Tables
 
 MAX_MATCHED = 6

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.sokoban.board import Board
+from envs_jax.bitboard import Board
 from jaxrl_agents.search.best_first.types import NO_NODE, Config
 
 WAYS = 4

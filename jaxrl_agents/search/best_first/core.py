@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board
 from envs_jax.sokoban import deadlocks, pushes, rules
-from envs_jax.sokoban.board import Board
 from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.best_first import bounds, closed, frontier
 from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum

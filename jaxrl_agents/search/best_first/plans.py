@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
+from envs_jax.bitboard import Board
 from envs_jax.sokoban import pushes, rules
-from envs_jax.sokoban.board import Board, Layout
+from envs_jax.sokoban.board import Layout
 from jaxrl_agents.search.best_first.types import DIRECTION_SHIFT, NO_NODE, Starts
 
 _MOVES_A_CALL = 64

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.levels import LURD
 from envs_jax.sokoban.types import SokobanTask

@@ -9,8 +9,9 @@ from typing import Literal
 import jax
 import numpy as np
 
+from envs_jax.bitboard import Board
 from envs_jax.pytree import pytree_dataclass
-from envs_jax.sokoban.board import Board, Layout
+from envs_jax.sokoban.board import Layout
 
 Mode = Literal["optimal", "satisficing"]
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
 from envs_jax.sokoban import generator, levels, pushes
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import generate, generate_batch, generate_ragen

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
 from envs_jax.sokoban import pull_distance, reverse_dfs, reverse_walk, sampling, topology
 from envs_jax.sokoban.board import Layout
 from tests.reference import sokoban as reference

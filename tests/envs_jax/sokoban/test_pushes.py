@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
 from envs_jax.sokoban import levels, pushes
 from envs_jax.sokoban.board import Layout
 from tests.envs_jax.sokoban.positions import LAYOUTS, bank_of, random_text

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
 from envs_jax.sokoban import rules
 from tests.envs_jax.sokoban.positions import LAYOUTS, bank_of, boards_of, random_text, state_of
 from tests.reference import sokoban as reference

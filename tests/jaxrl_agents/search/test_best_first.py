@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs_jax.sokoban import board as bb
+from envs_jax import bitboard as bb
 from envs_jax.sokoban import levels
 from envs_jax.sokoban.board import Layout
 from envs_jax.tasks import TaskBank, make_bank
