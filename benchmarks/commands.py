@@ -17,6 +17,7 @@ from benchmarks.compare import compare as compare_results
 from benchmarks.measure import BUDGETS, Program
 from benchmarks.results import Results, Row
 from benchmarks.suites import Settings
+from benchmarks.workloads import check_inputs
 
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
 
@@ -25,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Measures, and writes results, report and plots."""
     settings = _settings(options)
     selected = suites.select(options.suites, settings)
+    check_inputs(settings)
     folder = options.out or _new_folder(settings.budget.name)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
@@ -67,6 +69,7 @@ def profile(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     make = _program(options.case, settings)
+    check_inputs(settings)
     folder = options.out or _new_folder("profile")
     folder.mkdir(parents=True, exist_ok=True)
     _forget_compilations()

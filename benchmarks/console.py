@@ -61,8 +61,9 @@ def verdict(row: Row) -> str:
     """The target of a row and whether it is met."""
     if row.target is None:
         return ""
-    sign = {">=": "≥", "<=": "≤"}[row.target.op]
-    wanted = f"{sign} {number(row.target.value, row.unit)} {row.unit}".strip()
+    value = number(row.target.value, row.unit)
+    bound = {">=": f"≥ {value}", "<=": f"≤ {value}", "±": f"{value} ± {number(row.target.tolerance, row.unit)}"}
+    wanted = f"{bound[row.target.op]} {row.unit}".strip()
     return f"{wanted} {row.verdict}".strip()
 
 

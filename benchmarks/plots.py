@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.console import number
 from benchmarks.results import Row
 from benchmarks.suites import Plot
+from benchmarks.suites.levels import GIVEN, MAIN
 
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -41,8 +42,8 @@ def environments(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
 
 
 def levels(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
-    """The distribution of optimal solution lengths."""
-    yield from drawn((_lengths,), rows, folder)
+    """The distribution of optimal solution lengths, and what longer ones cost."""
+    yield from drawn((_lengths, _difficulties), rows, folder)
 
 
 def drawn(draws: Sequence[Draw], rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
@@ -156,23 +157,54 @@ def _peer_bars(axes: Any, points: Sequence[Row]) -> None:
 
 @styled
 def _lengths(rows: Sequence[Row], folder: Path) -> Plot | None:
-    """How many levels need how many pushes."""
-    lengths = [row for row in rows if row.histogram is not None and row.unit == "pushes"]
+    """How many levels need how many pushes: the default difficulty, and levels that the user gave."""
+    lengths = [row for row in rows if row.histogram is not None and row.parameters["levels"] in (MAIN, GIVEN)]
     if not lengths:
         return None
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     for row, colour in zip(lengths, COLOURS, strict=False):
         assert row.histogram is not None and row.value is not None
-        values, counts = row.histogram["values"], row.histogram["counts"]
-        shares = [100 * count / sum(counts) for count in counts]
-        name = f"{' '.join(map(str, row.parameters.values()))} (median {row.value:.0f}, n = {sum(counts):,.0f})"
+        share = dict(zip(row.histogram["values"], row.histogram["counts"], strict=True))
+        values = range(int(min(share)) - 1, int(max(share)) + 2)  # lengths that do not occur are shown as zero
+        shares = [100 * share.get(value, 0) / sum(share.values()) for value in values]
+        name = GIVEN if row.parameters["levels"] == GIVEN else f"generated: {MAIN}"
+        name = f"{name}\n(n = {sum(share.values()):,.0f}, median {row.value:.0f})"
         axes.step(values, shares, where="mid", color=colour, label=name)
         axes.fill_between(values, shares, step="mid", color=colour, alpha=0.12, linewidth=0)
         axes.axvline(row.value, color=colour, linestyle=":", linewidth=1.2)
     axes.set(xlabel="push-optimal solution length (pushes)", ylabel="levels (%)", xlim=(0, None), ylim=(0, None))
     axes.legend()
     return save(figure, folder, "lengths.png", "Push-optimal solution lengths; dotted: medians")
+
+
+@styled
+def _difficulties(rows: Sequence[Row], folder: Path) -> Plot | None:
+    """Levels a second over their push-optimal length, one point for each difficulty."""
+    rates = {row.parameters["arm"]: row.value for row in rows if row.metric == "throughput" and "arm" in row.parameters}
+    lengths = {row.parameters["levels"]: row for row in rows if row.histogram is not None}
+    points = sorted((row.value or 0.0, name, row) for name, row in lengths.items() if rates.get(name))
+    if len(points) < 2:
+        return None
+    figure = new_figure(6.4, 3.2)
+    axes = figure.subplots()
+    for value, name, row in points:
+        rate = rates[name]
+        axes.plot([row.p10, row.p90], [rate, rate], color=COLOURS[0], alpha=0.35, linewidth=4, solid_capstyle="round")
+        axes.plot(value, rate, "o", color=COLOURS[0], markersize=7)
+        label = f"{str(name).rsplit(', ', 1)[-1]}: {number(rate, '/s')} levels/s"
+        axes.annotate(label, (row.p90, rate), (10, 0), textcoords="offset points", va="center")
+    if GIVEN in lengths:
+        axes.axvline(lengths[GIVEN].value, color=COLOURS[1], linestyle=":", label="given files, median")
+        axes.legend(loc="lower left")
+    highest, lowest = max(rates[name] for _, name, _ in points), min(rates[name] for _, name, _ in points)
+    axes.set(xlabel="push-optimal solution length (pushes)", ylabel="levels / s", yscale="log")
+    axes.set_xlim(0, 1.5 * max(row.p90 or 0.0 for *_, row in points))
+    axes.xaxis.set_major_locator(_matplotlib("matplotlib.ticker").MaxNLocator(integer=True))
+    axes.set_ylim(lowest / 1.6, highest * 1.9)
+    in_units(axes.yaxis)
+    caption = "Generation by difficulty, 10×10 with 4 boxes: rate and median length; bars: p10 – p90"
+    return save(figure, folder, "difficulty.png", caption)
 
 
 def in_units(axis: Any) -> None:
@@ -185,10 +217,12 @@ def in_units(axis: Any) -> None:
 
 
 def new_figure(width: float, height: float) -> Any:
+    """A figure of that size in inches, whose parts make room for each other."""
     return _matplotlib("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Any, folder: Path, name: str, caption: str) -> Plot:
+    """Writes the figure to the folder of the report."""
     figure.savefig(folder / name)
     return Plot(name, caption)
 

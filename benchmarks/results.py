@@ -19,13 +19,16 @@ Scalar = str | int | float | bool
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The figure that a value has to reach."""
+    """The figure that a value has to reach, or to match: `≥ value`, `≤ value` or `value ± tolerance`."""
 
-    op: Literal[">=", "<="]
+    op: Literal[">=", "<=", "±"]
     value: float
+    tolerance: float = 0.0
 
     def met_by(self, value: float) -> bool:
         """Whether `value` reaches it."""
+        if self.op == "±":
+            return abs(value - self.value) <= self.tolerance
         return value >= self.value if self.op == ">=" else value <= self.value
 
 
@@ -100,18 +103,48 @@ class Results:
           FileNotFoundError: there is no such file.
           ValueError: the file is not the results of a benchmark, or of another schema version.
         """
-        path = path / "results.json" if path.is_dir() else path
+        file = path / "results.json" if path.is_dir() else path
+        if not file.exists():
+            there = "the folder holds no results.json" if path.is_dir() else "there is no such file or folder"
+            raise FileNotFoundError(f"{path}: {there}; name what `run` wrote")
         try:
-            document = json.loads(path.read_text())
-            version = document.pop("schema_version")
-            if version != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is {version}; this program reads {SCHEMA_VERSION}")
-            rows = [_row(fields) for fields in document.pop("rows")]
-            return Results(rows=rows, **document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: not benchmark results ({type(error).__name__}: {error})") from error
+            return _from_document(json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file}:{error.lineno}:{error.colno}: malformed JSON ({error.msg})") from error
+        except KeyError as error:
+            raise ValueError(f"{file}: not benchmark results (field {error} is missing)") from error
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file}: not benchmark results ({error})") from error
 
 
-def _row(fields: dict[str, Any]) -> Row:
+def _from_document(document: Any) -> Results:
+    document = _expect("the document", document, dict)
+    version = document.pop("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {version!r}; this program reads {SCHEMA_VERSION}")
+    for name, form in (("machine", dict), ("versions", dict), ("settings", dict), ("finished", list)):
+        _expect(f"field {name!r}", document[name], form)
+    rows = [_row(i, fields) for i, fields in enumerate(_expect("field 'rows'", document.pop("rows"), list))]
+    return Results(rows=rows, **document)
+
+
+def _row(index: int, fields: Any) -> Row:
+    fields = _expect(f"row {index}", fields, dict)
+    for name in ("value", "p10", "p90"):
+        value = fields.get(name)
+        if value is not None:
+            _expect(f"row {index}: field {name!r}", value, (int, float))
+    _expect(f"row {index}: field 'parameters'", fields.get("parameters", {}), dict)
     target = fields.pop("target", None)
     return Row(**fields, target=None if target is None else Target(**target))
+
+
+def _expect(what: str, value: Any, form: type | tuple[type, ...]) -> Any:
+    if not isinstance(value, form):
+        expected = " or ".join(one.__name__ for one in (form if isinstance(form, tuple) else (form,)))
+        raise TypeError(f"{what} is {type(value).__name__} and not {expected}")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")

@@ -10,9 +10,23 @@ import numpy as np
 
 import envs_jax
 from benchmarks.suites import Settings
+from envs_jax.sokoban import levels
+from envs_jax.web import catalogue
 
 MAIN_IDS = ("Sokoban-v0", "FrozenLake-v0", "TabularWeb-v0", "WebShop-v0")
 MIN_TASKS = 1_024  # of a bank that resets are drawn from
+
+
+def check_inputs(settings: Settings) -> None:
+    """Reads the levels and products that the user gave, so that a run finds out at once what is wrong with them.
+
+    Raises:
+      ValueError, OSError: naming the file, and the line or the product.
+    """
+    if settings.levels is not None:
+        levels.read(settings.levels)
+    if settings.products is not None:
+        catalogue.load_products(settings.products)
 
 
 def environment(id: str, settings: Settings) -> tuple[Any, Any]:

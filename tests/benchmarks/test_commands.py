@@ -1,5 +1,6 @@
 """The commands, end to end, on small cases; and what they say about wrong arguments."""
 
+import functools
 import json
 import sys
 
@@ -10,6 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.measure import Budget, Unavailable, measure
 from benchmarks.results import Results, Row, Target
 from benchmarks.suites import SUITES, Settings, load, select
+from benchmarks.suites.levels import GIVEN, MAIN
 
 SMALL = "levels/Sokoban/loading"
 
@@ -106,12 +108,74 @@ def test_select():
         (["run", "levels/Sokoban/lo"], "'levels/Sokoban/lo' names no case"),
         (["run", "--levels", "no/such/path"], "--levels no/such/path: there is no such file"),
         (["profile", "environments/Sokoban-v0/step/bear"], "environments/Sokoban-v0/step/bare"),
-        (["compare", "no/such", "results"], "No such file"),
+        (["compare", "no/such", "results"], "no/such: there is no such file or folder; name what `run` wrote"),
+        (["compare", "tests", "results"], "tests: the folder holds no results.json; name what `run` wrote"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):
-    assert main(arguments) == 2
-    assert message in capsys.readouterr().err
+    check_refused(arguments, message, capsys)
+
+
+def check_refused(arguments, message, capsys):
+    """Status 2, and one line on stderr that begins with "error: " and holds the message; nothing else is printed."""
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and err.startswith("error: ") and err.count("\n") == 1 and out == ""
+
+
+@pytest.mark.parametrize("command", ["run", "profile"])
+def test_malformed_levels_are_refused_before_anything_is_measured(command, tmp_path, capsys):
+    case = SMALL if command == "run" else "environments/FrozenLake-v0/step/bare"
+    level, out = tmp_path / "levels" / "bad.txt", tmp_path / "out"
+    level.parent.mkdir()
+    arguments = [command, case, "--levels", level.parent, "--out", out]
+    check_refused(arguments, "levels: the folder holds no .txt or .xsb file", capsys)
+    level.write_text("; 0\n#####\n#@$.#\n#####\n; 1\n#####\n#@?.#\n#####\n")
+    check_refused(arguments, "bad.txt:7: ", capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "profile"])
+def test_a_folder_that_holds_no_products_is_refused_before_anything_is_measured(command, tmp_path, capsys):
+    case = SMALL if command == "run" else "environments/FrozenLake-v0/step/bare"
+    products, out = tmp_path / "products", tmp_path / "out"
+    products.mkdir()
+    arguments = [command, case, "--products", products, "--out", out]
+    check_refused(arguments, "the folder must hold one items_shuffle*.json; found none", capsys)
+    (products / "items_shuffle_1.json").write_text('[{"asin":}]')
+    (products / "items_ins_v2_1.json").write_text('{"A": {"attributes": []}}')
+    check_refused(arguments, "items_shuffle_1.json:1:10: malformed JSON", capsys)
+    (products / "items_shuffle_1.json").write_text('[{"asin": "A", "name": 7}]')
+    check_refused(arguments, "items_shuffle_1.json: product 0 (A): field 'name': expected a text", capsys)
+    assert not out.exists()
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    check_refused(["run", SMALL, "--out", tmp_path / "file"], "file", capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "malformed JSON"),
+        (lambda text: "[]", "not benchmark results (the document is list and not dict)"),
+        (lambda text: "{}", "not benchmark results (field 'schema_version' is missing)"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version is 2"),
+        (lambda text: text.replace('"machine": {', '"machine": 3, "x": {', 1), "field 'machine' is int"),
+        (lambda text: text.replace('"value": ', '"value": "x", "y": ', 1), "row 0: field 'value' is str"),
+        (lambda text: text.replace('"p10": ', '"p10": NaN, "y": ', 1), "NaN is no number"),
+        (lambda text: text.replace('"rows": [', '"rows": [[], ', 1), "row 0 is list and not dict"),
+        (lambda text: text.replace('"complete"', '"unheard_of"', 1), "unheard_of"),
+    ],
+)
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_results_that_are_none_are_refused(change, message, as_folder, folder, tmp_path, capsys):
+    file = tmp_path / "results.json"
+    file.write_text(change((folder / "results.json").read_text()))
+    given = tmp_path if as_folder else file
+    check_refused(["compare", folder, given], message, capsys)
+    check_refused(["compare", given, folder], f"error: {file}:", capsys)
 
 
 def test_the_exit_status_tells_of_failures(tmp_path, monkeypatch):
@@ -157,7 +221,7 @@ def test_a_peer_that_is_not_installed_is_reported(module, arm, monkeypatch):
 
 def _row(case="peers/sokoban", arm="same_step", **fields):
     fields = {"metric": "throughput", "unit": "steps/s", "value": 2e6, "p10": 1e6, "p90": 3e6, "repeats": 3, **fields}
-    return Row(suite="environments", case=case, parameters={"arm": arm}, **fields)
+    return Row(suite="environments", case=case, **{"parameters": {"arm": arm}, **fields})
 
 
 def test_the_report_shows_targets_failures_and_notes():
@@ -193,11 +257,16 @@ def test_plots_are_drawn_from_rows(tmp_path):
     compared = [_row(), _row(arm="jumanji", value=5e4)]
     drawn = list(plots.environments([*sweep, *parts, *compared], tmp_path))
     histogram = {"values": [4.0, 5.0], "counts": [3.0, 1.0]}
-    drawn += list(plots.levels([_row("Sokoban/lengths", unit="pushes", histogram=histogram)], tmp_path))
-    assert [plot.file for plot in drawn] == ["throughput.png", "parts.png", "peers.png", "lengths.png"]
+    generated, easy = {"levels": MAIN}, {"levels": "10×10, 4 boxes, easy"}
+    length = functools.partial(_row, "Sokoban/lengths", metric="median", unit="pushes", histogram=histogram)
+    rates = [_row("Sokoban/generation", arm=MAIN), _row("Sokoban/generation", arm="10×10, 4 boxes, easy")]
+    lengths = [length(parameters=of, value=value) for of, value in ((generated, 4), (easy, 3), ({"levels": GIVEN}, 5))]
+    drawn += list(plots.levels([*rates, *lengths], tmp_path))
+    files = ["throughput.png", "parts.png", "peers.png", "lengths.png", "difficulty.png"]
+    assert [plot.file for plot in drawn] == files
     from PIL import Image
 
     for plot in drawn:
         with Image.open(tmp_path / plot.file) as image:
             assert image.width > 1000 and len(image.convert("RGB").getcolors(1 << 24)) > 20
-    assert list(plots.environments([], tmp_path)) == []
+    assert list(plots.environments([], tmp_path)) == list(plots.levels([], tmp_path)) == []

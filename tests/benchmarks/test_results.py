@@ -42,7 +42,7 @@ def test_schema(tmp_path):
     assert document["complete"] is True and document["running"] is None and document["finished"] == ["toy/a"]
     (only,) = document["rows"]
     assert set(only) == ROW_FIELDS
-    assert only["target"] == {"op": ">=", "value": 1.0}
+    assert only["target"] == {"op": ">=", "value": 1.0, "tolerance": 0.0}
 
 
 def test_the_machine_is_described_without_its_name_or_paths():
@@ -64,7 +64,7 @@ def test_round_trip(tmp_path):
     assert list(tmp_path.iterdir()) == [path]  # no partial file stays
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "rows": [{}]}'])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "rows": [{}]}'])
 def test_what_is_not_results_is_refused_by_name(tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
@@ -77,10 +77,14 @@ def test_spread():
 
 
 @pytest.mark.parametrize(
-    ("op", "value", "verdict"), [(">=", 2.0, "pass"), (">=", 1.9, "miss"), ("<=", 2.0, "pass"), ("<=", 2.1, "miss")]
-)
+    ("op", "value", "verdict"),
+    [
+        (">=", 2.0, "pass"), (">=", 1.9, "miss"), ("<=", 2.0, "pass"), ("<=", 2.1, "miss"),
+        ("±", 1.5, "pass"), ("±", 2.5, "pass"), ("±", 1.4, "miss"), ("±", 2.6, "miss"),
+    ],
+)  # fmt: skip
 def test_verdict(op, value, verdict):
-    assert row(value=value, target=Target(op, 2.0)).verdict == verdict
+    assert row(value=value, target=Target(op, 2.0, 0.5)).verdict == verdict
     assert row(status="failed", target=Target(op, 2.0)).verdict == ""
     assert row(value=value).verdict == ""
 
