@@ -1,0 +1,137 @@
+"""Checkpoints across processes: other meshes, a kill in the middle of a save, SIGTERM, full disks, two processes."""
+
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxrl_agents.training import Checkpointer, CheckpointError
+from tests.jaxrl_agents.training import worker
+
+ROOT = Path(__file__).parents[3]
+
+
+def start(role, *arguments, devices=1):
+    environment = os.environ | {
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, worker.__file__, role, *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def finish(process, timeout=120):
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+    return output
+
+
+def read_until(process, number):
+    for line in process.stdout:
+        if line.strip() == str(number):
+            return
+    pytest.fail(process.stderr.read()[-3000:])
+
+
+def test_restores_on_1_2_and_8_devices(tmp_path):
+    state = worker.init(jax.random.key(0))
+    for _ in range(2):
+        state, _, _ = worker.train_step_on_one_device(state, worker.batch_of())
+    with Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save(1, state)
+        checkpointer.wait()
+        finish(start("eight_devices", tmp_path, devices=8))
+        finish(start("two_devices", tmp_path, devices=2))
+        target = {"state": state, "keys": jax.random.split(jax.random.key(1), 16)}
+        restored = checkpointer.restore(target)
+    assert restored.step == 2
+    worker.assert_equal(worker.as_arrays(restored.state["state"]), worker.as_arrays(state))
+    assert (restored.state["keys"] == jax.random.split(jax.random.key(0), 16)).all()
+
+
+def test_a_save_killed_in_the_middle_is_reported_and_removed(tmp_path, caplog):
+    process = start("killed", tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("2.*")):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "2").exists()
+    with Checkpointer(tmp_path) as checkpointer:
+        with caplog.at_level(logging.WARNING):
+            restored = checkpointer.restore({"x": jnp.zeros(3, jnp.int32)})
+        assert restored.step == 1 and restored.state["x"].tolist() == [0, 1, 2]
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "checkpoint 2 was cut short while it was saved" in line and "\n" not in line
+        checkpointer.save(2, restored.state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_sigterm_finishes_the_step_saves_and_exits_with_0(tmp_path):
+    process = start("loop", tmp_path)
+    read_until(process, 3)
+    process.send_signal(signal.SIGTERM)
+    lines = finish(process).split()
+    with Checkpointer(tmp_path) as checkpointer:
+        stopped = checkpointer.restore(worker.init(jax.random.key(1)))
+    assert stopped.step == max([3, *map(int, lines)])
+    state, value, _ = worker.reference(stopped.step)
+    worker.assert_equal(worker.as_arrays(stopped.state), state)
+    assert stopped.metadata == {"loss": float(value)}
+
+
+def test_two_processes_of_two_devices(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [start("pair", tmp_path, address, rank, devices=2) for rank in range(2)]
+    try:
+        read_until(processes[1], 4)
+        processes[1].send_signal(signal.SIGTERM)
+        outputs = [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    steps = {int(output.splitlines()[-1].removeprefix("stopped ")) for output in outputs}
+    with Checkpointer(tmp_path) as checkpointer:
+        restored = checkpointer.restore(worker.init(jax.random.key(1)))
+    assert steps == {restored.step} == {restored.metadata["step"]} == {int(restored.state["count"])}
+    worker.assert_close(worker.as_arrays(restored.state), worker.reference(restored.step)[0], 1e-4)
+
+
+def test_a_failed_save_says_why_and_leaves_earlier_ones(tmp_path):
+    """A limit on the size of files stands in for a full disk, which a test cannot fill."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.save(1, {"x": jnp.arange(3)})
+    checkpointer.wait()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        checkpointer.save(2, {"x": jax.random.normal(jax.random.key(0), (1000, 1000))})
+        with pytest.raises(CheckpointError, match=r"checkpoint 2 was not saved to .*: a file got too large; earlier"):
+            checkpointer.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, former)
+    assert checkpointer.restore({"x": jnp.zeros(3, jnp.int32)}).step == 1
+    checkpointer.save(2, {"x": jnp.arange(3)})
+    checkpointer.close()
+    assert checkpointer.steps() == [1, 2]
