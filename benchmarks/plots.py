@@ -181,9 +181,13 @@ def _lengths(rows: Sequence[Row], folder: Path) -> Plot | None:
 @styled
 def _difficulties(rows: Sequence[Row], folder: Path) -> Plot | None:
     """Levels a second over their push-optimal length, one point for each difficulty."""
-    rates = {row.parameters["arm"]: row.value for row in rows if row.metric == "throughput" and "arm" in row.parameters}
+    rates = {
+        row.parameters["arm"]: row.value
+        for row in rows
+        if row.metric == "throughput" and "arm" in row.parameters and row.value
+    }
     lengths = {row.parameters["levels"]: row for row in rows if row.histogram is not None}
-    points = sorted((row.value or 0.0, name, row) for name, row in lengths.items() if rates.get(name))
+    points = sorted((row.value or 0.0, name, row) for name, row in lengths.items() if name in rates)
     if len(points) < 2:
         return None
     figure = new_figure(6.4, 3.2)

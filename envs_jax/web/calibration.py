@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,18 +96,26 @@ def _quantiles(values: Sequence[float], *percents: int) -> str:
     return " / ".join(f"{np.percentile(values, percent):.4g}" for percent in percents)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description="Compares the synthetic catalogue with WebShop's product files.")
-    parser.add_argument("products", help="the folder with WebShop's product files")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    real = measure(seed=arguments.seed, products=arguments.products)
-    synthetic = measure(seed=arguments.seed)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; returns the exit status, 2 where the arguments or the product files are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m envs_jax.web.calibration",
+        description="Compares the synthetic catalogue with WebShop's product files.",
+    )
+    parser.add_argument("products", metavar="PRODUCTS", help="the folder with WebShop's product files")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        real = measure(seed=options.seed, products=options.products)
+        synthetic = measure(seed=options.seed)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print("| figure | real | synthetic |\n|---|---|---|")
     for name, value in real.items():
         print(f"| {name} | {value} | {synthetic[name]} |")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

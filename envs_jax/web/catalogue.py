@@ -11,13 +11,14 @@ import math
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 MISSING_PRICE = 100.0  # dollars; what WebShop charges for a product without a price
 _ASIN_LENGTH = 10
-_AMOUNT = re.compile(r"\d+\.?\d*|\.\d+")
+_PRICES = re.compile(r"\$(?:[0-9][0-9,]*\.?[0-9]*|\.[0-9]+)(?:(?: to | ?[-–] ?| )?(?=\$)|$)")  # one, and what parts it
 
 
 class HumanInstruction(NamedTuple):
@@ -130,7 +131,7 @@ def parse_products(
         where = _Place(files.products, f"product {index}")
         if not isinstance(item, Mapping):
             where.fail(f"expected an object, got {type(item).__name__}")
-        asin = where.text(item, "asin")
+        asin = where.words(item, "asin")
         if asin == "nan" or len(asin) > _ASIN_LENGTH or asin in products:
             continue
         products[asin] = _parse_product(asin, item, attributes, human, files, index)
@@ -163,13 +164,13 @@ def _parse_product(
     return Product(
         asin=asin,
         title=where.text(item, "name"),
-        category=where.text(item, "category"),
-        query=where.text(item, "query").lower().strip(),
+        category=where.words(item, "category"),
+        query=where.words(item, "query").lower().strip(),
         product_category=where.text(item, "product_category"),
         description=where.text(item, "full_description"),
         bullets=(bullets,) if isinstance(bullets, str) else where.texts(item, "small_description", minimum=1),
         pricing=_parse_pricing(item.get("pricing"), where),
-        options=_parse_options(item.get("customization_options"), where),
+        options=_parse_options(item, where),
         attributes=notes.texts(attributes[asin], "attributes"),
         instruction=instruction,
         instruction_attributes=instruction_attributes,
@@ -180,7 +181,7 @@ def _parse_product(
 def _parse_instruction(entry: Mapping[str, Any], where: _Place) -> tuple[str | None, tuple[str, ...]]:
     if entry.get("instruction") is None:
         return None, ()
-    return where.text(entry, "instruction"), where.texts(entry, "instruction_attributes", minimum=1)
+    return where.words(entry, "instruction"), where.texts(entry, "instruction_attributes", minimum=1)
 
 
 def _parse_pricing(pricing: Any, where: _Place) -> tuple[float, ...]:
@@ -188,10 +189,10 @@ def _parse_pricing(pricing: Any, where: _Place) -> tuple[float, ...]:
     if pricing is None or pricing == "" or pricing == []:
         return ()
     if isinstance(pricing, str):
-        amounts = [re.sub(r"[^\d.]", "", part) for part in pricing.split("$")[1:]]
-        if not amounts or not all(_AMOUNT.fullmatch(amount) for amount in amounts):
-            where.fail(f"field 'pricing': expected amounts such as '$9.99', got {pricing!r}")
-        return tuple(float(amount) for amount in amounts[:2])
+        found = [price.group() for price in _PRICES.finditer(pricing.strip())]
+        if not found or "".join(found) != pricing.strip():
+            where.fail(f"field 'pricing': expected amounts such as '$9.99' or '$9.99 to $20', got {pricing!r}")
+        return tuple(float(re.sub(r"[^0-9.]", "", price)) for price in found[:2])
     if not isinstance(pricing, list) or not all(_is_price(price) for price in pricing):
         where.fail(f"field 'pricing': expected a text such as '$9.99' or a list of amounts, got {pricing!r}")
     return tuple(float(price) for price in pricing[:2])
@@ -201,8 +202,11 @@ def _is_price(price: Any) -> bool:
     return isinstance(price, int | float) and not isinstance(price, bool) and math.isfinite(price) and price >= 0
 
 
-def _parse_options(groups: Any, where: _Place) -> dict[str, tuple[str, ...]]:
+def _parse_options(item: Mapping[str, Any], where: _Place) -> dict[str, tuple[str, ...]]:
     """Group names and values as WebShop shows them; a group that is null is not shown."""
+    if "customization_options" not in item:
+        where.fail("field 'customization_options': expected an object or '', got nothing")
+    groups = item["customization_options"]
     if groups is None or groups == "":
         return {}
     if not isinstance(groups, Mapping):
@@ -212,9 +216,13 @@ def _parse_options(groups: Any, where: _Place) -> dict[str, tuple[str, ...]]:
         if contents is None:
             continue
         field = f"customization_options.{name}"
+        if not name.strip() or name.lower() in options:
+            where.fail(f"field {field!r}: a group's name must be a text, and no other's in upper or lower case")
         if not isinstance(contents, list) or not all(isinstance(content, Mapping) for content in contents):
             where.fail(f"field {field!r}: expected a list of objects with 'value', or null")
-        values = [where.text(content, "value", f"{field}[{i}].value") for i, content in enumerate(contents)]
+        if not contents:
+            where.fail(f"field {field!r}: the group has no values; WebShop makes no goal for such a product")
+        values = [where.words(content, "value", f"{field}[{i}].value") for i, content in enumerate(contents)]
         options[name.lower()] = tuple(value.strip().replace("/", " | ").lower() for value in values)
     return options
 
@@ -224,7 +232,7 @@ def _parse_human(entries: Any, where: _Place) -> tuple[HumanInstruction, ...]:
         where.fail("expected a list of instructions (objects)")
     return tuple(
         HumanInstruction(
-            where.text(entry, "instruction"),
+            where.words(entry, "instruction"),
             where.texts(entry, "instruction_attributes"),
             where.texts(entry, "instruction_options"),
         )
@@ -248,18 +256,29 @@ class _Place(NamedTuple):
             self.fail(f"field {label or field!r}: expected a text, got {found}")
         return value
 
+    def words(self, entry: Mapping[str, Any], field: str, label: str | None = None) -> str:
+        """A text that is more than white space."""
+        value = self.text(entry, field, label)
+        if not value.strip():
+            self.fail(f"field {label or field!r}: expected a text, got an empty one")
+        return value
+
     def texts(self, entry: Mapping[str, Any], field: str, minimum: int = 0) -> tuple[str, ...]:
         values = entry.get(field)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values) or len(values) < minimum:
             found = repr(values)[:60] if field in entry else "nothing"
             self.fail(f"field {field!r}: expected a list of {'one or more ' * (minimum > 0)}texts, got {found}")
+        if not all(value.strip() for value in values) and field != "small_description":
+            self.fail(f"field {field!r}: one of the texts is empty")
         return tuple(values)
 
 
 def _read_json(path: Path, form: type, description: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+            content = json.load(file, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except _Refused as error:
+        raise ValueError(f"{path}: {error}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}:{error.colno}: malformed JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
@@ -267,3 +286,22 @@ def _read_json(path: Path, form: type, description: str) -> Any:
     if not isinstance(content, form):
         raise ValueError(f"{path}: expected {description}, got {type(content).__name__}")
     return content
+
+
+class _Refused(ValueError):
+    """What JSON's reader would let pass."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ; of equal ones Python's reader keeps the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        key, asin = next(key for key in counts if counts[key] > 1), content.get("asin")
+        place = f"the product {asin}" if isinstance(asin, str) else "an object"
+        raise _Refused(f"{place} holds the key {key!r} {counts[key]} times")
+    return content
+
+
+def _refuse_constant(name: str) -> float:
+    raise _Refused(f"{name} is no number of JSON")

@@ -36,9 +36,9 @@ def test_files_hold_what_is_generated(tmp_path):
 def test_prices_in_all_forms(tmp_path):
     forms = {
         "$9.99": (9.99,),
-        "$1,299.00 to $1,400.50": (1299.0, 1400.5),
+        " $1,299.00 to $1,400.50": (1299.0, 1400.5),
         "$1.00$2.00$3.00": (1.0, 2.0),
-        "": (),
+        "$2.50 - $1": (2.5, 1.0),
         None: (),
     }
     items = [{**item, "pricing": form} for item, form in zip(ITEMS, [*forms, [5, 7.5]], strict=True)]
@@ -60,6 +60,32 @@ def test_entries_that_webshop_leaves_out(tmp_path):
         ("small_description", ["a", 1], "field 'small_description': expected a list of one or more texts"),
         ("pricing", "free", "field 'pricing': expected amounts such as"),
         ("pricing", "$9.9.9", "field 'pricing': expected amounts such as"),
+        ("pricing", "$-3", r"field 'pricing': expected amounts such as .*, got '\$-3'"),
+        ("pricing", "-$3", "field 'pricing': expected amounts such as"),
+        ("pricing", "$3 off", "field 'pricing': expected amounts such as"),
+        ("pricing", "$nan", "field 'pricing': expected amounts such as"),
+        ("pricing", "$1e3", "field 'pricing': expected amounts such as"),
+        ("pricing", "$", "field 'pricing': expected amounts such as"),
+        ("pricing", " ", "field 'pricing': expected amounts such as"),
+        ("pricing", "12.50", "field 'pricing': expected amounts such as"),
+        ("pricing", 12.5, "field 'pricing': expected a text such as"),
+        ("pricing", [True], "field 'pricing': expected a text such as"),
+        ("asin", " ", None),
+        ("query", " ", "field 'query': expected a text, got an empty one"),
+        ("category", "", "field 'category': expected a text, got an empty one"),
+        ("small_description", None, "field 'small_description': expected a list of one or more texts"),
+        (
+            "customization_options",
+            {"Size": [{"value": "s"}], "size": [{"value": "l"}]},
+            "field 'customization_options.size': a",
+        ),
+        ("customization_options", {" ": [{"value": "s"}]}, "field 'customization_options. ': a group's name"),
+        ("customization_options", {"Size": []}, "field 'customization_options.Size': the group has no values"),
+        (
+            "customization_options",
+            {"Size": [{"value": " "}]},
+            r"field 'customization_options.Size\[0\].value': expected a t",
+        ),
         ("pricing", ["9"], "field 'pricing': expected a text such as"),
         ("pricing", [-1.0], "field 'pricing': expected a text such as"),
         ("customization_options", [1], "field 'customization_options': expected an object or ''"),
@@ -74,17 +100,47 @@ def test_entries_that_webshop_leaves_out(tmp_path):
 def test_malformed_product(tmp_path, field, value, message):
     items = copy.deepcopy(ITEMS)
     items[2][field] = value
-    with pytest.raises(ValueError, match=rf"items_shuffle_6.json: product 2 \(S000000002\): {message}"):
+    message = rf"product 2 \(S000000002\): {message}" if message else "product 2: field 'asin': expected a text"
+    with pytest.raises(ValueError, match=f"items_shuffle_6.json: {message}"):
         load_products(write(tmp_path, items))
 
 
-def test_missing_field(tmp_path):
+FIELDS = ("asin", "name", "category", "query", "product_category", "full_description", "small_description",
+          "customization_options")  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_missing_field(tmp_path, field):
     items = copy.deepcopy(ITEMS)
-    del items[1]["full_description"]
-    with pytest.raises(
-        ValueError, match=r"product 1 \(S000000001\): field 'full_description': expected a text, got nothing"
-    ):
+    del items[1][field]
+    place = "product 1" if field == "asin" else r"product 1 \(S000000001\)"
+    with pytest.raises(ValueError, match=f"{place}: field '{field}': expected .*, got nothing"):
         load_products(write(tmp_path, items))
+
+
+def test_what_webshop_accepts_is_accepted(tmp_path):
+    """No price, an empty title or description (real products have them), ratings and other fields that it ignores."""
+    items = copy.deepcopy(ITEMS)
+    del items[0]["pricing"]
+    items[1] |= {"name": "", "full_description": "", "product_category": "", "average_rating": "none", "images": []}
+    products = load_products(write(tmp_path, items))
+    assert products[0].pricing == () and products[1].title == ""
+    assert len(products) == 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"name":', '"name": "twice", "name":', "the product S000000000 holds the key 'name' 2 times"),
+        ('"name":', '"weight": NaN, "name":', "NaN is no number of JSON"),
+        ('"name":', '"weight": -Infinity, "name":', "-Infinity is no number of JSON"),
+    ],
+)
+def test_what_json_readers_let_pass(tmp_path, old, new, message):
+    file = write(tmp_path) / "items_shuffle_6.json"
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=f"items_shuffle_6.json: {message}"):
+        load_products(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +148,10 @@ def test_missing_field(tmp_path):
     [
         (None, "no entry for product 0 of items_shuffle_6.json"),
         ({"attributes": "soft"}, "field 'attributes': expected a list of texts"),
+        ({"attributes": [""]}, "field 'attributes': one of the texts is empty"),
+        ({"instruction": None}, "field 'attributes': expected a list of texts, got nothing"),
         ({"attributes": [], "instruction": 3}, "field 'instruction': expected a text, got int"),
+        ({"attributes": [], "instruction": ""}, "field 'instruction': expected a text, got an empty one"),
         (
             {"attributes": [], "instruction": "x", "instruction_attributes": []},
             "field 'instruction_attributes': expected a list of one or more texts",
@@ -220,3 +279,21 @@ def test_calibration_figures():
     found = [float(share) for share in figures["asked product among the first 10 / 50 for its query"].split(" / ")]
     assert 0 < found[0] <= found[1] <= 1
     assert 0.9 < float(figures["goals met by exactly what they ask for"]) <= 1
+
+
+def test_the_calibration_command_prints_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        calibration, "measure", lambda **arguments: {"catalogue": str(arguments.get("products", "own"))}
+    )
+    assert calibration.main(["folder", "--seed", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "| catalogue | folder | own |"
+
+
+@pytest.mark.parametrize(
+    ("products", "message"),
+    [("nowhere", "nowhere: no such file or folder"), ("", "must hold one items_shuffle*.json; found none")],
+)
+def test_the_calibration_command_refuses_in_one_line(tmp_path, capsys, products, message):
+    assert calibration.main([str(tmp_path / products)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and message in err and err.count("\n") == 1
