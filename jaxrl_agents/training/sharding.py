@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))  # of the leading axis of every batch
@@ -97,7 +97,7 @@ def make_mesh(
     return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
-def plan(tree: Any, mesh: Mesh, rules: Rules) -> Plan:
+def plan(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules) -> Plan:
     """Applies rules to the leaves of a tree.
 
     A dimension that the axes of its rule do not divide is not split, and the placement's note says so. A leaf of lower
@@ -106,7 +106,7 @@ def plan(tree: Any, mesh: Mesh, rules: Rules) -> Plan:
     Args:
       tree: arrays or `jax.ShapeDtypeStruct`s, such as `jax.eval_shape(init, key)`; parameters, or a whole training
         state: moments end in the path of their parameter, so the same rules place them.
-      mesh: from `make_mesh`.
+      mesh: from `make_mesh`, or a `jax.sharding.AbstractMesh` to see the plan for devices that are not there.
       rules: see `Rules`.
 
     Raises:
@@ -172,7 +172,7 @@ def _global_rows(leaf: Any, sharding: NamedSharding) -> jax.Array:
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
 
 
-def _compile(pattern: str, spec: PartitionSpec, mesh: Mesh) -> re.Pattern[str]:
+def _compile(pattern: str, spec: PartitionSpec, mesh: Mesh | AbstractMesh) -> re.Pattern[str]:
     axes = [axis for entry in spec for axis in _axes(entry)]
     unknown = [axis for axis in axes if axis not in mesh.shape]
     if unknown:
@@ -187,7 +187,9 @@ def _compile(pattern: str, spec: PartitionSpec, mesh: Mesh) -> re.Pattern[str]:
         raise ValueError(f"rule {pattern!r} is not a regular expression: {error}") from error
 
 
-def _place(path: Any, leaf: Any, mesh: Mesh, rules: list[tuple[re.Pattern[str], PartitionSpec]]) -> Placement:
+def _place(
+    path: Any, leaf: Any, mesh: Mesh | AbstractMesh, rules: list[tuple[re.Pattern[str], PartitionSpec]]
+) -> Placement:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     shape, dtype = np.shape(leaf), jax.dtypes.result_type(leaf)
     wanted = next((spec for pattern, spec in rules if pattern.search(name)), None)
@@ -197,7 +199,7 @@ def _place(path: Any, leaf: Any, mesh: Mesh, rules: list[tuple[re.Pattern[str], 
     return Placement(name, shape, str(dtype), spec, size, size // parts, note)
 
 
-def _fit(wanted: PartitionSpec | None, shape: tuple[int, ...], mesh: Mesh) -> tuple[PartitionSpec, str]:
+def _fit(wanted: PartitionSpec | None, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> tuple[PartitionSpec, str]:
     """The part of a rule's spec that a shape allows, and what had to be left out."""
     if wanted is None:
         return PartitionSpec(), "no rule matched: replicated" if shape else ""

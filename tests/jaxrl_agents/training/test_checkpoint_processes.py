@@ -28,9 +28,7 @@ def start(role, *arguments, devices=1):
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, worker.__file__, role, *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def finish(process, timeout=120):
