@@ -1,0 +1,134 @@
+"""Adapters: the `tokens` observation of each environment as the tokens of a transformer."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.environment import Environment
+from envs_jax.frozen_lake.env import NUM_CODES, PLAYER, FrozenLake
+from envs_jax.pytree import pytree_dataclass, static_field
+from envs_jax.sokoban.env import Sokoban
+from envs_jax.sokoban.grid import Code
+from envs_jax.web.pages import Segment
+from envs_jax.web.tabular import TabularWeb
+from envs_jax.web.webshop import WebShop
+from jaxrl_agents.models.config import TransformerConfig
+from jaxrl_agents.models.tokens import Tokens
+
+
+class Adapter(Protocol):
+    """Observations of one environment as tokens; the sizes are fields of `TransformerConfig`."""
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The fields of `TransformerConfig` that the observations determine."""
+
+    @property
+    def num_tokens(self) -> int:
+        """T: tokens of an observation."""
+
+    def __call__(self, observation: Any) -> Tokens:
+        """Tokens [B, T], read out once, of observations [B, …]."""
+
+
+@pytree_dataclass
+class GridAdapter:
+    """Cells row by row; the read-out is the cell where the player stands."""
+
+    num_codes: int = static_field()
+    num_tokens: int = static_field()
+    player: int = static_field()  # codes from here on are cells with the player
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return {"num_words": self.num_codes, "num_places": self.num_tokens}
+
+    def __call__(self, observation: jax.Array) -> Tokens:
+        place = jnp.broadcast_to(jnp.arange(self.num_tokens, dtype=jnp.int32), observation.shape)
+        readout = jnp.argmax(observation >= self.player, axis=-1).astype(jnp.int32)[..., None]
+        return Tokens(observation.astype(jnp.int32), readout, place=place)
+
+
+@pytree_dataclass
+class TabularWebAdapter:
+    """Two tokens, page and task; the read-out is the page."""
+
+    num_words: int = static_field()  # pages and tasks
+    num_tokens: int = static_field(default=2)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return {"num_words": self.num_words}
+
+    def __call__(self, observation: jax.Array) -> Tokens:
+        return Tokens(observation.astype(jnp.int32), jnp.zeros((*observation.shape[:-1], 1), jnp.int32))
+
+
+@pytree_dataclass
+class WebShopAdapter:
+    """A token of its own for the read-out, then the words of the page, with segment, slot and place in their text."""
+
+    num_words: int = static_field()
+    num_actions: int = static_field()
+    num_words_shown: int = static_field()
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_words_shown + 1
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return {
+            "num_words": self.num_words,
+            "num_segments": max(Segment) + 2,  # the last one is that of the read-out
+            "num_slots": self.num_actions + 1,
+            "num_places": self.num_words_shown,
+            "pointer": True,
+        }
+
+    def __call__(self, observation: dict[str, jax.Array]) -> Tokens:
+        first = lambda leaf, value=0: jnp.pad(
+            leaf.astype(jnp.int32), [(0, 0)] * (leaf.ndim - 1) + [(1, 0)], constant_values=value
+        )
+        segment = first(observation["segment"], max(Segment) + 1)
+        return Tokens(
+            word=first(observation["word"]),
+            readout=jnp.zeros((*segment.shape[:-1], 1), jnp.int32),
+            segment=segment,
+            slot=first(observation["slot"]),
+            place=first(observation["position"]),
+            mask=segment != Segment.PADDING,
+        )
+
+
+def adapter_for(env: Environment[Any, Any]) -> Adapter:
+    """The adapter of an environment that was made with `observation="tokens"` (WebShop: with its only observation)."""
+    if isinstance(env, WebShop):
+        shown = env.tokens.instructions.shape[1] + env.tokens.bodies.word.shape[1]
+        return WebShopAdapter(len(env.vocabulary), env.num_actions, shown)
+    if not isinstance(env, Sokoban | FrozenLake | TabularWeb):
+        raise TypeError(f"no adapter for {type(env).__name__}; write a function from its observations to Tokens")
+    if env.observation != "tokens":
+        raise ValueError(
+            f"observation={env.observation!r} has no adapter; make the environment with observation='tokens'"
+        )
+    space = env.observation_space
+    length = int(np.prod(space.shape))  # type: ignore[union-attr]
+    if isinstance(env, TabularWeb):
+        return TabularWebAdapter(env.num_pages + env.num_tasks)
+    if isinstance(env, FrozenLake):
+        return GridAdapter(NUM_CODES, length, PLAYER + 1)
+    return GridAdapter(len(Code), length, Code.PLAYER)
+
+
+def config_for(env: Environment[Any, Any], **fields: Any) -> TransformerConfig:
+    """A configuration that fits an environment; `fields` are those of `TransformerConfig` that are chosen freely."""
+    sizes = {"num_actions": env.num_actions, **adapter_for(env).sizes}
+    given = sorted(set(sizes) & set(fields) - {"pointer"})
+    if given:
+        raise ValueError(f"{given[0]}={fields[given[0]]!r} follows from the environment; leave it out")
+    return TransformerConfig(**{**sizes, **fields})
