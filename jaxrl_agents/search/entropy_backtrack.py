@@ -140,10 +140,10 @@ class _Saved(NamedTuple):
     """What stepping back restores; the nodes of all iterations, row 0 being the root: [I + 1, N, B, …]."""
 
     embedding: Any
-    logits: jax.Array
+    logits: jax.Array  # [I + 1, A, N, B]: with the actions last, gathers and updates would not be vector code on CPUs
     total: jax.Array
     scale: jax.Array
-    parent: Any  # row of the parent
+    parent: jax.Array  # row of the parent
 
 
 class _Carry(NamedTuple):
@@ -190,10 +190,15 @@ def _start(first: Node, tally: Tally, branching: Branching, rule: Rule, num_acti
     record = history.empty(rows, width, batch_size, num_actions, branching)
     record = record._replace(parent=jnp.zeros((rows, width, batch_size), small_int(rows)))
     room = lambda leaf: jnp.zeros((rows + 1, *leaf.shape), leaf.dtype).at[0].set(leaf)
-    saved = jax.tree.map(room, _Saved(first.embedding, first.logits, first.total, first.scale, record.parent[0]))
+    saved = jax.tree.map(room, _saved(first, record.parent[0]))
     zeros = jnp.zeros((width, batch_size), jnp.int32)
     back = jnp.zeros(record.parent.shape, small_int(rule.steps_back))
     return _Carry(jnp.int32(0), first, zeros, zeros, zeros, zeros, saved, record, back, record.reward, tally)
+
+
+def _saved(nodes: Node, parent: jax.Array) -> _Saved:
+    """A row of what can be restored."""
+    return _Saved(nodes.embedding, jnp.moveaxis(nodes.logits, -1, 0), nodes.total, nodes.scale, parent)
 
 
 def _live(carry: _Carry, branching: Branching, rule: Rule, budget: jax.Array) -> jax.Array:
@@ -244,7 +249,7 @@ def _iteration(
     saved = jax.tree.map(
         lambda rows, leaf: put(rows, leaf, carry.iteration + 1),
         carry.saved,
-        _Saved(after.embedding, after.logits, after.total, after.scale, row),
+        _saved(after, row),
     )
     record = Record(row, made.action, made.length, made.reward, made.log_prob, made.score)
     return _Carry(
@@ -276,12 +281,12 @@ def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array)
 @jax.named_scope("gather")
 def _restored(carry: _Carry, row: jax.Array, back: jax.Array) -> Node:
     """The nodes from which the rollouts act: those of `row` where they step back, else where they stand."""
-    now = carry.nodes
-    kept = carry.saved._replace(parent=None)
-    earlier = jax.tree.map(lambda leaf: leaf[0], selection.take(kept, row[None]))
-    current = _Saved(now.embedding, now.logits, now.total, now.scale, None)
-    chosen = where_rows(back, earlier, current)
-    return now._replace(embedding=chosen.embedding, logits=chosen.logits, total=chosen.total, scale=chosen.scale)
+    now, saved = carry.nodes, carry.saved
+    rest = selection.take((saved.embedding, saved.total, saved.scale), row[None])
+    embedding, total, scale = jax.tree.map(lambda leaf: leaf[0], rest)
+    columns = jnp.take_along_axis(saved.logits, row[None, None], axis=0, mode="promise_in_bounds")[0]
+    earlier = {"embedding": embedding, "logits": jnp.moveaxis(columns, 0, -1), "total": total, "scale": scale}
+    return now._replace(**{name: where_rows(back, leaf, getattr(now, name)) for name, leaf in earlier.items()})
 
 
 def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:

@@ -219,18 +219,18 @@ def candidates_of_nodes(
     is_first = np.arange(words.shape[1])[None, :, None] == 0
 
     @jax.named_scope("propose")
-    def proposed(words: jax.Array, nodes: Node, live: jax.Array) -> Proposal:
-        return _masked(propose(params, branching, words, nodes), live[:, None])
+    def proposed(words: jax.Array, nodes: Node, live: jax.Array) -> tuple[Proposal, jax.Array]:
+        copied = (nodes.filled & ~live)[:, None] & is_first  # as integers: XLA's CPU compiler vectorises those alone
+        return _masked(propose(params, branching, words, nodes), live[:, None]), copied.astype(jnp.int32)
 
     @jax.named_scope("step")
-    def played(words: jax.Array, nodes: Node, live: jax.Array, proposal: Proposal, depth: jax.Array) -> Any:
+    def played(words: jax.Array, nodes: Node, proposal: Proposal, copied: jax.Array, depth: jax.Array) -> Any:
         made = play(model, params, branching, words, nodes.embedding, proposal)
         before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
-        copied = (nodes.filled & ~live)[:, None] & is_first
-        return finish(_settled(params, branching, made, before, made.length > 0, copied, depth))
+        return finish(_settled(params, branching, made, before, made.length > 0, copied > 0, depth))
 
-    proposal = once(turn, proposed, words, nodes, live)
-    return once(turn, played, words if step_words is None else step_words, nodes, live, proposal, depth)
+    proposal, copied = once(turn, proposed, words, nodes, live)
+    return once(turn, played, words if step_words is None else step_words, nodes, proposal, copied, depth)
 
 
 def _masked(proposal: Proposal, live: jax.Array) -> Proposal:

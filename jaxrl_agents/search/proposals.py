@@ -116,7 +116,7 @@ def candidates_of(kind: Candidates, logits: jax.Array, words: jax.Array, tempera
     if kind == "enumerate":
         numbers = np.arange(num_candidates, dtype=np.int32)[None, :, None]
         log_prob = jnp.moveaxis(policy.log_probs, 0, 1)
-        action = jnp.where(log_prob > -jnp.inf, numbers, -1)
+        action = jnp.where(jnp.moveaxis(legal_actions(logits), -1, 1), numbers, -1)
     else:
         if kind == "sample":
             spread = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, -2), policy)

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.random_words import random_words, word_pairs
+
 # What a word is used for: the first half of the key data that a model is handed, and an offset of the hash.
 STEP, PROPOSE, EVALUATE = range(3)
 
@@ -23,8 +25,12 @@ def root_keys(rng_key: jax.Array, batch_size: int) -> jax.Array:
 
 @jax.named_scope("propose")
 def turn_words(keys: jax.Array, turn: jax.Array, num_words: int) -> jax.Array:
-    """uint32[C, B]: word i of `bits(fold_in(root_key, turn))` for every root."""
-    draw = lambda key: jax.random.bits(jax.random.fold_in(key, turn), (num_words,), jnp.uint32)
+    """uint32[C, B]: word i of `bits(fold_in(root_key, turn))` for every root; `turn` int32[]."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        data = jnp.concatenate(word_pairs(key, turn.astype(jnp.uint32)[None]))
+        return random_words(jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(key))), num_words)
+
     return jax.vmap(draw, out_axes=1)(keys)
 
 
