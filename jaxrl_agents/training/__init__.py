@@ -3,7 +3,16 @@
 from jaxrl_agents.training.checkpoint import Checkpoint, Checkpointer, CheckpointError
 from jaxrl_agents.training.distributed import initialize
 from jaxrl_agents.training.preemption import StopOnSigterm
-from jaxrl_agents.training.sharding import Placement, Plan, Rules, init_sharded, make_mesh, plan, shard_batch
+from jaxrl_agents.training.sharding import (
+    Placement,
+    Plan,
+    Rules,
+    init_sharded,
+    logical_rules,
+    make_mesh,
+    plan,
+    shard_batch,
+)
 
 __all__ = [
     "Checkpoint",
@@ -15,6 +24,7 @@ __all__ = [
     "StopOnSigterm",
     "init_sharded",
     "initialize",
+    "logical_rules",
     "make_mesh",
     "plan",
     "shard_batch",

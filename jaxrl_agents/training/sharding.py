@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))  # of the leading axis of every batch
+
+# Where logical axes go; the others are not split. A vocabulary is not: a lookup in a split table gathers all of it.
+MESH_AXES: Mapping[str, str] = {"embed": "fsdp", "kv_heads": "tensor", "mlp": "tensor"}
 
 Rules = Sequence[tuple[str, PartitionSpec]]
 """Pairs of a regular expression, searched in a leaf's path ("params/layers/mlp/up/kernel"), and the spec of the leaves
@@ -95,6 +98,24 @@ def make_mesh(
             f"{len(devices)}"
         )
     return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def logical_rules(
+    axes: Sequence[tuple[str, tuple[str | None, ...]]], mesh_axes: Mapping[str, str] = MESH_AXES
+) -> list[tuple[str, PartitionSpec]]:
+    """Rules from the names of dimensions.
+
+    Args:
+      axes: pairs of a regular expression that a path ends with and the logical axes of one layer's parameter, such as
+        `jaxrl_agents.models.AXES`. Below "layers/" the leaves have one more dimension in front, which is not split.
+      mesh_axes: the mesh axis of each logical axis that is split.
+    """
+    rules = []
+    for pattern, names in axes:
+        spec = [mesh_axes.get(name) if name else None for name in names]
+        rules.append((rf"(^|/)layers/.*({pattern})$", PartitionSpec(None, *spec)))
+        rules.append((rf"({pattern})$", PartitionSpec(*spec)))
+    return rules
 
 
 def plan(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules) -> Plan:

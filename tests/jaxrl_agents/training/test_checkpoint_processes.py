@@ -31,7 +31,7 @@ def start(role, *arguments, devices=1):
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def finish(process, timeout=120):
+def finish(process, timeout=300):
     try:
         output, errors = process.communicate(timeout=timeout)
     finally:

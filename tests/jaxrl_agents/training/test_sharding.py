@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
-from jaxrl_agents.training import init_sharded, initialize, make_mesh, plan, shard_batch
+from jaxrl_agents import models
+from jaxrl_agents.training import init_sharded, initialize, logical_rules, make_mesh, plan, shard_batch
 from jaxrl_agents.training.distributed import agree
 
 RULES = [
@@ -94,6 +95,23 @@ def test_bytes_are_those_of_a_shard(sizes, shape, spec):
     for dimension, entry in enumerate(spec[: len(shape)]):
         parts = {None: 1, "data": sizes[0], ("fsdp", "tensor"): sizes[1] * sizes[2]}[entry]
         assert (placement.spec[dimension] == entry) == (entry is None or shape[dimension] % parts == 0)
+
+
+def test_rules_from_the_axes_of_the_transformer():
+    model = models.Transformer(models.TransformerConfig(num_actions=4, num_words=10, num_layers=3))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    state = {"params": params, "optimizer": jax.eval_shape(optax.adamw(1e-3).init, params)}
+    layout = plan(state, abstract_mesh(2, 2, 2), logical_rules(models.AXES))
+    assert not layout.replicated, layout.table()
+    names = {"embed": "fsdp", "kv_heads": "tensor", "mlp": "tensor"}
+    is_axes = lambda axes: isinstance(axes, tuple)
+    expected = jax.tree.map(
+        lambda axes: P(*(names.get(axis) for axis in axes)), models.logical_axes(params), is_leaf=is_axes
+    )
+    assert jax.tree.map(lambda sharding: sharding.spec, layout.shardings["params"]) == expected
+    moments = layout.shardings["optimizer"][0]
+    assert moments.mu == moments.nu == layout.shardings["params"]
+    assert layout.bytes_per_device < 0.4 * sum(placement.bytes_total for placement in layout.placements)
 
 
 def test_a_leaf_of_lower_rank_is_replicated():
