@@ -12,7 +12,7 @@ import envs_jax
 from envs_jax.animation import save_gif
 
 IMAGES = Path(__file__).parent / "images"
-IDS = ("Sokoban-v0", "FrozenLake-Random-v0", "TabularWeb-v0", "WebShop-v0")
+IDS = ("Sokoban-v0", "FrozenLake-Random-v0", "TabularWeb-v0")
 HEIGHT = 320
 
 
@@ -26,6 +26,23 @@ def played(id: str, num_steps: int) -> list[np.ndarray]:
     return [env.render_rgb(state, task) for state in states]
 
 
+def shopped() -> np.ndarray:
+    """The page of the first product with three groups of options that a goal asks for, with the wanted ones chosen."""
+    env, tasks = envs_jax.make("WebShop-v0")
+    index = next(i for i, goal in enumerate(env.shop.goals) if len(goal.options) >= 3)
+    task, goal = tasks[index], env.shop.goals[index]
+    asin = env.shop.products[goal.product].asin
+    values = [value for _, value in goal.options]
+    commands = [f"search[{goal.instruction}]", f"click[{asin}]", *(f"click[{value}]" for value in values)]
+    _, state = env.reset(jax.random.key(0), task)
+    for command in commands:
+        action = env.parse_action(command, state, task)
+        if action < 0:
+            raise ValueError(f"the page does not offer {command!r}")
+        _, state, *_ = env.step(jax.random.key(0), state, action, task)
+    return env.render_rgb(state, task)
+
+
 def scaled(picture: np.ndarray) -> np.ndarray:
     """The picture at the gallery's height."""
     width = round(picture.shape[1] * HEIGHT / picture.shape[0])
@@ -36,7 +53,8 @@ def main() -> None:
     """Writes `environments.png` (one state of each) and `sokoban.gif`."""
     IMAGES.mkdir(exist_ok=True)
     gap = np.full((HEIGHT, 12, 3), 255, np.uint8)
-    pictures = [part for id in IDS for part in (scaled(played(id, 4)[2]), gap)][:-1]
+    states = [*(played(id, 4)[2] for id in IDS), shopped()]
+    pictures = [part for state in states for part in (scaled(state), gap)][:-1]
     Image.fromarray(np.concatenate(pictures, axis=1)).save(IMAGES / "environments.png", optimize=True)
     save_gif(
         [np.asarray(Image.fromarray(frame).resize((240, 240))) for frame in played("Sokoban-v0", 60)],
