@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import console
-from benchmarks.profiling import Cost, Profile
+from benchmarks.profiling import PHASES, Cost, Profile
 from benchmarks.report import markdown_table
 
 SHOWN = 15  # rows of a table
@@ -127,4 +127,7 @@ def _scope(profile: Profile, cost: Cost) -> str:
 
 
 def _where(profile: Profile) -> str:
-    return f"Trace: {profile.trace}/plugins/profile (open it with https://ui.perfetto.dev or TensorBoard)"
+    return (
+        f"Trace: {profile.trace}/{PHASES}, each operation with its phase (open it with https://ui.perfetto.dev); "
+        f"{profile.trace}/plugins/profile for TensorBoard"
+    )

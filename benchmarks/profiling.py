@@ -89,6 +89,7 @@ def profile(name: str, program: Program, budget: Budget, folder: Path) -> Profil
         runner(steps)
     module = hlo.parse(executable.as_text())
     analysis = executable.cost_analysis() or {}
+    write_phases(folder, module)
     return Profile(
         name,
         compile_seconds,
@@ -106,11 +107,29 @@ def profile(name: str, program: Program, budget: Budget, folder: Path) -> Profil
     )
 
 
+PHASES = "phases.trace.json.gz"
+
+
+def write_phases(folder: Path, module: hlo.Module) -> None:
+    """Writes the newest trace in the folder again, each operation named by its phase (its named scope) in front."""
+    with gzip.open(_newest_trace(folder)) as file:
+        document = json.load(file)
+    for event in document["traceEvents"]:
+        instruction = module.instructions.get(event.get("args", {}).get("hlo_op", ""))
+        if instruction is not None and instruction.scope:
+            event["name"] = f"{instruction.scope}: {event['name']}"
+    with gzip.open(folder / PHASES, "wt") as out:
+        json.dump(document, out)
+
+
+def _newest_trace(folder: Path) -> Path:
+    files = sorted(folder.glob("plugins/profile/*/*.trace.json.gz"))
+    return [file for file in files if not file.name.startswith("perfetto")][-1]
+
+
 def read_trace(folder: Path) -> list[dict[str, Any]]:
     """The events of the newest trace in the folder that are operations of the program `loop`."""
-    files = sorted(folder.glob("plugins/profile/*/*.trace.json.gz"))
-    files = [file for file in files if not file.name.startswith("perfetto")]
-    with gzip.open(files[-1]) as file:
+    with gzip.open(_newest_trace(folder)) as file:
         events = json.load(file)["traceEvents"]
     ours = lambda event: event.get("args", {}).get("hlo_module", "").startswith("jit_loop")
     return [event for event in events if event.get("ph") == "X" and ours(event) and "hlo_op" in event["args"]]

@@ -17,6 +17,8 @@ from benchmarks.results import Row
 SUITES = {
     "environments": "benchmarks.suites.environments:SUITE",
     "levels": "benchmarks.suites.levels:SUITE",
+    "search": "benchmarks.suites.search:SUITE",
+    "solving": "benchmarks.suites.solving:SUITE",
 }
 
 

@@ -1,0 +1,184 @@
+"""The programs of the search suite: searches, bare steps, mctx, and forwards of a network, each as an arm.
+
+A search is compiled as a user's call is, and called with new keys; all of its output is written. Its rate is in roots a
+second; `in_nodes` makes it nodes a second with the nodes that the search itself counted, so that ended nodes, empty
+slots and illegal candidates do not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.measure import Arm, Measurement, Program
+from benchmarks.search_problems import Problem, lean_recurrent_fn, lean_root
+from jaxrl_agents import search
+
+KEYS = 8  # different ones that the calls of an arm cycle through
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """One mode with its options; `options` as keyword arguments of the mode."""
+
+    mode: Callable[..., Any]
+    options: dict[str, Any]
+
+    def __call__(self, params: Any, key: jax.Array, root: Any, model: Any, tasks: Any) -> Any:
+        return self.mode(params, key, root, model, tasks=tasks, **self.options)
+
+
+def searching(search_: Search, base: Problem) -> Arm:
+    """The search from the roots of a problem, compiled; items are roots."""
+
+    def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
+        output = search_(params, key, root, base.model, tasks)
+        return output, totals(output)
+
+    return _calls(run, base.root(), base)
+
+
+def mctx_gumbel(base: Problem, num_simulations: int, *, keep_tree: bool = False) -> Arm:
+    """`mctx.gumbel_muzero_policy` on the leanest form of the problem; items are roots.
+
+    Without `keep_tree` only the action and its weights are outputs.
+    """
+    import mctx
+
+    recurrent_fn = lean_recurrent_fn(base.env)
+
+    def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
+        found = mctx.gumbel_muzero_policy((params, tasks), key, root, recurrent_fn, num_simulations)
+        nodes = {"generated": jnp.int32(num_simulations * base.batch_size)}
+        return (found if keep_tree else (found.action, found.action_weights)), nodes
+
+    return _calls(run, lean_root(base), base)
+
+
+def our_mcts(base: Problem, num_simulations: int) -> Arm:
+    """`search.mcts` on exactly what `mctx_gumbel` searches; all of its output is kept."""
+    searched = Search(search.mcts, {"num_simulations": num_simulations})
+    lean = base.with_model(lean_recurrent_fn(base.env))
+
+    def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
+        output = searched(params, key, root, lean.model, tasks)
+        return output, totals(output)
+
+    return _calls(run, lean_root(base), lean)
+
+
+def totals(output: Any) -> dict[str, jax.Array]:
+    """Sums over the roots of what a search counted."""
+    counts = output.counts
+    found = {name: getattr(counts, name) for name in ("generated", "unique", "wasted", "policy_forwards")}
+    found = {name: count.sum() for name, count in found.items()}
+    if isinstance(output.search_tree, search.BacktrackTree):
+        found["triggered"] = (output.search_tree.steps_back > 0).sum(dtype=jnp.int32)
+    return found
+
+
+def _calls(run: Callable[..., Any], root: Any, base: Problem) -> Arm:
+    keys = list(jax.random.split(jax.random.key(2), KEYS))
+    arguments = (root, base.tasks)
+    start = time.perf_counter()
+    executable = jax.jit(run).lower(base.params, keys[0], *arguments).compile()
+    seconds = time.perf_counter() - start
+    sums: dict[str, float] = {}
+    calls = 0
+
+    def repeat(num_steps: int) -> None:
+        nonlocal calls
+        for _ in range(num_steps):
+            _, found = jax.block_until_ready(executable(base.params, keys[calls % KEYS], *arguments))
+            calls += 1
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+
+    def finish() -> dict[str, float]:
+        each = {name: total / (calls * base.batch_size) for name, total in sums.items()}
+        return {**each, "bytes": _bytes(executable)}
+
+    return Arm(repeat, base.batch_size, seconds, finish)
+
+
+def _bytes(executable: Any) -> float:
+    analysis = executable.memory_analysis()
+    parts = ("argument", "output", "temp")
+    return float(sum(getattr(analysis, f"{part}_size_in_bytes", 0) for part in parts))
+
+
+def in_nodes(measurement: Measurement, counted: str = "generated") -> Measurement:
+    """The measurement of a search in what it counted for each root, in place of roots."""
+    if measurement.rates is None:
+        return measurement
+    return dataclasses.replace(measurement, rates=measurement.rates * measurement.summary[counted])
+
+
+# What searches are compared with ------------------------------------------------------------------------------------
+
+
+def bare_steps(base: Problem, copies: int, *, words: bool) -> Program:
+    """The step alone, on `copies` rows for each root; items are steps.
+
+    Actions are enumerated, row by row and step by step; with `words` each step draws one random word for each row,
+    from which its action is drawn too.
+    """
+    rows = (copies, base.batch_size)
+    numbers = jnp.arange(copies, dtype=jnp.uint32)[:, None] + jnp.zeros(base.batch_size, jnp.uint32)
+    states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (copies, *leaf.shape)), base.states)
+
+    def body(constants: Any, carry: Any, key: jax.Array) -> Any:
+        env, tasks = constants
+        states, reward, ended, step = carry
+        drawn = jax.random.bits(key, rows, jnp.uint32) if words else jnp.zeros(rows, jnp.uint32)
+        chosen = drawn if words else numbers + step
+        action = (chosen % np.uint32(env.num_actions)).astype(jnp.int32)
+        move = jax.vmap(jax.vmap(env.live_transition), in_axes=(0, 0, 0, None))
+        after = move(states, action, drawn, tasks)
+        ended += (after.terminated | after.truncated).astype(jnp.int32)
+        return after.state, reward + after.reward, ended, step + 1
+
+    carry = (states, jnp.zeros(rows), jnp.zeros(rows, jnp.int32), jnp.uint32(0))
+    return Program(body, (base.env, base.tasks), carry, copies * base.batch_size)
+
+
+def forwards(base: Problem, width: int) -> Program:
+    """Forwards of the problem's policy on `width` observations for each root; items are observations."""
+    observation = jax.jit(jax.vmap(base.env.observe))(base.states, base.tasks)
+    observations = jnp.broadcast_to(observation, (width, *observation.shape))
+    policy = base.model.policy
+
+    def body(params: Any, carry: Any, key: jax.Array) -> Any:
+        observations, logits, value = carry
+        found = jax.vmap(policy, in_axes=(None, 0))(params, observations)
+        return jnp.roll(observations, 1, axis=1), logits + found[0], value + found[1]  # no two forwards alike
+
+    rows = (width, base.batch_size)
+    carry = (observations, jnp.zeros((*rows, base.env.num_actions)), jnp.zeros(rows))
+    return Program(body, base.params, carry, width * base.batch_size)
+
+
+def search_program(search_: Search, base: Problem) -> Program:
+    """A search in a loop, for `profile`; items are the nodes that the first search generates.
+
+    Each search starts from the roots of the last one shifted by one, so that none can be taken out of the loop.
+    """
+
+    def once(root: Any, tasks: Any, params: Any, key: jax.Array) -> Any:
+        return search_(params, key, root, base.model, tasks)
+
+    def body(params: Any, carry: Any, key: jax.Array) -> Any:
+        root, tasks, _ = carry
+        output = once(root, tasks, params, key)
+        return (*jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), (root, tasks)), output)
+
+    root = base.root()
+    output = jax.jit(once)(root, base.tasks, base.params, jax.random.key(3))
+    nodes = float(np.asarray(output.counts.generated).sum())
+    return Program(body, base.params, (root, base.tasks, output), nodes)

@@ -1,0 +1,148 @@
+"""What the search suites search in: environments with roots, models and policies."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.suites import Settings
+from benchmarks.workloads import environment
+from jaxrl_agents import search
+
+TABLE_ROWS = 1_024
+HIDDEN = 512  # units of a layer of the policy network
+NETWORK_CODES = 8  # more than a grid observation of Sokoban has
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """B roots of one environment."""
+
+    env: Any
+    model: Any
+    params: Any
+    states: Any  # [B, …]
+    tasks: Any  # [B, …]
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return jax.tree.leaves(self.states)[0].shape[0]
+
+    def root(self) -> Any:
+        """The roots as mctx's RootFnOutput."""
+        return _root(self.model, self.params, self.states, self.tasks)
+
+    def with_model(self, model: Any, params: Any = None) -> Problem:
+        """The same roots under another model."""
+        return dataclasses.replace(self, model=model, params=params)
+
+
+def problem(id: str, batch_size: int, settings: Settings) -> Problem:
+    """The first states of a batch of tasks; legal actions are equally likely and values are 0."""
+    env, bank = environment(id, settings)
+    tasks = bank[np.arange(batch_size) % len(bank)].instances
+    _, states = _reset(env, jax.random.split(jax.random.key(0), batch_size), tasks)
+    return Problem(env, search.from_env(env), None, states, tasks)
+
+
+@jax.jit
+def _reset(env: Any, keys: jax.Array, tasks: Any) -> Any:
+    return jax.vmap(env.reset)(keys, tasks)
+
+
+@jax.jit
+def _root(model: Any, params: Any, states: Any, tasks: Any) -> Any:
+    if isinstance(model, search.EnvModel):
+        return model.root(params, states, tasks)
+    keys = jax.random.split(jax.random.key(0), jax.tree.leaves(states)[0].shape[0])
+    logits, value, embedding = model.evaluate((params, tasks), keys, states)
+    return search.RootFnOutput(prior_logits=logits, value=value, embedding=embedding)
+
+
+# Policies -----------------------------------------------------------------------------------------------------------
+
+
+def with_table(base: Problem) -> Problem:
+    """A policy that is a table: each state's logits lie in one of 1,024 rows, chosen by a hash of the state.
+
+    The rows differ in how sure they are, so that the entropy differs from state to state.
+    """
+    rng = np.random.default_rng(0)
+    sharpness = rng.uniform(0.2, 4.0, (TABLE_ROWS, 1))
+    table = jnp.asarray(sharpness * rng.standard_normal((TABLE_ROWS, base.env.num_actions)), jnp.float32)
+    return base.with_model(table_model(base.env), table)
+
+
+def table_model(env: Any) -> search.Model:
+    """The model of an environment whose `params` are a table of logits, float32[1,024, A]."""
+    dynamics = search.from_env(env)
+
+    def evaluate(params: Any, key: jax.Array, embedding: Any) -> Any:
+        table, tasks = params
+        words = jax.vmap(env.state_key)(embedding)
+        mixed = words[:, 0]
+        for column in range(1, words.shape[1]):
+            mixed = (mixed ^ words[:, column]) * np.uint32(0x9E3779B1)
+        row = (mixed * np.uint32(0x9E3779B1)) >> np.uint32(22)  # the upper 10 bits
+        mask = jax.vmap(env.action_mask)(embedding, tasks)
+        logits = jnp.where(mask, table[row.astype(jnp.int32)], -jnp.inf)
+        return logits, jnp.zeros(len(row)), embedding
+
+    return search.Model(dynamics.step, evaluate, dynamics.state_key)
+
+
+def with_network(base: Problem) -> Problem:
+    """A policy that is a network: two layers of 512 units on a grid observation, with heads for logits and value."""
+    network = _network(base.env.num_actions)
+    observation = jnp.zeros((1, *base.env.observation_space.shape), jnp.uint8)
+    params = jax.jit(network.init)(jax.random.key(0), observation)
+    return base.with_model(search.from_env(base.env, network.apply), params)
+
+
+@functools.cache
+def _network(num_actions: int) -> Any:
+    nn: Any = importlib.import_module("flax.linen")
+
+    class PolicyNetwork(nn.Module):  # type: ignore[misc]
+        @nn.compact
+        def __call__(self, grid: jax.Array) -> tuple[jax.Array, jax.Array]:
+            x = jax.nn.one_hot(grid, NETWORK_CODES).reshape(len(grid), -1)
+            for _ in range(2):
+                x = nn.relu(nn.Dense(HIDDEN)(x))
+            return nn.Dense(num_actions)(x), nn.Dense(1)(x)[:, 0]
+
+    return PolicyNetwork()
+
+
+# The leanest thing to search under mctx -------------------------------------------------------------------------------
+
+
+@functools.cache
+def lean_recurrent_fn(env: Any) -> Any:
+    """The dynamics as mctx's recurrent_fn: uniform prior, value 0, no masks; tasks are in `params`, not in nodes."""
+    import mctx
+
+    def recurrent_fn(params: Any, key: jax.Array, action: jax.Array, state: Any) -> Any:
+        _, tasks = params
+        words = jax.random.bits(key, action.shape, jnp.uint32)
+        state, reward, terminated, truncated = jax.vmap(env.transition)(state, action, words, tasks)
+        discount = jnp.where(terminated | truncated, 0.0, 1.0)
+        zeros = jnp.zeros(len(action))
+        logits = jnp.zeros((len(action), env.num_actions))
+        return mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=logits, value=zeros), state
+
+    return recurrent_fn
+
+
+def lean_root(base: Problem) -> Any:
+    """The root that goes with `lean_recurrent_fn`."""
+    zeros = jnp.zeros(base.batch_size)
+    logits = jnp.zeros((base.batch_size, base.env.num_actions))
+    return search.RootFnOutput(prior_logits=logits, value=zeros, embedding=base.states)

@@ -1,0 +1,201 @@
+"""The parts of the search and solving suites."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs_jax
+from benchmarks import search_arms, search_plots, search_quality, search_workers
+from benchmarks.hlo import Instruction, Module
+from benchmarks.measure import Measurement
+from benchmarks.profiling import PHASES, write_phases
+from benchmarks.results import Row
+from benchmarks.search_problems import lean_recurrent_fn, lean_root, problem, with_network, with_table
+from benchmarks.suites import Settings, solving
+from benchmarks.suites import search as suite
+from jaxrl_agents import search
+
+SETTINGS = Settings()
+SIZE = 8
+
+
+@pytest.fixture(scope="module")
+def lake():
+    return problem("FrozenLake-v0", SIZE, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def sokoban():
+    return problem("Sokoban-v0", SIZE, SETTINGS)
+
+
+def test_rates_count_only_nodes_that_the_search_generated(lake):
+    searched = search_arms.Search(search.best_of_n, {"num_turns": 12, "num_rollouts": 3})
+    arm = search_arms.searching(searched, lake)
+    arm.run(2)
+    found = arm.finish()
+    keys = jax.random.split(jax.random.key(2), search_arms.KEYS)
+    outputs = [searched(None, keys[call], lake.root(), lake.model, lake.tasks) for call in range(2)]
+    generated = np.mean([np.asarray(output.counts.generated).mean() for output in outputs])
+    assert found["generated"] == pytest.approx(generated) and 3 < generated < 36  # episodes end on the ice
+    assert found["bytes"] > 0 and arm.compile_seconds > 0 and arm.items == SIZE
+    measured = Measurement(np.array([10.0]), summary=found)
+    np.testing.assert_allclose(search_arms.in_nodes(measured).rates, 10 * generated)
+
+
+def test_our_mcts_searches_what_mctx_does(lake):
+    import mctx
+
+    root, recurrent_fn, key = lean_root(lake), lean_recurrent_fn(lake.env), jax.random.key(5)
+    theirs = mctx.gumbel_muzero_policy((None, lake.tasks), key, root, recurrent_fn, 8)
+    ours = search.mcts(None, key, root, recurrent_fn, tasks=lake.tasks, num_simulations=8)
+    np.testing.assert_array_equal(ours.search_tree.node_visits, theirs.search_tree.node_visits)
+    np.testing.assert_array_equal(ours.action, theirs.action)
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_bare_steps_step_every_row(sokoban, words):
+    program = search_arms.bare_steps(sokoban, 4, words=words)
+    assert program.items == 4 * SIZE
+    key = jax.random.key(0)
+    states, reward, _, step = program.body(program.constants, program.carry, key)
+    drawn = jax.random.bits(key, (4, SIZE), jnp.uint32) if words else jnp.zeros((4, SIZE), jnp.uint32)
+    action = drawn % 4 if words else jnp.arange(4)[:, None] + jnp.zeros((4, SIZE))
+    for row in range(4):
+        expected = jax.vmap(sokoban.env.live_transition)(
+            sokoban.states, action[row].astype(jnp.int32), drawn[row], sokoban.tasks
+        )
+        jax.tree.map(lambda a, b, row=row: np.testing.assert_array_equal(a[row], b), states, expected.state)
+        np.testing.assert_array_equal(reward[row], expected.reward)
+    assert step == 1
+
+
+def test_the_table_policy_is_legal_and_differs_in_entropy(sokoban):
+    root = with_table(sokoban).root()
+    mask = np.asarray(jax.vmap(sokoban.env.action_mask)(sokoban.states, sokoban.tasks))
+    np.testing.assert_array_equal(np.isfinite(root.prior_logits), mask)
+    assert len(np.unique(np.asarray(root.prior_logits)[:, :].max(1))) > 1
+
+
+def test_forwards_are_those_of_the_search(sokoban):
+    base = with_network(sokoban)
+    program = search_arms.forwards(base, 2)
+    observations, logits, _ = program.body(program.constants, program.carry, jax.random.key(0))
+    expected, _ = base.model.policy(base.params, jax.vmap(base.env.observe)(base.states, base.tasks))
+    np.testing.assert_allclose(logits[0], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(observations[:, 1:], program.carry[0][:, :-1])
+    assert program.items == 2 * SIZE
+
+
+def test_a_program_for_profiles_moves_its_roots_on(lake):
+    searched = search_arms.Search(search.best_of_n, {"num_turns": 3, "num_rollouts": 2})
+    program = search_arms.search_program(searched, lake)
+    root, tasks, output = program.body(program.constants, program.carry, jax.random.key(0))
+    np.testing.assert_array_equal(root.prior_logits, jnp.roll(lake.root().prior_logits, 1, axis=0))
+    assert program.items > 0 and output.action.shape == (SIZE,)
+
+
+def test_episodes_are_played_in_the_environment(lake):
+    """Without slipping, a wide beam decides every step of the shortest way."""
+    _, bank = envs_jax.make("FrozenLake-v0", is_slippery=False)
+    dry = dataclasses.replace(lake, tasks=bank[np.zeros(SIZE, int)].instances)
+    env, size = dry.env, 64
+    contender = search_arms.Search(search.beam_search, {"num_turns": 8, "beam_width": size, "candidates": "enumerate",
+                                                        "deduplicate": True})  # fmt: skip
+    played = search_quality.play(contender, dry, 8)
+    assert played.success.all() and (played.returns == 1).all()  # six steps to the goal, all found by a wide beam
+    assert env.num_actions < played.nodes < 8 * 4 * size and played.seconds > 0
+
+
+def test_equal_cost_is_interpolated_between_measured_sizes():
+    points = {"a": [(1.0, 0.0), (100.0, 2.0)], "b": [(4.0, 1.0), (25.0, 3.0)], "c": [(1.0, 5.0), (4.0, 5.0)]}
+    cost, found = search_quality.at_equal({name: points[name] for name in "ab"})
+    assert cost == pytest.approx(10) and found == pytest.approx({"a": 1.0, "b": 2.0})
+    cost, found = search_quality.at_equal({name: points[name] for name in "abc"})
+    assert cost == pytest.approx(4) and np.isfinite(list(found.values())).all()
+    cost, found = search_quality.at_equal({"a": [(1.0, 0.0), (2.0, 0.0)], "b": [(50.0, 0.0), (90.0, 1.0)]})
+    assert np.isnan(list(found.values())).all()
+
+
+def test_contenders_generate_about_the_nodes_asked_for():
+    setting = search_quality.SETTINGS["Sokoban"]
+    for nodes in (64, 256):
+        chosen = {name: one.options for name, one in search_quality.contenders(setting, nodes).items()}
+        assert chosen["best_of_n"]["num_rollouts"] * setting.turns == nodes
+        assert chosen["beam_search"]["beam_width"] * 4 * setting.turns == nodes
+        assert 4 ** chosen["lookahead"]["depth"] == nodes and chosen["mcts"]["num_simulations"] == nodes
+
+
+def test_folders_of_level_files(tmp_path):
+    for name in ("hard/000.txt", "hard/001.txt", "unfiltered/test/000.txt", "README.txt", "own/some.xsb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {name: [file.name for file in files] for name, files in solving.folders(tmp_path).items()}
+    assert found == {"hard": ["000.txt", "001.txt"], "unfiltered-test": ["000.txt"], "own": ["some.xsb"]}
+    assert solving.folders(None) == {} and list(solving.folders(tmp_path / "hard/000.txt")) == ["000"]
+
+
+def test_solving_rows(monkeypatch):
+    result = {"solved": 3, "seconds": [2.0, 4.0], "compile_seconds": 5.0, "expanded": 7.5, "moves": 9.0,
+              "pushes": [4, 6, 8], "counts": [1, 1, 1]}  # fmt: skip
+    answer = {"levels": 4, "devices": 2, "optimal": result, "satisficing": result}
+    monkeypatch.setattr(solving, "call", lambda worker, arguments: answer)
+    rows = {(row.metric, row.parameters["mode"]): row for row in solving.run_solve(SETTINGS, "generated", None)}
+    assert rows["throughput", "optimal"].value == 1.5 and rows["throughput", "optimal"].verdict == "miss"
+    assert rows["solved", "optimal"].value == 75 and rows["solved", "optimal"].verdict == "miss"
+    assert rows["median pushes", "satisficing"].value == 6
+
+
+def test_a_worker_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="no_such"):
+        search_workers.call("solve", {"no_such": 1})
+
+
+def test_cases_by_budget():
+    from benchmarks.measure import BUDGETS
+
+    quick = [case.name for case in suite.cases(SETTINGS)]
+    full = [case.name for case in suite.cases(Settings(BUDGETS["full"]))]
+    assert set(quick) < set(full) and {"WebShop/quality", "Sokoban-v0/batch"} < set(full) - set(quick)
+    (nodes,) = [case for case in suite.cases(SETTINGS) if case.name == "Sokoban-v0/nodes"]
+    assert set(nodes.programs) == {*suite.modes(), "network"}
+
+
+def test_traces_name_the_phases(tmp_path):
+    import gzip
+    import json
+
+    folder = tmp_path / "plugins/profile/now"
+    folder.mkdir(parents=True)
+    events = [{"name": "fusion.1", "args": {"hlo_op": "fusion.1"}}, {"name": "other", "args": {}}, {"name": "plain"}]
+    with gzip.open(folder / "host.trace.json.gz", "wt") as file:
+        json.dump({"traceEvents": events}, file)
+    instruction = Instruction("fusion.1", "fusion", 1, 4, (), None, "select", "")
+    write_phases(tmp_path, Module({"fusion.1": instruction}, {}))
+    with gzip.open(tmp_path / PHASES) as file:
+        names = [event["name"] for event in json.load(file)["traceEvents"]]
+    assert names == ["select: fusion.1", "other", "plain"]
+
+
+def _row(case, metric, value, unit="", **parameters):
+    return Row(suite="search", case=case, metric=metric, unit=unit, value=value, parameters=parameters, batch_size=8)
+
+
+def test_plots_are_drawn_from_rows(tmp_path):
+    rows = [_row("S/nodes", "throughput", 1e7 / (i + 1), arm=arm) for i, arm in enumerate(("R, 8", "mctx", "mcts"))]
+    rows += [_row("S/batch", "throughput", 1e6 * size, mode="mcts", batch=size) for size in (1, 8)]
+    for size in (8, 64):
+        rows += [
+            _row("Lake/quality", metric, 0.1 * size, mode="lookahead", size=size)
+            for metric in ("return", "nodes a decision", "time a decision")
+        ]
+    rows.append(_row("Lake/quality", "return", 0.7, mode="optimum", size=0))
+    solved = [_row("hard/solve", "throughput", 1_200.0, "levels/s", mode=mode) for mode in ("optimal", "satisficing")]
+    drawn = [*search_plots.search(rows, tmp_path), *search_plots.solving(solved, tmp_path)]
+    assert [plot.file for plot in drawn] == ["search_rates.png", "search_sweeps.png", "search_quality.png",
+                                            "solving.png"]  # fmt: skip
+    assert all((tmp_path / plot.file).stat().st_size > 5_000 for plot in drawn)
+    assert list(search_plots.search([], tmp_path)) == []
