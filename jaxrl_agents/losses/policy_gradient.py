@@ -133,7 +133,7 @@ class PolicyLoss:
 
         Returns:
           The loss, float[], and float[] means over the tokens (constants): "policy_loss" (aggregated as the loss),
-          "clip_fraction", "old_kl" (k3 of the old policy), and "reference_kl" and "entropy" where their inputs are
+          "clip_fraction", "old_kl" (KL(old ‖ new) by k3), and "reference_kl" and "entropy" where their inputs are
           given. With `counts`, losses and metrics of micro-batches add up to those of the batch.
         """
         mask = arguments.mask_of("mask", mask, "B", "T")
