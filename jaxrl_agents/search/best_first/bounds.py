@@ -25,6 +25,8 @@ from jaxrl_agents.search.best_first.types import Config, Nodes, Tables
 MAX_MATCHED = 6
 MAX_CELLS = 32_000  # beyond, push distances might not fit 16 bits
 INFINITE = np.int32(0xFFFF)  # there is no solution; what a node's cost has room for
+TOO_LONG = np.int32(0xFFFE)  # this many pushes, or more than a node's cost has room for
+_UNREACHABLE = 1 << 24  # a push distance that makes any sum infinite
 
 Row = list[jax.Array]  # uint32[n] words: the distances of one box of each of n states
 
@@ -44,7 +46,7 @@ def make_distances(
     sides = _by_cell(layout, bb.union(down, right)), _by_cell(layout, bb.union(left, right))
     if config.num_slots == 0:
         nearest = pushes.push_distances(layout, walls, targets, regions).astype(jnp.uint32)
-        nearest = jnp.where(nearest == pushes.UNREACHABLE, jnp.uint32(2 * INFINITE), nearest)
+        nearest = jnp.where(nearest == pushes.UNREACHABLE, jnp.uint32(_UNREACHABLE), nearest)
         return (jnp.pad(nearest, ((0, 0), (0, 1), (0, 0))).reshape(-1),), sides
 
     bits = distance_bits(layout)
@@ -84,13 +86,18 @@ def _side(config: Config, tables: Tables, index: jax.Array, player: Cell) -> jax
 
 @jax.named_scope("matching")
 def matching(config: Config, rows: list[Row]) -> jax.Array:
-    """int32[n]: the matching bound; INFINITE where no assignment exists."""
+    """int32[n]: the matching bound, TOO_LONG at most; INFINITE where no assignment exists."""
     bits = distance_bits(config.layout)
     infinity = np.uint32((1 << bits) - 1)
     at = lambda row, slot: (row[slot * bits // 32] >> (slot * bits % 32)) & infinity
     costs = [[at(row, slot) for slot in range(config.num_slots)] for row in rows]
-    costs = [[jnp.where(cost == infinity, jnp.uint32(INFINITE), cost) for cost in row] for row in costs]
-    return jnp.minimum(pushes.assignment(costs).astype(jnp.int32), INFINITE)
+    costs = [[jnp.where(cost == infinity, jnp.uint32(_UNREACHABLE), cost) for cost in row] for row in costs]
+    total = pushes.assignment(costs).astype(jnp.int32)
+    return _capped(total, total >= _UNREACHABLE)
+
+
+def _capped(total: jax.Array, is_infinite: jax.Array) -> jax.Array:
+    return jnp.where(is_infinite, INFINITE, jnp.minimum(total, TOO_LONG))
 
 
 def start_bound(config: Config, tables: Tables, boxes: Board, player: Cell) -> jax.Array:
@@ -101,8 +108,9 @@ def start_bound(config: Config, tables: Tables, boxes: Board, player: Cell) -> j
     index = level[:, None] * (config.layout.num_cells + 1) + jnp.arange(config.layout.num_cells)
     side = _side(config, tables, index, player[:, None])
     nearest = tables.distances[0][index * 4 + side].astype(jnp.int32)
-    total = jnp.sum(jnp.where(pushes.unpack_cells(config.layout, boxes), nearest, 0), axis=1)
-    return jnp.minimum(total, INFINITE)
+    nearest = jnp.where(pushes.unpack_cells(config.layout, boxes), nearest, 0)
+    total = jnp.sum(jnp.minimum(nearest, INFINITE), axis=1)  # below 2^31 on boards of MAX_CELLS
+    return _capped(total, jnp.any(nearest == _UNREACHABLE, axis=1))
 
 
 @jax.named_scope("child_bound")
@@ -131,8 +139,8 @@ def child_bound(
     before, after = ((index + cell.astype(jnp.int32)) * 4 + side for cell in (box, target))
     if config.num_slots == 0:
         (nearest,) = tables.distances
-        h = (parent.cost & 0xFFFF).astype(jnp.int32)
-        return jnp.minimum(h - nearest[before].astype(jnp.int32) + nearest[after].astype(jnp.int32), INFINITE)
+        h, now = (parent.cost & 0xFFFF).astype(jnp.int32), nearest[after].astype(jnp.int32)
+        return _capped(h - nearest[before].astype(jnp.int32) + now, now == _UNREACHABLE)
     moved = [word[after] for word in tables.distances]
     rank = bb.count(bb.intersection(parent.boxes, _below(config.layout, box)))
     return matching(

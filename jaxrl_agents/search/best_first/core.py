@@ -45,7 +45,9 @@ def start(config: Config, tables: Tables, starts: Starts, wanted: jax.Array) -> 
     count = config.num_levels
     solved = rules.is_solved(starts.targets, starts.boxes)
     hopeless = (tables.bound >= bounds.INFINITE) | ~wanted
-    status = jnp.where(hopeless, Status.UNSOLVABLE, jnp.where(solved, Status.SOLVED, Status.OPEN)).astype(jnp.uint8)
+    too_long = (tables.bound == bounds.TOO_LONG) & wanted
+    conditions = [solved & ~hopeless, too_long, hopeless]
+    status = jnp.select(conditions, [Status.SOLVED, Status.MEMORY_LIMIT, Status.UNSOLVABLE], Status.OPEN)
     place = jnp.arange(count, dtype=jnp.uint32) << LEVEL_SHIFT | starts.player.astype(jnp.uint32)
     nowhere = jnp.full(count, NO_NODE)
     zeros = jnp.zeros(count, jnp.int32)
@@ -55,7 +57,7 @@ def start(config: Config, tables: Tables, starts: Starts, wanted: jax.Array) -> 
     blank = jax.tree.map(lambda words: jnp.zeros(config.num_lanes, jnp.uint32), roots)
     log_words = jnp.zeros(config.log_size + config.num_lanes, jnp.uint32)
     log = Log(log_words, log_words, jnp.int32(0))
-    levels = Levels(status, nowhere, place, zeros, zeros)
+    levels = Levels(status.astype(jnp.uint8), nowhere, place, zeros, zeros)
     return Search(pool, pages, closed.empty_table(config), log, levels, blank, jnp.int32(0), pages.overflow)
 
 
@@ -157,7 +159,9 @@ def _expand(
         valid = (first + jnp.arange(config.num_children) < ends[-1]) & (bound < bounds.INFINITE)
         solved = valid & (bound == 0) & _is_solved(tables, children)
         levels = jax.lax.cond(jnp.any(solved), _record_goals, lambda levels, *_: levels, levels, children, solved)
-        classes = _class(config, tables, children)
+        # What a cost has no room for is an overflow, as of a class that does not exist.
+        too_long = (bound == bounds.TOO_LONG) | (children.cost >> 16 >= bounds.TOO_LONG)
+        classes = jnp.where(too_long, config.num_classes, _class(config, tables, children))
         pool, pages = frontier.push(config, pool, pages, children, classes, valid & ~solved)
         return pool, pages, levels, first + config.num_children
 

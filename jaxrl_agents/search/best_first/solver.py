@@ -74,6 +74,7 @@ def solve(
     memory_limit: int = 4 << 30,
     devices: Sequence[jax.Device] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> SolveResult:
     """Solves all levels of a bank, searching thousands of them at once.
 
@@ -94,6 +95,7 @@ def solve(
         is given up.
       devices: what to run on, all of one kind; by default all devices of the default backend.
       on_progress: called several times a second.
+      stop: asked as often; once it answers True all open levels are given up.
 
     Raises:
       ValueError, TypeError: an argument is wrong.
@@ -102,7 +104,7 @@ def solve(
     _check(tasks, layout, mode, max_nodes, time_limit, memory_limit)
     run = _Run(layout, mode, max_nodes, memory_limit, began, _on_host(layout, tasks))
     run.mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
-    run.time_limit, run.on_progress = time_limit, on_progress
+    run.time_limit, run.on_progress, run.stop = time_limit, on_progress, stop
     for num_slots, group in _groups(run.levels):
         run.search(num_slots, group)
     return run.result()
@@ -128,6 +130,7 @@ class _Run:
     levels: Starts
     time_limit: float | None = None
     on_progress: Callable[[Progress], None] | None = None
+    stop: Callable[[], bool] | None = None
     compile_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -145,11 +148,14 @@ class _Run:
         """Decides the levels `group`, growing what is too small and then searching fewer levels together."""
         growth, together = 0, LEVELS_A_DEVICE * self.mesh.size
         while group.size:
+            ended = self._ended()
+            if ended:
+                self.status[group] = ended
+                return
             parts = -(-group.size // together)
             some = group[: -(-group.size // parts)]
             config = make_config(self.layout, self.mode, num_slots, -(-some.size // self.mesh.size), growth)
-            if memory(config) * self.mesh.size <= self.memory_limit:
-                self._attempt(config, some)
+            if self._fits(config) and self._attempt(config, some):
                 growth += bool((self.status[some] == Status.OPEN).any())
             elif some.size > self.mesh.size:
                 growth, together = 0, max(some.size // _GROWTH, self.mesh.size)
@@ -157,24 +163,41 @@ class _Run:
                 self.status[some] = Status.MEMORY_LIMIT
             group = group[self.status[group] == Status.OPEN]
 
-    def _attempt(self, config: Config, group: np.ndarray) -> None:
-        """Searches some levels until each is decided or something is full."""
+    def _ended(self) -> Status:
+        """Why the whole search has to end now; OPEN where it has not."""
+        if self.stop is not None and self.stop():
+            return Status.INTERRUPTED
+        late = self.time_limit is not None and self.seconds > self.time_limit
+        return Status.TIME_LIMIT if late else Status.OPEN
+
+    def _fits(self, config: Config) -> bool:
+        """Whether memory and the numbers that address it suffice."""
+        slots = config.num_pages * frontier.PAGE
+        return memory(config) * self.mesh.size <= self.memory_limit and slots <= np.iinfo(np.int32).max
+
+    def _attempt(self, config: Config, group: np.ndarray) -> bool:
+        """Searches some levels until each is decided or something is full; False where a device lacks the memory."""
         begin, advance = self._timed(compile_programs, config, self.mesh)
         index = _spread(group, self.mesh.size, config.num_levels)
         place = partial(jax.device_put, device=NamedSharding(self.mesh, PartitionSpec(_AXIS)))
         starts = jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels)
-        tables, search = begin(starts, place(index >= 0))
-        late = False
-        while not late:
+        try:
+            tables, search = jax.block_until_ready(begin(starts, place(index >= 0)))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return False
+        ended = Status.OPEN
+        while not ended:
             search = advance(tables, search, np.int32(min(self.max_nodes, 2**31 - 1)), np.int32(ROUNDS_A_CALL))
             status = np.where(index >= 0, np.asarray(search.levels.status), Status.UNSOLVABLE)
             self._report(index, status, int(np.asarray(search.log.size).sum()))
             if (np.asarray(search.overflow) | (status != Status.OPEN).all(axis=1)).all():
                 break
-            late = self.time_limit is not None and self.seconds > self.time_limit
-        if late:
-            status[status == Status.OPEN] = Status.TIME_LIMIT
+            ended = self._ended()
+        status[status == Status.OPEN] = ended
         self._collect(search, index, status)
+        return True
 
     def _timed(self, compiler: Callable[..., Any], *arguments: Any) -> Any:
         start = time.perf_counter()

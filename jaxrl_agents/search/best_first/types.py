@@ -28,7 +28,8 @@ class Status(enum.IntEnum):
     UNSOLVABLE = 2  # proven: every state that could lead to a solution was searched
     NODE_LIMIT = 3
     TIME_LIMIT = 4
-    MEMORY_LIMIT = 5
+    MEMORY_LIMIT = 5  # also where a plan of 65,534 pushes or more is not ruled out
+    INTERRUPTED = 6  # by `stop`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -265,6 +265,22 @@ def test_memory_that_does_not_suffice_is_reported(monkeypatch, small):
     assert (nothing.status == Status.MEMORY_LIMIT).all() and nothing.expanded.sum() == 0
 
 
+@pytest.mark.parametrize("longest", [0, 6])
+def test_costs_that_a_node_cannot_hold_are_reported(monkeypatch, small, solved, longest):
+    """As if a node's cost had room for `longest` pushes only: no level is called unsolvable for want of room."""
+    solver.compile_programs.cache_clear()
+    monkeypatch.setattr(bounds, "TOO_LONG", np.int32(longest + 1))
+    chosen = np.flatnonzero(solved.pushes != 0)[:40]
+    limit = solver.memory(solver.make_config(SMALL, "optimal", 2, len(chosen)))
+    result = solve(small[0][chosen], layout=SMALL, memory_limit=limit)
+    solver.compile_programs.cache_clear()
+    given_up = result.status == Status.MEMORY_LIMIT
+    expected, pushes = solved.status[chosen], solved.pushes[chosen]
+    assert (result.status[~given_up] == expected[~given_up]).all()
+    assert (result.pushes[~given_up] == pushes[~given_up]).all()
+    assert given_up[pushes > longest + 1].all() and (longest == 0 or not given_up.all())
+
+
 def test_the_node_limit_gives_up_and_says_so(small, solved):
     bank, _, optima = small
     result = solve(bank, layout=SMALL, max_nodes=10)
@@ -277,9 +293,42 @@ def test_the_node_limit_gives_up_and_says_so(small, solved):
 
 def test_the_time_limit_gives_up_and_says_so():
     bank = bank_of(levels.parse(CROWD).layout, [CROWD])
-    result = solve(bank, layout=levels.parse(CROWD).layout, time_limit=0.05)
+    result = solve(bank, layout=levels.parse(CROWD).layout, time_limit=0.3)
     assert result.status.tolist() == [Status.TIME_LIMIT]
-    assert 0.05 < result.seconds < 10 and result.expanded[0] > 0
+    assert 0.3 < result.seconds < 10 and result.expanded[0] > 0
+
+
+def test_a_search_can_be_stopped(small):
+    bank = small[0]
+    asked = []
+    stopped = solve(bank, layout=SMALL, stop=lambda: asked.append(0) or True)
+    assert asked and (stopped.status == Status.INTERRUPTED).all() and not stopped.expanded.any()
+    bank = bank_of(levels.parse(CROWD).layout, [CROWD])
+    answers = iter([False, False, True])
+    stopped = solve(bank, layout=levels.parse(CROWD).layout, stop=lambda: next(answers))
+    assert stopped.status.tolist() == [Status.INTERRUPTED] and stopped.pushes.tolist() == [-1]
+    assert stopped.expanded[0] > 0 and list(answers) == []
+
+
+def test_a_device_without_the_memory_searches_fewer_levels_together(monkeypatch, small, solved):
+    compile_programs = solver.compile_programs
+    tried = []
+
+    def compile_for_small_device(config, mesh):
+        begin, advance = compile_programs(config, mesh)
+
+        def begin_if_small(*arguments):
+            tried.append(config.num_levels)
+            if config.num_levels > 32:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+            return begin(*arguments)
+
+        return begin_if_small, advance
+
+    monkeypatch.setattr(solver, "compile_programs", compile_for_small_device)
+    result = solve(small[0][:100], layout=SMALL)
+    assert (result.status == solved.status[:100]).all() and (result.pushes == solved.pushes[:100]).all()
+    assert max(tried) > 32 >= min(tried)
 
 
 def test_progress_is_reported(small):
