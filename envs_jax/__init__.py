@@ -40,17 +40,21 @@ __all__ = [
     "static_field",
 ]
 
-register("Sokoban-v0", "envs_jax.sokoban.env:make", size=(10, 10), num_boxes=4)
-register("Sokoban-8x8-v0", "envs_jax.sokoban.env:make", size=(8, 8), num_boxes=2)
-register("Sokoban-Large-v0", "envs_jax.sokoban.env:make", size=(17, 20), num_boxes=6)
-register("Sokoban-RAGEN-v0", "envs_jax.sokoban.env:make", size=(6, 6), num_boxes=1, preset="ragen")
+_SOKOBAN, _FROZEN_LAKE = "envs_jax.sokoban.env:make", "envs_jax.frozen_lake.env:make"
+
+register("Sokoban-v0", _SOKOBAN, preset="standard", description="10×10 boards, 4 boxes, generated levels")
+register("Sokoban-8x8-v0", _SOKOBAN, preset="small", description="8×8 boards, 2 boxes, generated levels")
+register("Sokoban-Large-v0", _SOKOBAN, preset="large", description="17×20 boards, 6 boxes, generated levels")
+register("Sokoban-RAGEN-v0", _SOKOBAN, preset="ragen", description="RAGEN's 6×6 rooms, 1 box, 10 steps")
+register("Sokoban-RAGEN-2box-v0", _SOKOBAN, preset="ragen_2box", description="RAGEN's 6×6 rooms, 2 boxes, 10 steps")
+register("FrozenLake-v0", _FROZEN_LAKE, preset="4x4", description="Gymnasium's FrozenLake-v1: its 4×4 map")
+register("FrozenLake-8x8-v0", _FROZEN_LAKE, preset="8x8", description="Gymnasium's FrozenLake8x8-v1: its 8×8 map")
+register("FrozenLake-Random-v0", _FROZEN_LAKE, preset="random", description="random 8×8 maps with a way to the goal")
 register(
-    "Sokoban-RAGEN-2box-v0", "envs_jax.sokoban.env:make", size=(6, 6), num_boxes=2, preset="ragen", search_depth=100
+    "FrozenLake-RAGEN-v0", _FROZEN_LAKE, preset="ragen_v1", description="RAGEN's random 4×4 maps, version 1, 10 steps"
 )
-register("FrozenLake-v0", "envs_jax.frozen_lake.env:make", preset="4x4")
-register("FrozenLake-8x8-v0", "envs_jax.frozen_lake.env:make", preset="8x8")
-register("FrozenLake-Random-v0", "envs_jax.frozen_lake.env:make", preset="random")
-register("FrozenLake-RAGEN-v0", "envs_jax.frozen_lake.env:make", preset="ragen_v1")
-register("FrozenLake-RAGEN2-v0", "envs_jax.frozen_lake.env:make", preset="ragen_v2")
-register("TabularWeb-v0", "envs_jax.web.tabular:make")
-register("WebShop-v0", "envs_jax.web.webshop:make")
+register(
+    "FrozenLake-RAGEN2-v0", _FROZEN_LAKE, preset="ragen_v2", description="RAGEN's random 4×4 maps, version 2, 10 steps"
+)
+register("TabularWeb-v0", "envs_jax.web.tabular:make", description="random web of 20 pages with 5 links each, 8 tasks")
+register("WebShop-v0", "envs_jax.web.webshop:make", description="WebShop: find the product that a shopper asks for")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import envs_jax
 from envs_jax import download, play
-from envs_jax.registration import make, registered_ids
+from envs_jax.registration import describe, make, registered_ids
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"envs_jax {envs_jax.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("list", help="print the ids of all environments")
+    command = commands.add_parser("list", help="print the ids of all environments, each with a line about it")
     command.set_defaults(run=_list)
 
     command = commands.add_parser("play", help="play an environment in this terminal")
@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> int:
     del arguments
-    print("\n".join(registered_ids()))
+    ids = registered_ids()
+    width = max(map(len, ids))
+    print("\n".join(f"{id:{width}}  {describe(id)}".rstrip() for id in ids))
     return 0
 
 

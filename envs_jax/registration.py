@@ -7,35 +7,52 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
 
 EntryPoint = Callable[..., tuple[Environment[Any, Any], TaskBank[Any]]]
 
+_PATH = re.compile(r"[\w.]+:\w+")
 _ID = re.compile(r"[A-Za-z][\w-]*-v\d+")
-_registry: dict[str, tuple[EntryPoint | str, dict[str, Any]]] = {}
+_registry: dict[str, _Entry] = {}
 
 
-def register(id: str, entry_point: EntryPoint | str, **defaults: Any) -> None:
+class _Entry(NamedTuple):
+    entry_point: EntryPoint | str
+    defaults: dict[str, Any]
+    description: str
+
+
+def register(id: str, entry_point: EntryPoint | str, *, description: str = "", **defaults: Any) -> None:
     """Makes `make(id)` call `entry_point(**defaults)`.
 
     Args:
       id: `<name>-v<number>`, not registered before.
       entry_point: a function `(*, seed, …) -> (env, tasks)`, or `"module:function"`, imported at the first use.
+      description: one line for lists of environments.
       **defaults: keyword arguments, which those of `make` override.
     """
+    if not isinstance(id, str):
+        raise TypeError(f"id={id!r} is not a string, such as 'Sokoban-v0'")
     if not _ID.fullmatch(id):
         raise ValueError(f"id={id!r} is not of the form <name>-v<number>")
     if id in _registry:
         raise ValueError(f"id={id!r} is registered already")
-    _registry[id] = (entry_point, defaults)
+    if not callable(entry_point) and not (isinstance(entry_point, str) and _PATH.fullmatch(entry_point)):
+        raise TypeError(f"entry_point={entry_point!r} is neither a function nor 'module:function'")
+    _registry[id] = _Entry(entry_point, defaults, description)
 
 
 def registered_ids() -> tuple[str, ...]:
     """The ids that `make` knows, sorted."""
     return tuple(sorted(_registry))
+
+
+def describe(id: str) -> str:
+    """The description of a registered id, one line; empty where it was registered without."""
+    return _entry(id).description
 
 
 def make(id: str, *, seed: int = 0, **kwargs: Any) -> tuple[Environment[Any, Any], TaskBank[Any]]:
@@ -53,16 +70,20 @@ def make(id: str, *, seed: int = 0, **kwargs: Any) -> tuple[Environment[Any, Any
       TypeError: `id` is not a string, or the environment has no argument of a name in `kwargs`.
       ValueError: `id` is not registered.
     """
-    if not isinstance(id, str):
-        raise TypeError(f"id={id!r} is not a string, such as 'Sokoban-v0'")
-    if id not in _registry:
-        raise ValueError(f"id={id!r} is not registered.{_hint(id, _registry)} Known ids: {', '.join(registered_ids())}")
-    entry_point, defaults = _registry[id]
+    entry_point, defaults, _ = _entry(id)
     if isinstance(entry_point, str):
         module, _, function = entry_point.partition(":")
         entry_point = getattr(importlib.import_module(module), function)
     _check_names(id, entry_point, kwargs)
     return entry_point(seed=seed, **{**defaults, **kwargs})
+
+
+def _entry(id: str) -> _Entry:
+    if not isinstance(id, str):
+        raise TypeError(f"id={id!r} is not a string, such as 'Sokoban-v0'")
+    if id not in _registry:
+        raise ValueError(f"id={id!r} is not registered.{_hint(id, _registry)} Known ids: {', '.join(registered_ids())}")
+    return _registry[id]
 
 
 def _check_names(id: str, entry_point: EntryPoint, arguments: Iterable[str]) -> None:

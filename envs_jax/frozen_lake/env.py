@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -305,25 +305,11 @@ def make(
     check_choice("preset", preset, PRESETS)
     check_choice("observation", observation, (*get_args(ObservationName), None))
     chosen = PRESETS[preset]
-    dynamics = Dynamics(
-        chosen.success_rate if success_rate is None else success_rate,
-        is_slippery,
-        reward_schedule,  # type: ignore[arg-type]
-        chosen.time_limit if time_limit is None else time_limit,
-    )
-    if not is_slippery and success_rate is not None and success_rate < 1:
-        raise ValueError(f"success_rate={success_rate} contradicts is_slippery=False, which makes it 1; leave one out")
+    dynamics = _dynamics(chosen, success_rate, is_slippery, reward_schedule, time_limit)
     source = chosen.map if map is None else map
     if source is None:
         env = FrozenLake(maps.layout_of(chosen.size if size is None else size), observation or "grid")
-        tasks = env.random_tasks(
-            jax.random.key(seed),
-            NUM_MAPS if num_maps is None else num_maps,
-            frozen_probability=chosen.frozen_probability if frozen_probability is None else frozen_probability,
-            placement=chosen.placement,
-            dynamics=dynamics,
-        )
-        return env, tasks
+        return env, _random_maps(env, seed, chosen, num_maps, frozen_probability, dynamics)
     for name, value in (("frozen_probability", frozen_probability), ("num_maps", num_maps)):
         if value is not None:
             raise ValueError(f"{name}={value} is for random maps; the map is given (use preset='random' without `map`)")
@@ -331,6 +317,41 @@ def make(
     sides = [max(len(rows) for rows in given), max(len(rows[0]) for rows in given)] if size is None else size
     env = FrozenLake(maps.layout_of(sides), observation or ("index" if len(given) == 1 else "grid"))
     return env, env.map_tasks(given, dynamics)
+
+
+def _dynamics(
+    chosen: Preset,
+    success_rate: float | None,
+    is_slippery: bool,
+    reward_schedule: Any,
+    time_limit: int | None,
+) -> Dynamics:
+    dynamics = Dynamics(
+        chosen.success_rate if success_rate is None else success_rate,
+        is_slippery,
+        reward_schedule,
+        chosen.time_limit if time_limit is None else time_limit,
+    )
+    if not is_slippery and success_rate is not None and success_rate < 1:
+        raise ValueError(f"success_rate={success_rate} contradicts is_slippery=False, which makes it 1; leave one out")
+    return dynamics
+
+
+def _random_maps(
+    env: FrozenLake,
+    seed: int,
+    chosen: Preset,
+    num_maps: int | None,
+    frozen_probability: float | None,
+    dynamics: Dynamics,
+) -> TaskBank[FrozenLakeTask]:
+    return env.random_tasks(
+        jax.random.key(seed),
+        NUM_MAPS if num_maps is None else num_maps,
+        frozen_probability=chosen.frozen_probability if frozen_probability is None else frozen_probability,
+        placement=chosen.placement,
+        dynamics=dynamics,
+    )
 
 
 def _given_maps(source: str | Sequence[str]) -> list[Rows]:

@@ -36,7 +36,7 @@ class Lake(NamedTuple):
 def layout_of(size: int | Sequence[int]) -> Grid:
     """The layout of the bitboards for maps of up to `size` = (rows, columns), or of a square map's side."""
     sides = tuple(size) if isinstance(size, Sequence | np.ndarray) else (size, size)
-    if len(sides) != 2 or not all(isinstance(side, int | np.integer) for side in sides):
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides):
         raise ValueError(f"size={size!r} is neither an integer nor (rows, columns)")
     if min(sides) < 1 or max(sides) > MAX_SIDE or max(sides) < 2:
         raise ValueError(f"size={size!r}; a map has 1 to {MAX_SIDE} rows and columns, and at least two cells")

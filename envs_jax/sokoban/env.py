@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,6 @@ from envs_jax.tasks import Task, TaskBank
 Reward = Literal["dense", "sparse"]
 ObservationKind = Literal["grid", "planes", "tokens"]
 Path = str | os.PathLike[str]
-
-TIME_LIMIT = 120  # gym-sokoban's
-RAGEN_TIME_LIMIT = 10  # actions in one of RAGEN's trajectories
-NUM_LEVELS = 1024
 
 
 @pytree_dataclass
@@ -137,12 +133,32 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
 _grid_codes = jax.jit(grid.codes, static_argnums=0)
 
 
+class Preset(NamedTuple):
+    """The defaults of `make` that go with a name."""
+
+    size: tuple[int, int]
+    num_boxes: int
+    time_limit: int = 120  # gym-sokoban's
+    ragen: bool = False  # rooms as RAGEN generates them, in place of the package's own levels
+    search_depth: int = 300  # of RAGEN's generator
+
+
+PRESETS = {
+    "standard": Preset((10, 10), 4),
+    "small": Preset((8, 8), 2),
+    "large": Preset((17, 20), 6),
+    "ragen": Preset((6, 6), 1, time_limit=10, ragen=True),  # a trajectory of RAGEN's holds 10 actions
+    "ragen_2box": Preset((6, 6), 2, time_limit=10, ragen=True, search_depth=100),
+}
+NUM_LEVELS = 1024
+
+
 def make(
     *,
-    seed: int,
-    size: int | tuple[int, int],
-    num_boxes: int,
-    preset: Literal["ragen"] | None = None,
+    seed: int = 0,
+    preset: str = "standard",
+    size: int | tuple[int, int] | None = None,
+    num_boxes: int | None = None,
     num_levels: int | None = None,
     difficulty: Any = None,
     search_depth: int | None = None,
@@ -156,69 +172,73 @@ def make(
 
     Args:
       seed: determines the generated levels.
+      preset: one of `PRESETS`; what follows overrides it.
       size: (height, width) of the board, wall ring included, or one number for a square board.
-      num_boxes: boxes of each generated level; levels from files keep theirs.
-      preset: "ragen" generates rooms as RAGEN does, None the package's own levels.
+      num_boxes: boxes of each generated level.
       num_levels: how many levels to generate, 1,024 by default.
       difficulty: of the package's own levels, see `envs_jax.sokoban.generator.generate`.
-      search_depth: of the preset "ragen", see `envs_jax.sokoban.generator.generate_ragen`; 300 by default.
+      search_depth: of RAGEN's rooms, see `envs_jax.sokoban.generator.generate_ragen`.
       levels: files in Boxoban or XSB text, or folders of them, to read in place of generating levels.
-      time_limit: steps after which an episode is truncated; 120 by default, 10 with the preset "ragen".
+      time_limit: steps after which an episode is truncated.
       reward: "dense" for gym-sokoban's rewards, "sparse" for 10 when solved and 0 otherwise.
       observation: "grid", "planes" or "tokens", see `Sokoban.observation_space`.
       deadlock_termination: end an episode, without success, as soon as `deadlocks.is_deadlock` holds.
 
     Returns:
       (env, tasks).
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    layout = _checked_layout(size)
-    seed = check_seed(seed)
+    check_choice("preset", preset, PRESETS)
     check_choice("reward", reward, get_args(Reward))
     check_choice("observation", observation, get_args(ObservationKind))
-    check_choice("preset", preset, ("ragen", None))
+    chosen, seed = PRESETS[preset], check_seed(seed)
+    layout = _checked_layout(chosen.size if size is None else size)
+    limit = check_integer("time_limit", chosen.time_limit if time_limit is None else time_limit, 1, 65_535)
     deadlock_termination = check_bool("deadlock_termination", deadlock_termination)
-    if time_limit is None:
-        time_limit = RAGEN_TIME_LIMIT if preset == "ragen" else TIME_LIMIT
-    time_limit = check_integer("time_limit", time_limit, 1, 65_535)
-    if levels is not None:
-        _check_unused(
-            "levels", levels, preset=preset, num_levels=num_levels, difficulty=difficulty, search_depth=search_depth
-        )
-        tasks = level_files.load(levels, layout, time_limit=time_limit)
+    generation = {"num_boxes": num_boxes, "num_levels": num_levels, "difficulty": difficulty}
+    generation["search_depth"] = search_depth
+    if levels is None:
+        tasks = _generated(seed, layout, preset, limit, **generation)
     else:
-        tasks = _generate(seed, layout, num_boxes, preset, num_levels, difficulty, search_depth, time_limit)
+        _check_unused("levels", levels, preset=preset if chosen.ragen else None, **generation)
+        tasks = level_files.load(levels, layout, time_limit=limit)
     if deadlock_termination:
         tasks = deadlocks.with_dead_squares(layout, tasks)
     return Sokoban(layout, reward, observation, deadlock_termination), tasks
 
 
-def _generate(
+def _generated(
     seed: int,
     layout: Layout,
-    num_boxes: int,
-    preset: str | None,
+    preset: str,
+    time_limit: int,
+    *,
+    num_boxes: int | None,
     num_levels: int | None,
     difficulty: Any,
     search_depth: int | None,
-    time_limit: int,
 ) -> TaskBank[SokobanTask]:
+    chosen = PRESETS[preset]
     num_levels = NUM_LEVELS if num_levels is None else check_integer("num_levels", num_levels, 1, 2**31 - 1)
+    num_boxes = chosen.num_boxes if num_boxes is None else num_boxes
     most = (layout.num_cells - 1) // 2  # a cell for each box, one for each target, one for the player
     if not 1 <= as_integer("num_boxes", num_boxes) <= most:
         raise ValueError(
             f"num_boxes={num_boxes}; inside the walls of size={layout.size} there is room for "
             f"1 … {most} boxes, as many targets and the player"
         )
+    level: dict[str, Any] = {"layout": layout, "num_boxes": num_boxes, "time_limit": time_limit}
     key = jax.random.key(seed)
-    if preset == "ragen":
+    if chosen.ragen:
         _check_unused("preset", preset, difficulty=difficulty)
-        depth = {} if search_depth is None else {"search_depth": search_depth}
-        return generator.generate_ragen(
-            key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit, **depth
-        )
+        depth = chosen.search_depth if search_depth is None else search_depth
+        return generator.generate_ragen(key, num_levels, search_depth=depth, **level)
     _check_unused("preset", preset, search_depth=search_depth)
-    chosen = {} if difficulty is None else {"difficulty": difficulty}
-    return generator.generate(key, num_levels, layout=layout, num_boxes=num_boxes, time_limit=time_limit, **chosen)
+    if difficulty is not None:
+        level["difficulty"] = difficulty
+    return generator.generate(key, num_levels, **level)
 
 
 def _checked_layout(size: int | tuple[int, int]) -> Layout:

@@ -31,12 +31,24 @@ WRONG_TYPES = [
     ("Sokoban-v0", {"deadlock_termination": "no"}, "deadlock_termination='no' is not a bool"),
     ("Sokoban-v0", {"time_limit": True}, "time_limit=True is not an integer"),
     ("Sokoban-v0", {"seed": None}, "seed=None is not an integer"),
+    ("Sokoban-v0", {"levels": 5}, "levels=5 must be the path of a level file or of a folder"),
+    ("Sokoban-v0", {"num_boxes": 2.5}, "num_boxes=2.5 is not an integer"),
+    ("Sokoban-v0", {"size": "10"}, "size='10' is not an integer"),
 ]
 
 WRONG_VALUES = [
     ("WebShop-v0", {"num_products": 0}, "num_products=0; a synthetic catalogue has at least 2 products"),
     ("WebShop-v0", {"seed": -1}, "seed=-1 is not in 0 … 4,294,967,295"),
     ("FrozenLake-v0", {"seed": -1}, "seed=-1 is not in 0 … 4,294,967,295"),
+    ("FrozenLake-Random-v0", {"size": (True, 4)}, "size=(True, 4) is neither an integer nor (rows, columns)"),
+    ("FrozenLake-Random-v0", {"num_maps": -2}, "num_maps=-2; at least one"),
+    ("FrozenLake-Random-v0", {"map": "4x4", "num_maps": 3}, "num_maps=3 is for random maps; the map is given"),
+    (
+        "FrozenLake-RAGEN-v0",
+        {"map": ["SF", "FG"], "frozen_probability": 0.8},
+        "frozen_probability=0.8 is for random maps; the map is given",
+    ),
+    ("Sokoban-v0", {"preset": None}, "preset=None is not one of standard, small, large, ragen, ragen_2box"),
     ("FrozenLake-v0", {"size": 2.5}, "size=2.5 is neither an integer nor (rows, columns)"),
     (
         "FrozenLake-v0",
@@ -104,7 +116,7 @@ def test_unknown_argument_names():
     )
     with pytest.raises(TypeError, match=re.escape(message)):
         envs_jax.make("FrozenLake-v0", is_slipery=False)
-    with pytest.raises(TypeError, match=r"id='Sokoban-v0' has no argument 'colour'\. Arguments: seed, size, num_boxes"):
+    with pytest.raises(TypeError, match=r"id='Sokoban-v0' has no argument 'colour'\. Arguments: seed, preset, size"):
         envs_jax.make("Sokoban-v0", colour="blue")
 
 

@@ -12,9 +12,13 @@ import envs_jax
 from envs_jax import cli
 
 
-def test_list_prints_every_id(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_every_id_with_a_line_about_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
-    assert capsys.readouterr().out.split() == list(envs_jax.registered_ids())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(envs_jax.registered_ids())
+    start = max(map(len, envs_jax.registered_ids())) + 2
+    assert all(line[:start].endswith("  ") and len(line[start:]) > 20 and len(line) <= 100 for line in lines)
+    assert f"{'Sokoban-v0':{start}}10×10 boards, 4 boxes, generated levels" in lines
 
 
 def test_it_runs_as_a_module() -> None:

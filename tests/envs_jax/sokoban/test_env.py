@@ -268,6 +268,16 @@ def test_make_passes_the_arguments_of_generated_levels_on():
         envs_jax.make("Sokoban-v0", difficulty="extreme")
 
 
+@pytest.mark.parametrize(
+    ("id", "size", "num_boxes", "limit"),
+    [("Sokoban-v0", (10, 10), 4, 120), ("Sokoban-8x8-v0", (8, 8), 2, 120), ("Sokoban-Large-v0", (17, 20), 6, 120)],
+)
+def test_registered_presets(id, size, num_boxes, limit):
+    env, tasks = envs_jax.make(id, num_levels=2, difficulty="easy")
+    assert env.layout.size == size and tasks.instances.time_limit.tolist() == [limit] * 2
+    assert {levels.to_text(env.layout, tasks[i]).count("$") for i in range(2)} == {num_boxes}
+
+
 def test_make_reads_levels(tmp_path):
     (tmp_path / "a.txt").write_text("#####\n#@$.#\n#####\n")
     (tmp_path / "b.txt").write_text("######\n#@$ .#\n######\n")
@@ -305,9 +315,16 @@ def test_wrong_types_and_combinations_are_refused(tmp_path):
     with pytest.raises(TypeError, match="size=7.5 is not an integer"):
         make(seed=0, size=7.5, num_boxes=1)
     with pytest.raises(ValueError, match=r"num_levels=5 .* cannot be combined with levels="):
-        make(seed=0, size=10, num_boxes=1, num_levels=5, levels=tmp_path)
+        make(seed=0, size=10, num_levels=5, levels=tmp_path)
     with pytest.raises(ValueError, match=r"preset='ragen' .* cannot be combined with levels="):
-        make(seed=0, size=10, num_boxes=1, preset="ragen", levels=tmp_path)
+        make(seed=0, size=10, preset="ragen", levels=tmp_path)
+    for name, value in (("num_boxes", 4), ("difficulty", "easy"), ("search_depth", 50)):
+        with pytest.raises(ValueError, match=rf"{name}={value!r} .* cannot be combined with levels="):
+            envs_jax.make("Sokoban-v0", levels=tmp_path, **{name: value})
+    with pytest.raises(ValueError, match=r"preset='ragen_2box' .* cannot be combined with levels="):
+        envs_jax.make("Sokoban-RAGEN-2box-v0", levels=tmp_path)
+    with pytest.raises(ValueError, match=r"search_depth=5 .* cannot be combined with preset='large'"):
+        envs_jax.make("Sokoban-Large-v0", search_depth=5)
     with pytest.raises(ValueError, match=r"difficulty='hard' .* cannot be combined with preset='ragen'"):
         make(seed=0, size=10, num_boxes=1, preset="ragen", difficulty="hard")
 
