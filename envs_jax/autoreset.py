@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.environment import Environment, Observation, Transition
+from envs_jax.arguments import check_bool, check_choice, check_integer
+from envs_jax.environment import Environment, Observation, Transition, check_playable
 from envs_jax.pytree import pytree_dataclass, static_field
-from envs_jax.random_words import random_words, word_pairs
+from envs_jax.random_words import check_key, random_words, word_pairs
 from envs_jax.tasks import Task, TaskBank
 
 Mode = Literal["same_step", "next_step", "disabled", "optimistic"]
 
+MAX_ENVS = 2**31 - 1  # lanes are counted in int32
 MAX_SHARED = 16  # fresh episodes of a step in the mode `optimistic`; their number divides that of the lanes
 
 StateT = TypeVar("StateT")
@@ -52,6 +54,10 @@ class AutoReset(Generic[StateT, TaskT]):
     tasks: TaskBank[TaskT]
     mode: Mode = static_field(default="same_step")
 
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, get_args(Mode))
+        check_playable(self.env, self.tasks)
+
     @property
     def num_actions(self) -> int:
         """The number of actions of the environment."""
@@ -70,9 +76,9 @@ class AutoReset(Generic[StateT, TaskT]):
         Returns:
           Observations [B, …] and the batch's state.
         """
-        self._check()
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}; a batch holds at least one environment")
+        check_key(key)
+        num_envs = check_integer("num_envs", num_envs, 1, MAX_ENVS)
+        stagger = check_bool("stagger", stagger)
         key_fresh, key_clock = jax.random.split(key)
         fresh = self._fresh(key_fresh, jnp.arange(num_envs, dtype=jnp.uint32))
         if stagger:
@@ -89,7 +95,7 @@ class AutoReset(Generic[StateT, TaskT]):
         Args:
           key: a random key for the whole batch.
           state: the batch's state.
-          action: integers, [B].
+          action: integers, [B]. Outside 0 … A - 1 a concrete action is refused, a traced one has no effect.
 
         Returns:
           (observations [B, …], state, reward float32[B], terminated bool[B], truncated bool[B], info). `info` holds
@@ -97,7 +103,9 @@ class AutoReset(Generic[StateT, TaskT]):
           (what these states look like, before any reset), `episode_return` (float32[B]) and `episode_length`
           (int32[B]) of the episode so far, complete where `terminated | truncated`.
         """
-        self._check_action(state, action)
+        check_key(key)
+        self._check_state(state)
+        action = self.env.checked_action(action, state.episode_length.shape)
         key_step, key_reset = jax.random.split(key)
         words = random_words(key_step, action.shape[0])
         if self.mode == "disabled":
@@ -116,9 +124,13 @@ class AutoReset(Generic[StateT, TaskT]):
         self, key: jax.Array, state: AutoResetState[Any, TaskT], mask: jax.Array
     ) -> tuple[Observation, AutoResetState[Any, TaskT]]:
         """Starts new episodes in the lanes where `mask` (bool[B]) is True, ended or not."""
-        self._check()
-        if mask.dtype != jnp.bool_ or mask.shape != state.episode_length.shape:
-            raise ValueError(f"mask must be bool{list(state.episode_length.shape)}; got {mask.dtype}{list(mask.shape)}")
+        check_key(key)
+        self._check_state(state)
+        shape = state.episode_length.shape
+        if not isinstance(mask, jax.Array | np.ndarray):
+            raise TypeError(f"mask must be an array bool{list(shape)}; got {mask!r}")
+        if mask.dtype != jnp.bool_ or mask.shape != shape:
+            raise ValueError(f"mask must be bool{list(shape)}; got {mask.dtype}{list(mask.shape)}")
         state = self._refill(key, mask, state)
         return self._observe(state), state
 
@@ -189,19 +201,11 @@ class AutoReset(Generic[StateT, TaskT]):
 
         return jax.tree.map(select, fresh, state)
 
-    def _check(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"mode={self.mode!r} is not one of {', '.join(get_args(Mode))}")
-        self.env.check_tasks(self.tasks)
-
-    def _check_action(self, state: AutoResetState, action: Any) -> None:
-        self._check()
-        shape = state.episode_length.shape
-        dtype = jnp.result_type(action)
-        if not jnp.issubdtype(dtype, jnp.integer):
-            raise TypeError(f"action must have an integer dtype; got {dtype}")
-        if np.shape(action) != shape:
-            raise ValueError(f"action must have shape {shape}, one for each lane; got {np.shape(action)}")
+    def _check_state(self, state: Any) -> None:
+        """Raises TypeError or ValueError unless `state` is a batch of this environment."""
+        if not isinstance(state, AutoResetState):
+            raise TypeError(f"state must be the AutoResetState that reset or step returned; got {type(state).__name__}")
+        self.env.check_task(state.task)
 
 
 def _evaluated_once(function: Callable[..., Any], state: AutoResetState, *operands: Any) -> Any:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -11,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.pytree import pytree_dataclass
+from envs_jax.random_words import check_key
 from envs_jax.spaces import Discrete, Space
 from envs_jax.tasks import Task, TaskBank
 
@@ -37,6 +41,34 @@ class Transition(NamedTuple):
     truncated: jax.Array  # bool[]: the time limit is reached; may be True together with `terminated`
 
 
+def _of_one_task(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a method refuse, before it traces anything, what is not one task and one state.
+
+    The checks read types and shapes only, so compiled programs do not change.
+    """
+    names = list(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def checked(self: Environment[Any, Any], *args: Any, **kwargs: Any) -> Any:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}  # what is missing or too much, the call refuses
+        if "task" in given:
+            self.check_single(given["task"])
+        if "state" in given:
+            _check_state(given["state"])
+        return method(self, *args, **kwargs)
+
+    return checked
+
+
+def _check_state(state: Any) -> None:
+    if not hasattr(state, "steps"):
+        raise TypeError(f"state must be one that reset or step returned; got {type(state).__name__}")
+    if np.ndim(state.steps) != 0:
+        raise ValueError(
+            f"state holds a batch (steps has shape {np.shape(state.steps)}); environments take one: use jax.vmap"
+        )
+
+
 @pytree_dataclass
 class Environment(abc.ABC, Generic[StateT, TaskT]):
     """An environment: a frozen pytree whose leaves are arrays that all task instances share.
@@ -48,6 +80,13 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
     """
 
     task_type: ClassVar[type[Task]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, method in list(vars(cls).items()):
+            public = inspect.isfunction(method) and not name.startswith(("_", "check_"))
+            if public and "task" in inspect.signature(method).parameters:
+                setattr(cls, name, _of_one_task(method))
 
     # What a subclass defines -----------------------------------------------------------------------------------------
 
@@ -122,29 +161,35 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         """What its tasks must have been made for, see `Task.made_for`; empty where any will do."""
         return ""
 
+    @_of_one_task
     def info(self, state: StateT, task: TaskT) -> dict[str, jax.Array]:
         """What `step` reports about the state it returns; always holds `success`, bool[]."""
         return {"success": self.success(state, task)}
 
+    @_of_one_task
     def render_ansi(self, state: StateT, task: TaskT) -> str:
         """`render_text` in colour (ANSI escape sequences) where the environment has a coloured form of it."""
         return self.render_text(state, task)
 
+    @_of_one_task
     def action_text(self, action: int, state: StateT, task: TaskT) -> str:
         """What `action` means in `state` (concrete), for people; its name where that says it all."""
         del state, task
         return self.action_names[action]
 
+    @_of_one_task
     def status(self, state: StateT, task: TaskT) -> tuple[jax.Array, jax.Array]:
         """(terminated, truncated) of `state`, both bool[]."""
         return self.terminated(state, task), state.steps >= task.time_limit
 
+    @_of_one_task
     def live_transition(self, state: StateT, action: jax.Array, word: jax.Array, task: TaskT) -> Transition:
         """`transition` for a state that is known not to have ended (saves the comparison)."""
         advanced, reward = self.advance(state, action, word, task)
         advanced = dataclasses.replace(advanced, steps=state.steps + np.uint16(1))  # type: ignore[type-var]
         return Transition(advanced, reward, *self.status(advanced, task))
 
+    @_of_one_task
     def transition(self, state: StateT, action: jax.Array, word: jax.Array, task: TaskT) -> Transition:
         """One step, with the random `word` (uint32[]); in an ended state: the same state, reward 0, the same flags."""
         ended = jnp.logical_or(*self.status(state, task))
@@ -152,20 +197,22 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         kept = jax.tree.map(lambda old, new: jnp.where(ended, old, new), state, live.state)
         return Transition(kept, jnp.where(ended, 0, live.reward), *self.status(kept, task))
 
+    @_of_one_task
     def reset(self, key: jax.Array, task: TaskT) -> tuple[Observation, StateT]:
         """Starts an episode of `task`.
 
         Args:
-          key: a random key.
+          key: a random key, typed (`jax.random.key`).
           task: one task instance, `bank[i]` or `bank.sample(key)`.
 
         Returns:
           The observation and the state.
         """
-        self._check_single(task)
+        check_key(key)
         state = self.initial(jax.random.bits(key, dtype=jnp.uint32), task)
         return self.observe(state, task), state
 
+    @_of_one_task
     def step(
         self, key: jax.Array, state: StateT, action: jax.Array, task: TaskT
     ) -> tuple[Observation, StateT, jax.Array, jax.Array, jax.Array, dict[str, jax.Array]]:
@@ -180,8 +227,8 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         Returns:
           (observation, state, reward float32[], terminated bool[], truncated bool[], info).
         """
-        self._check_single(task)
-        action = self._checked_action(action)
+        check_key(key)
+        action = self.checked_action(action)
         word = jax.random.bits(key, dtype=jnp.uint32)
         state, reward, terminated, truncated = self.transition(state, action, word, task)
         return self.observe(state, task), state, reward, terminated, truncated, self.info(state, task)
@@ -204,7 +251,7 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         """Raises TypeError or ValueError unless `task` (one, or a batch of them) is for this environment."""
         if isinstance(task, TaskBank):
             raise TypeError(
-                f"task is a whole TaskBank of {len(task)} tasks; reset and step take one instance: "
+                f"task is a whole TaskBank of {len(task)} tasks; environments take one instance: "
                 "`tasks[i]` or `tasks.sample(key)` (for a batch: jax.vmap, or envs_jax.AutoReset)"
             )
         if not isinstance(task, self.task_type):
@@ -213,23 +260,42 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         if task.made_for and task.made_for != self.made_for:
             raise ValueError(f"task was made for {task.made_for}; this environment is for {self.made_for}")
 
-    def _check_single(self, task: Any) -> None:
+    def check_single(self, task: Any) -> None:
+        """Raises TypeError or ValueError unless `task` is one task for this environment."""
         self.check_task(task)
-        if task.time_limit.ndim != 0:
+        if np.ndim(task.time_limit) != 0:
             raise ValueError(
-                f"task holds a batch (time_limit has shape {task.time_limit.shape}); reset and step take one instance: "
-                "use jax.vmap(env.step), or envs_jax.AutoReset"
+                f"task holds a batch (time_limit has shape {np.shape(task.time_limit)}); environments take one "
+                "instance: use jax.vmap, or envs_jax.AutoReset"
             )
 
-    def _checked_action(self, action: Any) -> jax.Array:
+    def checked_action(self, action: Any, shape: tuple[int, ...] = ()) -> jax.Array:
+        """The action as an array; TypeError or ValueError unless integers of `shape`, and 0 … A - 1 where concrete."""
         try:
-            dtype = jnp.result_type(action)
+            dtype = None if action is None else np.dtype(jnp.result_type(action))
         except (TypeError, ValueError):
-            raise TypeError(f"action={action!r} is not an integer") from None
-        if action is None or not jnp.issubdtype(dtype, jnp.integer):
-            raise TypeError(f"action must have an integer dtype; got {action if action is None else dtype}")
-        if np.shape(action) != ():
-            raise ValueError(f"action must be a scalar; got shape {np.shape(action)} (for a batch: jax.vmap(env.step))")
-        if not isinstance(action, jax.core.Tracer) and not 0 <= int(action) < self.num_actions:
-            raise ValueError(f"action={int(action)} is not one of 0 … {self.num_actions - 1}")
+            dtype = None
+        if dtype is None or isinstance(action, str | bytes):
+            raise TypeError(f"action={action!r} is not an integer or an array of integers")
+        if not np.issubdtype(dtype, np.integer):
+            raise TypeError(f"action must have an integer dtype; got {dtype}")
+        if np.shape(action) != shape:
+            form = f"have shape {shape}, one for each lane" if shape else "be a scalar"
+            hint = "" if shape else " (for a batch: jax.vmap(env.step))"
+            raise ValueError(f"action must {form}; got shape {np.shape(action)}{hint}")
+        if not isinstance(action, jax.core.Tracer):
+            values = np.asarray(action)
+            wrong = values[(values < 0) | (values >= self.num_actions)]
+            if wrong.size:
+                raise ValueError(f"action={wrong[0]} is not one of 0 … {self.num_actions - 1}")
         return jnp.asarray(action)
+
+
+def check_playable(env: Any, tasks: Any) -> None:
+    """Raises TypeError or ValueError unless `env` is an environment and `tasks` a TaskBank that it can play."""
+    if isinstance(env, str):
+        raise TypeError(f"env={env!r} is an id, not an environment: env, tasks = envs_jax.make({env!r})")
+    if not isinstance(env, Environment):
+        got = f"the class {env.__name__}" if isinstance(env, type) else type(env).__name__
+        raise TypeError(f"env must be an Environment, as in env, tasks = envs_jax.make(id); got {got}")
+    env.check_tasks(tasks)

@@ -6,6 +6,8 @@ plain arithmetic that XLA vectorises: the same bits at a fraction of the time.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,9 +33,17 @@ def word_pairs(key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     return _threefry_2x32(key, index)
 
 
+def check_key(key: Any) -> None:
+    """Raises TypeError or ValueError unless `key` is one typed random key."""
+    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        got = f"{key.dtype}{list(key.shape)}" if isinstance(key, jax.Array | np.ndarray) else repr(key)
+        raise TypeError(f"key must be a typed key, jax.random.key(seed); got {got}")
+    if key.shape != ():
+        raise ValueError(f"key must be one key; got an array of keys of shape {key.shape} (for a batch: jax.vmap)")
+
+
 def _is_threefry(key: jax.Array) -> bool:
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise TypeError(f"key must be a typed key, jax.random.key(seed); got {key.dtype}{list(key.shape)}")
+    check_key(key)
     return str(jax.random.key_impl(key)) == "threefry2x32"
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from envs_jax.arguments import check_integer
 from envs_jax.environment import Environment, Observation
 from envs_jax.pytree import pytree_dataclass
+from envs_jax.random_words import check_key
 
 Policy = Callable[[jax.Array, Observation, jax.Array], jax.Array]
 
@@ -40,14 +42,19 @@ def rollout(env: Environment[Any, Any], policy: Policy, task: Any, key: jax.Arra
       env: the environment.
       policy: `(key, observation, action_mask) -> action`, an integer scalar.
       task: one task instance.
-      key: a random key.
+      key: a random key, typed.
       num_steps: K ≥ 1.
 
     Returns:
       A Rollout. `jax.vmap` over `task` and `key` (and `jax.jit` around it) gives a batch.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps={num_steps}; a rollout has at least one step")
+    if not isinstance(env, Environment):
+        raise TypeError(f"env must be an Environment; got {type(env).__name__}")
+    if not callable(policy):
+        raise TypeError(f"policy={policy!r} is not a function (key, observation, action_mask) -> action")
+    env.check_single(task)
+    check_key(key)
+    num_steps = check_integer("num_steps", num_steps, 1, 2**31 - 1)
     key_reset, key_steps = jax.random.split(key)
     first, initial = env.reset(key_reset, task)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import operator
 import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import as_integer, check_number
 from envs_jax.pytree import pytree_dataclass, static_field
+from envs_jax.random_words import check_key
 
 TaskT = TypeVar("TaskT", bound="Task")
 
@@ -62,16 +63,23 @@ class TaskBank(Generic[TaskT]):
         if isinstance(index, slice):
             return self._take(np.arange(len(self))[index])
         if np.ndim(index) == 0:
-            return jax.tree.map(lambda leaf: leaf[self._checked(index)], self.instances)
+            index = self._checked(index)
+            return jax.tree.map(lambda leaf: leaf[index], self.instances)
+        if isinstance(index, jax.core.Tracer):
+            raise TypeError("a traced array of indices cannot select a bank; jax.vmap(lambda i: bank[i])(indices) can")
         index = np.asarray(index)
         if index.dtype == np.bool_:
             return self.filter(index)
+        if index.ndim != 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
+            raise TypeError(
+                f"an array of indices must be integers [N] or bool[T]; got {index.dtype}{list(index.shape)}"
+            )
         return self._take(index)
 
     def _checked(self, index: Any) -> Any:
-        if isinstance(index, jax.core.Tracer):
+        if isinstance(index, jax.core.Tracer) and jnp.issubdtype(index.dtype, jnp.integer):
             return index
-        index = operator.index(index)
+        index = as_integer("index", index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for a TaskBank of {len(self)} tasks")
         return index
@@ -103,17 +111,19 @@ class TaskBank(Generic[TaskT]):
 
     def sample(self, key: jax.Array) -> TaskT:
         """One task, drawn uniformly or with the bank's weights."""
+        check_key(key)
         return self[self.sample_index(jax.random.bits(key, dtype=jnp.uint32))]
 
     def split(self, fraction: float) -> tuple[TaskBank[TaskT], TaskBank[TaskT]]:
         """The first `fraction` of the tasks and the rest, both non-empty; `shuffle` first for a random split."""
-        size = round(fraction * len(self))
+        size = round(check_number("fraction", fraction, 0, 1) * len(self))
         if not 0 < size < len(self):
             raise ValueError(f"fraction={fraction} of {len(self)} tasks leaves one side empty")
         return self[:size], self[size:]
 
     def shuffle(self, key: jax.Array) -> TaskBank[TaskT]:
         """The same tasks in random order."""
+        check_key(key)
         return self._take(np.asarray(jax.random.permutation(key, len(self))))
 
     def filter(self, mask: Any) -> TaskBank[TaskT]:
@@ -130,6 +140,8 @@ class TaskBank(Generic[TaskT]):
         The banks must hold the same kind and shape of task and belong to the same catalogue. Where any bank has
         weights, each bank keeps a share of the probability that is proportional to its size.
         """
+        if isinstance(banks, TaskBank) or not all(isinstance(bank, TaskBank) for bank in banks):
+            raise TypeError("banks must be a list of TaskBanks")
         if not banks:
             raise ValueError("banks is empty; concatenate needs at least one TaskBank")
         if len({bank.checksum for bank in banks}) != 1:
@@ -170,7 +182,17 @@ class TaskBank(Generic[TaskT]):
 
 
 def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = None) -> TaskBank[TaskT]:
-    """A TaskBank from stacked `instances` (every leaf [T, …]) and optional sampling `weights` (≥ 0, [T])."""
+    """Makes a TaskBank.
+
+    Args:
+      instances: T tasks in one, every leaf [T, …].
+      weights: T numbers ≥ 0, how often `sample` draws each task; None: equally often.
+      checksum: of the catalogue that the tasks belong to, if any.
+
+    Raises:
+      TypeError, ValueError: `instances` are no tasks, or not T of them; a time limit is no uint16 or 0; bad weights.
+    """
+    _check_tasks(instances)
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(instances)}
     if len(sizes) != 1 or sizes & {(), (0,)}:
         raise ValueError(f"every leaf of `instances` needs the same first axis of length ≥ 1; got {sorted(sizes)}")
@@ -186,10 +208,22 @@ def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = N
     return TaskBank(instances, cumulative, checksum)
 
 
+def _check_tasks(instances: Any) -> None:
+    if not isinstance(instances, Task):
+        raise TypeError(f"instances must be a Task with stacked leaves; got {type(instances).__name__}")
+    limit = instances.time_limit
+    if not isinstance(limit, jax.Array | np.ndarray) or limit.dtype != np.uint16:
+        raise TypeError(f"time_limit must be uint16[T]; got {getattr(limit, 'dtype', type(limit).__name__)}")
+    if not isinstance(limit, jax.core.Tracer) and not np.all(limit):
+        raise ValueError("a time_limit is 0; an episode has at least one step")
+
+
 def stack_tasks(tasks: Sequence[TaskT]) -> TaskBank[TaskT]:
     """A TaskBank of single `tasks`."""
     if not tasks:
         raise ValueError("tasks is empty; a TaskBank holds at least one task")
+    if len({(type(task), getattr(task, "made_for", "")) for task in tasks}) != 1:
+        raise ValueError("tasks are of different kinds or sizes; make them with the same environment")
     return make_bank(jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *tasks))
 
 
@@ -204,8 +238,6 @@ def _read(path: str | os.PathLike[str]) -> TaskBank[Any]:
     dtypes = {name: str(array.dtype) for name, array in arrays.items()}
     if dtypes != header["dtypes"]:
         raise ValueError(f"the arrays have dtypes {dtypes}, not {header['dtypes']}")
-    if not (np.asarray(instances.time_limit) > 0).all():
-        raise ValueError("a time_limit is 0")
     weights = None
     if cumulative is not None:
         weights = np.diff(cumulative.astype(np.float64), prepend=0.0)

@@ -9,6 +9,7 @@ Values are the optimal (or the policy's) expected sums of rewards, discounted if
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import check_integer, check_number
 from envs_jax.frozen_lake import rules
 from envs_jax.frozen_lake.env import FrozenLake, FrozenLakeTask
 from envs_jax.pytree import pytree_dataclass
@@ -52,6 +54,7 @@ class InfiniteHorizon:
 
 def transition_tensor(env: FrozenLake, task: FrozenLakeTask) -> TransitionTensor:
     """The decision process of `task`: Gymnasium's `env.P` as arrays."""
+    env.check_single(task)
     model = _Model.of(env, task)
     num_cells = env.layout.num_cells
     # Outcome k of action a goes in direction a + k - 1.
@@ -81,8 +84,8 @@ def finite_horizon(
     Returns:
       The values, and the actions that are best before a future under `policy` (None: the optimal policy).
     """
-    if horizon < 1:
-        raise ValueError(f"horizon={horizon}; at least one step")
+    env.check_single(task)
+    horizon = check_integer("horizon", horizon, 1, 2**31 - 1)
     weights = None if policy is None else _weights(env, policy, horizon)
     return _finite(env, task, horizon, weights)
 
@@ -111,16 +114,21 @@ def infinite_horizon(
       tolerance: > 0. With discount γ < 1, values are within tolerance · γ / (1 - γ) of the true ones.
       max_iterations: where to stop though it has not converged; the `residual` then exceeds the tolerance.
     """
-    if not 0 < discount <= 1:
+    env.check_single(task)
+    if check_number("discount", discount, 0, 1) == 0:
         raise ValueError(f"discount={discount} is not in (0, 1]")
-    if tolerance <= 0 or max_iterations < 1:
-        raise ValueError(f"tolerance={tolerance} must be > 0 and max_iterations={max_iterations} ≥ 1")
+    if check_number("tolerance", tolerance, 0, math.inf) == 0:
+        raise ValueError(f"tolerance={tolerance}; it must be > 0")
+    max_iterations = check_integer("max_iterations", max_iterations, 1, 2**31 - 1)
     weights = None if policy is None else _weights(env, policy, None)
     return _infinite(env, task, jnp.float32(discount), weights, jnp.float32(tolerance), jnp.int32(max_iterations))
 
 
 def start_value(env: FrozenLake, task: FrozenLakeTask, values: jax.Array) -> jax.Array:
     """float32[]: the mean of `values` (float32[S]) over the starts, what an episode returns in expectation."""
+    env.check_single(task)
+    if np.shape(values) != (env.layout.num_cells,):
+        raise ValueError(f"values has shape {np.shape(values)}; expected ({env.layout.num_cells},), one for each cell")
     starts = env.cells(task.starts).reshape(-1).astype(jnp.float32)
     return jnp.dot(values, starts) / jnp.sum(starts)
 
@@ -169,7 +177,17 @@ def _weights(env: FrozenLake, policy: jax.Array, horizon: int | None) -> jax.Arr
             f"policy gives actions or probabilities of shape {list(policy.shape)}; expected "
             f"{' or '.join(str(list(shape)) for shape in shapes)} (integer policies without the last axis)"
         )
+    _check_distributions(policy)
     return policy if horizon is None else jnp.broadcast_to(policy, shapes[-1])
+
+
+def _check_distributions(policy: jax.Array) -> None:
+    """Refuses a (concrete) policy that is not one of probabilities; an action outside 0 … 3 left a row without any."""
+    if isinstance(policy, jax.core.Tracer):
+        return
+    rows = np.asarray(policy, np.float64)
+    if not (rows >= 0).all() or not np.allclose(rows.sum(axis=-1), 1, atol=1e-4):
+        raise ValueError("policy must give an action in 0 … 3 for each cell, or probabilities ≥ 0 that sum to 1")
 
 
 def _under(weights: jax.Array | None, action_values: jax.Array) -> jax.Array:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from envs_jax.environment import Environment
+from envs_jax.arguments import MAX_SEED, check_integer
+from envs_jax.environment import Environment, check_playable
 from envs_jax.interop import episodes
 from envs_jax.interop.spaces import to_dm_env_spec, to_numpy
 from envs_jax.tasks import TaskBank
@@ -25,10 +26,10 @@ class DmEnvEnvironment(dm_env.Environment):
     """
 
     def __init__(self, env: Environment[Any, Any], tasks: TaskBank[Any], seed: int | None = None) -> None:
-        env.check_tasks(tasks)
+        check_playable(env, tasks)
         self._env = env
         self._tasks = tasks
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(None if seed is None else check_integer("seed", seed, 0, MAX_SEED))
         self._task: Any = None
         self._state: Any = None
         self._view: episodes.View | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.environment import Environment, Transition
@@ -26,6 +27,11 @@ class View(NamedTuple):
 def random_words(rng: np.random.Generator, size: int | None = None) -> Any:
     """One random uint32, or an array of `size`."""
     return rng.integers(2**32, size=size, dtype=np.uint32)
+
+
+def as_typed(key: jax.Array) -> jax.Array:
+    """The key as a typed one: users of other packages hold raw keys (`jax.random.PRNGKey`), too."""
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
 
 
 def view(env: Environment[Any, Any], state: Any, task: Any) -> View:

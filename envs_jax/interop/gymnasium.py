@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs_jax
-from envs_jax.autoreset import AutoReset, AutoResetState, Mode
-from envs_jax.environment import Environment
+from envs_jax.arguments import as_integer, check_integer
+from envs_jax.autoreset import MAX_ENVS, AutoReset, AutoResetState, Mode
+from envs_jax.environment import Environment, check_playable
 from envs_jax.interop import episodes
 from envs_jax.interop.spaces import to_gymnasium_space, to_numpy
 from envs_jax.tasks import TaskBank
@@ -44,7 +45,7 @@ class GymnasiumEnvironment(gym.Env):
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": 4}  # noqa: RUF012 (Gymnasium's own declaration)
 
     def __init__(self, env: Environment[Any, Any], tasks: TaskBank[Any], render_mode: str | None = None) -> None:
-        env.check_tasks(tasks)
+        check_playable(env, tasks)
         self._env = env
         self._tasks = tasks
         self.render_mode = _checked_render_mode(render_mode)
@@ -57,6 +58,8 @@ class GymnasiumEnvironment(gym.Env):
         super().reset(seed=seed)
         word_task, word_reset = episodes.random_words(self.np_random, 2)
         index = _checked_options(options, "task").get("task")
+        if index is not None:
+            index = as_integer('options["task"]', index)
         self._task = episodes.draw_task(self._tasks, word_task) if index is None else self._tasks[index]
         self._state, view = episodes.begin(self._env, self._task, word_reset)
         return self._seen(view)
@@ -104,10 +107,8 @@ class GymnasiumVectorEnvironment(gym.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        env.check_tasks(tasks)
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}; a batch holds at least one environment")
-        self._mode = AutoresetMode(autoreset_mode)
+        num_envs = check_integer("num_envs", num_envs, 1, MAX_ENVS)
+        self._mode = _checked_mode(autoreset_mode)
         self._batch: AutoReset[Any, Any] = AutoReset(env, tasks, _MODES[self._mode])
         self.num_envs = num_envs
         self.render_mode = _checked_render_mode(render_mode)
@@ -341,7 +342,17 @@ def _checked_render_mode(render_mode: str | None) -> str | None:
     return render_mode
 
 
+def _checked_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        known = ", ".join(known.value for known in AutoresetMode)
+        raise ValueError(f"autoreset_mode={mode!r} is not one of {known}") from None
+
+
 def _checked_options(options: dict[str, Any] | None, known: str) -> dict[str, Any]:
+    if options is not None and not isinstance(options, dict):
+        raise TypeError(f"options={options!r} is not a dict; reset takes {known!r} only")
     unknown = [name for name in options or {} if name != known]
     if unknown:
         raise ValueError(f"options[{unknown[0]!r}] is not known; reset takes {known!r} only")

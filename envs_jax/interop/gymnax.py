@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.environment import Environment
+from envs_jax.environment import Environment, check_playable
+from envs_jax.interop import episodes
 from envs_jax.interop.spaces import to_gymnax_space
 from envs_jax.spaces import Dict, Discrete, Space
 from envs_jax.tasks import TaskBank
@@ -43,7 +44,7 @@ class GymnaxEnvironment(environment.Environment[EnvState, EnvParams]):
     """A gymnax environment whose episodes are tasks drawn from `params.tasks`."""
 
     def __init__(self, env: Environment[Any, Any], tasks: TaskBank[Any]) -> None:
-        env.check_tasks(tasks)
+        check_playable(env, tasks)
         self._env = env
         self._tasks = tasks
 
@@ -72,7 +73,7 @@ class GymnaxEnvironment(environment.Environment[EnvState, EnvParams]):
 
     def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[Any, EnvState]:
         """Draws a task and starts its episode."""
-        key_task, key_reset = jax.random.split(key)
+        key_task, key_reset = jax.random.split(episodes.as_typed(key))
         task = params.tasks.sample(key_task)
         observation, env_state = params.env.reset(key_reset, task)
         return _cast(self._env.observation_space, observation), _state(env_state, task)
@@ -81,7 +82,9 @@ class GymnaxEnvironment(environment.Environment[EnvState, EnvParams]):
         self, key: jax.Array, state: EnvState, action: int | float | jax.Array, params: EnvParams
     ) -> tuple[Any, EnvState, jax.Array, jax.Array, dict[Any, Any]]:
         """The bare transition: an ended episode stays as it is."""
-        observation, env_state, reward, terminated, _, info = params.env.step(key, state.env_state, action, state.task)
+        observation, env_state, reward, terminated, _, info = params.env.step(
+            episodes.as_typed(key), state.env_state, action, state.task
+        )
         observation = _cast(self._env.observation_space, observation)
         return observation, _state(env_state, state.task), reward, terminated, info
 

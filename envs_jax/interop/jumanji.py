@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax import spaces
-from envs_jax.environment import Environment
+from envs_jax.environment import Environment, check_playable
+from envs_jax.interop import episodes
 from envs_jax.interop.spaces import to_jumanji_spec
 from envs_jax.tasks import TaskBank
 
@@ -43,7 +44,7 @@ class JumanjiEnvironment(jumanji.env.Environment):
     """
 
     def __init__(self, env: Environment[Any, Any], tasks: TaskBank[Any]) -> None:
-        env.check_tasks(tasks)
+        check_playable(env, tasks)
         self._env = env
         self._tasks = tasks
         space = env.observation_space
@@ -59,8 +60,8 @@ class JumanjiEnvironment(jumanji.env.Environment):
     def reset(self, key: jax.Array) -> tuple[State, types.TimeStep]:
         """Draws a task and starts its episode."""
         key, key_task, key_reset = jax.random.split(key, 3)
-        task = self._tasks.sample(key_task)
-        observation, env_state = self._env.reset(key_reset, task)
+        task = self._tasks.sample(episodes.as_typed(key_task))
+        observation, env_state = self._env.reset(episodes.as_typed(key_reset), task)
         state = State(key, env_state, task)
         info = self._env.info(env_state, task)
         return state, types.restart(self._named(observation, state), extras=info, dtype=jnp.float32)
@@ -69,7 +70,7 @@ class JumanjiEnvironment(jumanji.env.Environment):
         """Takes one step; after LAST the state stays and LAST comes again, with reward 0."""
         key, key_step = jax.random.split(state.key)
         observation, env_state, reward, terminated, truncated, info = self._env.step(
-            key_step, state.env_state, action, state.task
+            episodes.as_typed(key_step), state.env_state, action, state.task
         )
         state = State(key, env_state, state.task)
         timestep = types.TimeStep(

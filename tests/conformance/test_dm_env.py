@@ -96,5 +96,9 @@ def test_bad_actions_are_refused(action: Any) -> None:
 
 
 def test_a_single_task_is_refused() -> None:
+    with pytest.raises(TypeError, match="env='Sokoban-v0' is an id, not an environment"):
+        to_dm_env("Sokoban-v0", corridors(3))
+    with pytest.raises(TypeError, match="seed=2.5 is not an integer"):
+        to_dm_env(Corridor(), corridors(3), seed=2.5)
     with pytest.raises(TypeError, match="tasks must be a TaskBank; got CorridorTask"):
         to_dm_env(Corridor(), corridors(3)[0])

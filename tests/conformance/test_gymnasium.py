@@ -199,6 +199,16 @@ def test_bad_arguments_are_refused() -> None:
     env = to_gymnasium(Corridor(), corridors(3))
     with pytest.raises(ValueError, match="level"):
         env.reset(options={"level": 1})
+    for make in (to_gymnasium, lambda env, tasks: to_gymnasium_vector(env, tasks, 2)):
+        with pytest.raises(TypeError, match="env='Sokoban-v0' is an id, not an environment"):
+            make("Sokoban-v0", corridors(3))
+    for num_envs in (2.5, "2"):
+        with pytest.raises(TypeError, match=f"num_envs={num_envs!r} is not an integer"):
+            to_gymnasium_vector(Corridor(), corridors(3), num_envs)
+    with pytest.raises(TypeError, match=r'options\["task"\]=1.5 is not an integer'):
+        env.reset(options={"task": 1.5})
+    with pytest.raises(TypeError, match="options=5 is not a dict"):
+        env.reset(options=5)
     with pytest.raises(IndexError, match="index 5"):
         env.reset(options={"task": 5})
 

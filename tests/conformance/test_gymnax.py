@@ -166,3 +166,15 @@ def test_it_can_be_registered_with_gymnax() -> None:
 def test_a_single_task_is_refused() -> None:
     with pytest.raises(TypeError, match="tasks must be a TaskBank; got CorridorTask"):
         to_gymnax(Corridor(), corridors(3)[0])
+    with pytest.raises(TypeError, match="env='Sokoban-v0' is an id, not an environment"):
+        to_gymnax("Sokoban-v0", corridors(3))
+
+
+def test_raw_and_typed_keys_play_the_same_episodes():
+    env, params = to_gymnax(Corridor(slippery=True), corridors(3, 5, 7))
+    runs = []
+    for make_key in (jax.random.PRNGKey, jax.random.key):
+        observation, state = env.reset(make_key(3), params)
+        outcome = env.step(make_key(4), state, 1, params)
+        runs.append((observation, state, outcome))
+    jax.tree.map(np.testing.assert_array_equal, *runs)

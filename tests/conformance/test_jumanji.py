@@ -148,5 +148,7 @@ def test_the_picture_and_the_name() -> None:
 
 
 def test_a_single_task_is_refused() -> None:
+    with pytest.raises(TypeError, match="env='Sokoban-v0' is an id, not an environment"):
+        to_jumanji("Sokoban-v0", corridors(3))
     with pytest.raises(TypeError, match="tasks must be a TaskBank; got CorridorTask"):
         to_jumanji(Corridor(), corridors(3)[0])

@@ -198,18 +198,66 @@ def test_errors_name_the_argument(env_and_tasks):
     env, tasks = env_and_tasks
     vec = AutoReset(env, tasks)
     _, state = vec.reset(jax.random.key(0), 4)
-    with pytest.raises(ValueError, match="mode='same-step' is not one of same_step"):
-        AutoReset(env, tasks, "same-step").reset(jax.random.key(0), 4)
-    with pytest.raises(ValueError, match="num_envs=0"):
-        vec.reset(jax.random.key(0), 0)
+    key = jax.random.key(0)
+    for num_envs in (0, -3):
+        with pytest.raises(ValueError, match=f"num_envs={num_envs} is not in 1"):
+            vec.reset(key, num_envs)
+    for num_envs in (2.5, "8", None, True):
+        with pytest.raises(TypeError, match=f"num_envs={num_envs!r} is not an integer"):
+            vec.reset(key, num_envs)
+    with pytest.raises(TypeError, match="stagger='no' is not a bool"):
+        vec.reset(key, 4, stagger="no")
+    with pytest.raises(TypeError, match=r"key must be a typed key, jax.random.key\(seed\); got 0"):
+        vec.reset(0, 4)
+    with pytest.raises(TypeError, match=r"typed key.*got uint32\[2\]"):
+        vec.step(jax.random.PRNGKey(0), state, jnp.zeros(4, int))
+    with pytest.raises(ValueError, match=r"array of keys of shape \(4,\)"):
+        vec.reset(jax.random.split(key, 4), 4)
+    with pytest.raises(TypeError, match="state must be the AutoResetState"):
+        vec.step(key, state.env_state, jnp.zeros(4, int))
+    for action in (jnp.zeros(4, bool), [0, 0, 0, 0], None):
+        with pytest.raises(TypeError, match="integer"):
+            vec.step(key, state, action)
+    with pytest.raises(ValueError, match="action=9 is not one of 0 … 3"):
+        vec.step(key, state, jnp.array([0, 1, 9, 2]))
+    with pytest.raises(TypeError, match=r"mask must be an array bool\[4\]; got \[True"):
+        vec.reset_where(key, state, [True, False, True, False])
     with pytest.raises(TypeError, match="integer dtype; got float32"):
         vec.step(jax.random.key(0), state, jnp.zeros(4))
-    with pytest.raises(ValueError, match=r"shape \(4,\).*got \(5,\)"):
+    with pytest.raises(ValueError, match=r"shape \(4,\).*got shape \(5,\)"):
         vec.step(jax.random.key(0), state, jnp.zeros(5, int))
-    with pytest.raises(TypeError, match="tasks must be a TaskBank"):
-        AutoReset(env, tasks[0]).reset(jax.random.key(0), 4)
     with pytest.raises(ValueError, match=r"mask must be bool\[4\]"):
         vec.reset_where(jax.random.key(0), state, jnp.zeros(3, bool))
+
+
+def test_the_constructor_checks_its_arguments(env_and_tasks):
+    env, tasks = env_and_tasks
     other, _ = envs_jax.make("TabularWeb-v0")
-    with pytest.raises(TypeError, match="tasks holds"):
-        AutoReset(other, tasks).reset(jax.random.key(0), 4)
+    for arguments, error, message in (
+        ((env, tasks, "same-step"), ValueError, "mode='same-step' is not one of same_step, next_step"),
+        (("Sokoban-v0", tasks), TypeError, r"env='Sokoban-v0' is an id.*env, tasks = envs_jax.make\('Sokoban-v0'\)"),
+        (((env, tasks), tasks), TypeError, "env must be an Environment.*got tuple"),
+        ((type(env), tasks), TypeError, f"env must be an Environment.*got the class {type(env).__name__}"),
+        ((tasks, env), TypeError, "env must be an Environment.*got TaskBank"),
+        ((env, tasks[0]), TypeError, "tasks must be a TaskBank"),
+        ((env, None), TypeError, "tasks must be a TaskBank"),
+        ((other, tasks), TypeError, "tasks holds"),
+    ):
+        with pytest.raises(error, match=message):
+            AutoReset(*arguments)
+    with pytest.raises(TypeError, match="tasks must be a TaskBank"):
+        dataclasses.replace(AutoReset(env, tasks), tasks=tasks[0])
+
+
+def test_jax_rebuilds_a_batch_without_the_checks(env_and_tasks):
+    """With whatever JAX puts in the place of children: nothing, axes, shapes."""
+    vec = AutoReset(*env_and_tasks)
+    leaves, structure = jax.tree.flatten(vec)
+    again = jax.tree.unflatten(structure, leaves)
+    assert type(again) is AutoReset and again.mode == vec.mode and again.env == again.env
+    assert jax.tree.structure(again) == structure
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(vec)]
+    assert all(path.startswith(".tasks.instances.") for path in paths)
+    emptied = jax.tree.map(lambda child: None, vec, is_leaf=lambda x: x is not vec)
+    assert (emptied.env, emptied.tasks) == (None, None)
+    assert jax.eval_shape(lambda vec: vec, vec).tasks.instances.time_limit.dtype == jnp.uint16

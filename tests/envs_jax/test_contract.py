@@ -209,9 +209,61 @@ def test_wrong_arguments_are_named(made):
         env.step(key, state, env.num_actions, task)
     with pytest.raises(ValueError, match="action=-1 is not one of"):
         env.step(key, state, -1, task)
-    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), task)
+    with pytest.raises(TypeError, match="integer dtype; got bool"):
+        env.step(key, state, True, task)
+    for action in (None, "0", [0], object()):
+        with pytest.raises(TypeError, match="is not an integer"):
+            env.step(key, state, action, task)
+    for wrong in (0, jax.random.PRNGKey(0)):
+        with pytest.raises(TypeError, match="key must be a typed key"):
+            env.reset(wrong, task)
+        with pytest.raises(TypeError, match="key must be a typed key"):
+            env.step(wrong, state, 0, task)
+    with pytest.raises(ValueError, match="array of keys"):
+        env.reset(jax.random.split(key, 2), task)
+
+
+def two(tree):
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tree)
+
+
+def test_every_view_refuses_what_is_not_one_state_and_one_task(made):
+    env, tasks = made
+    task = tasks[0]
+    _, state = env.reset(jax.random.key(0), task)
+    views = (env.observe, env.action_mask, env.success, env.info, env.terminated, env.status)
+    for view in (*views, env.render_text, env.render_ansi, env.render_rgb):
+        for wrong, error, message in (
+            ((state, tasks), TypeError, f"task is a whole TaskBank of {len(tasks)} tasks; environments take one"),
+            ((state, tasks.instances), ValueError, "task holds a batch"),
+            ((two(state), task), ValueError, r"state holds a batch \(steps has shape \(2,\)\)"),
+            ((state, None), TypeError, "task must be a .*Task"),
+            ((None, task), TypeError, "state must be one that reset or step returned; got NoneType"),
+        ):
+            with pytest.raises(error, match=message):
+                view(*wrong)
+            with pytest.raises(error, match=message):
+                view(state=wrong[0], task=wrong[1])
+
+
+def test_steps_refuse_what_is_not_one_state_and_one_task(made):
+    env, tasks = made
+    key, task = jax.random.key(0), tasks[0]
+    _, state = env.reset(key, task)
+    word, action = jnp.uint32(0), jnp.int32(0)
+    for method in (env.transition, env.live_transition, env.advance):
+        with pytest.raises(TypeError, match="task is a whole TaskBank"):
+            jax.jit(method)(state, action, word, tasks)
+        with pytest.raises(ValueError, match="state holds a batch"):
+            method(two(state), action, word, task)
+    with pytest.raises(TypeError, match="task is a whole TaskBank"):
+        env.initial(word, tasks)
+    with pytest.raises(TypeError, match="task is a whole TaskBank"):
+        env.action_text(0, state, tasks)
     with pytest.raises(ValueError, match="task holds a batch"):
-        env.step(key, state, 0, two)
+        env.step(key, state, 0, two(task))
+    with pytest.raises(ValueError, match="state holds a batch"):
+        env.step(key, two(state), 0, task)
 
 
 def test_traced_actions_out_of_range_have_no_effect(made):

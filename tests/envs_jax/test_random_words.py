@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs_jax.random_words import random_words, word_pairs
+from envs_jax.random_words import check_key, random_words, word_pairs
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
@@ -27,5 +27,16 @@ def test_pairs_are_the_data_of_derived_keys(impl):
 
 
 def test_raw_keys_are_refused():
-    with pytest.raises(TypeError, match="typed key"):
+    with pytest.raises(TypeError, match=r"typed key, jax.random.key\(seed\); got uint32\[2\]"):
         random_words(jax.random.PRNGKey(0), 4)
+
+
+def test_only_one_typed_key_is_a_key():
+    check_key(jax.random.key(0))
+    jax.jit(check_key)(jax.random.key(0))
+    jax.vmap(check_key)(jax.random.split(jax.random.key(0), 3))
+    for value in (0, None, "key", np.uint32(3), jnp.float32(0), np.zeros(2, np.uint32)):
+        with pytest.raises(TypeError, match="key must be a typed key"):
+            check_key(value)
+    with pytest.raises(ValueError, match=r"got an array of keys of shape \(3,\)"):
+        check_key(jax.random.split(jax.random.key(0), 3))

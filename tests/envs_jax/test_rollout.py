@@ -44,7 +44,21 @@ def test_random_policy_respects_the_mask():
     assert set(np.asarray(actions).tolist()) == {1, 3}
 
 
-def test_num_steps_is_checked():
+def test_wrong_arguments_are_named():
     env, tasks = envs_jax.make("FrozenLake-v0")
-    with pytest.raises(ValueError, match="num_steps=0"):
-        envs_jax.rollout(env, envs_jax.random_policy, tasks[0], jax.random.key(0), 0)
+    right = {"env": env, "policy": envs_jax.random_policy, "task": tasks[0], "key": jax.random.key(0), "num_steps": 2}
+    for name, value, error, message in (
+        ("num_steps", 0, ValueError, "num_steps=0 is not in 1"),
+        ("num_steps", 2.5, TypeError, "num_steps=2.5 is not an integer"),
+        ("env", "FrozenLake-v0", TypeError, "env must be an Environment; got str"),
+        ("policy", None, TypeError, "policy=None is not a function"),
+        ("policy", lambda key, observation, mask: 0.5, TypeError, "action must have an integer dtype"),
+        ("policy", lambda key, observation, mask: mask, TypeError, "integer dtype; got bool"),
+        ("policy", lambda key, observation, mask: np.zeros(4, int), ValueError, "action must be a scalar"),
+        ("task", tasks, TypeError, "task is a whole TaskBank"),
+        ("task", tasks.instances, ValueError, "task holds a batch"),
+        ("key", jax.random.PRNGKey(0), TypeError, "typed key"),
+        ("key", jax.random.split(jax.random.key(0)), ValueError, "array of keys"),
+    ):
+        with pytest.raises(error, match=message):
+            envs_jax.rollout(**{**right, name: value})

@@ -116,9 +116,46 @@ def test_bad_files_are_refused(tmp_path):
         TaskBank.load(path)
 
 
+def test_bad_indices_and_keys():
+    bank = toy_bank()
+    for index in (1.5, "a", None, True):
+        with pytest.raises(TypeError, match=f"index={index!r} is not an integer"):
+            bank[index]
+    for index in ([0.5, 1.0], np.zeros((2, 2), int), ["a"]):
+        with pytest.raises(TypeError, match=r"indices must be integers \[N\] or bool\[T\]"):
+            bank[index]
+    with pytest.raises(TypeError, match="a traced array of indices"):
+        jax.jit(lambda i: bank[i])(np.arange(3))
+    assert jax.vmap(lambda i: bank[i].words[0])(jnp.arange(3)).tolist() == [0, 1, 2]
+    for call in (bank.sample, bank.shuffle):
+        with pytest.raises(TypeError, match="key must be a typed key"):
+            call(jax.random.PRNGKey(0))
+    with pytest.raises(ValueError, match=r"array of keys of shape \(2,\)"):
+        bank.sample(jax.random.split(jax.random.key(0)))
+    for fraction in (float("nan"), -0.5, 1.5):
+        with pytest.raises(ValueError, match=f"fraction={fraction} is not in"):
+            bank.split(fraction)
+    with pytest.raises(TypeError, match="fraction='a' is not a number"):
+        bank.split("a")
+    for banks in (bank, [bank, bank[0]], [None]):
+        with pytest.raises(TypeError, match="banks must be a list of TaskBanks"):
+            TaskBank.concatenate(banks)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="same first axis"):
-        make_bank(ToyTask((np.zeros(2),), np.zeros(3), np.zeros(2)))
+        make_bank(ToyTask((np.zeros(2),), np.zeros(3), np.ones(2, np.uint16)))
+    with pytest.raises(TypeError, match="instances must be a Task with stacked leaves; got dict"):
+        make_bank({"time_limit": np.ones(2, np.uint16)})
+    for limit, got in ((np.full(2, np.nan), "float64"), (np.ones(2, int), "int64"), ([5, 5], "list"), (5, "int")):
+        with pytest.raises(TypeError, match=rf"time_limit must be uint16\[T\]; got {got}"):
+            make_bank(OtherTask(limit))
+    with pytest.raises(ValueError, match="a time_limit is 0"):
+        make_bank(OtherTask(np.array([1, 0], np.uint16)))
+    with pytest.raises(ValueError, match="tasks are of different kinds"):
+        stack_tasks([toy_bank()[0], make_bank(OtherTask(np.ones(2, np.uint16)))[0]])
+    with pytest.raises(ValueError, match="weights must be 3 finite numbers"):
+        toy_bank(3, [1.0, float("nan"), 1.0])
     with pytest.raises(ValueError, match="weights must be 3 finite numbers"):
         toy_bank(3, [1.0, 2.0])
     with pytest.raises(ValueError, match="≥ 0 and have a positive sum"):

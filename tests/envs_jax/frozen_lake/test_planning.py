@@ -181,12 +181,31 @@ def test_played_episodes_return_the_planned_value():
 def test_wrong_arguments_are_named():
     env, tasks = envs_jax.make("FrozenLake-v0")
     task = tasks[0]
-    with pytest.raises(ValueError, match="horizon=0; at least one step"):
+    with pytest.raises(ValueError, match="horizon=0 is not in 1"):
         planning.finite_horizon(env, task, 0)
     with pytest.raises(ValueError, match=r"discount=0 is not in \(0, 1\]"):
         planning.infinite_horizon(env, task, 0)
-    with pytest.raises(ValueError, match="tolerance=0 must be > 0"):
+    for discount in (1.5, float("nan")):
+        with pytest.raises(ValueError, match=rf"discount={discount} is not in \[0, 1\]"):
+            planning.infinite_horizon(env, task, discount)
+    with pytest.raises(ValueError, match="tolerance=0; it must be > 0"):
         planning.infinite_horizon(env, task, tolerance=0)
+    with pytest.raises(ValueError, match="tolerance=nan is not in"):
+        planning.infinite_horizon(env, task, tolerance=float("nan"))
+    with pytest.raises(TypeError, match="horizon=2.5 is not an integer"):
+        planning.finite_horizon(env, task, 2.5)
+    with pytest.raises(TypeError, match="max_iterations=2.5 is not an integer"):
+        planning.infinite_horizon(env, task, max_iterations=2.5)
+    for policy in (jnp.full(16, 4), jnp.full((16, 4), 0.3), jnp.full((16, 4), jnp.nan)):
+        with pytest.raises(ValueError, match="policy must give an action in 0 … 3 for each cell, or probabilities"):
+            planning.finite_horizon(env, task, 5, policy)
+    with pytest.raises(ValueError, match=r"values has shape \(4,\); expected \(16,\)"):
+        planning.start_value(env, task, jnp.zeros(4))
+    for call in (planning.transition_tensor, planning.infinite_horizon):
+        with pytest.raises(TypeError, match="task is a whole TaskBank"):
+            call(env, tasks)
+    with pytest.raises(ValueError, match="task holds a batch"):
+        planning.optimal_return(env, tasks.instances, 5)
     with pytest.raises(ValueError, match=r"shape \[4, 4\]; expected \[16, 4\] or \[5, 16, 4\]"):
         planning.finite_horizon(env, task, 5, jnp.zeros(4, jnp.int32))
     with pytest.raises(ValueError, match=r"expected \[16, 4\] \(integer"):
