@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from envs_jax.sokoban.generator import Difficulty, generate
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.search.best_first import Mode, Progress, SolveResult, Status, solve
+from jaxrl_agents.search.best_first.bounds import MAX_CELLS
 
 LEVELS_WORTH_A_DEVICE = 64
 
@@ -28,7 +31,9 @@ _REASONS = {
     Status.NODE_LIMIT: "more than {arguments.max_nodes:,} nodes (--max-nodes)",
     Status.TIME_LIMIT: "more than {arguments.time_limit:g} seconds (--time-limit)",
     Status.MEMORY_LIMIT: "more than {arguments.memory:g} GiB of memory (--memory)",
+    Status.INTERRUPTED: "interrupted",
 }
+_GENERATOR_DEFAULTS = {"size": (10, 10), "boxes": 4, "difficulty": "medium", "seed": 0}
 
 
 def add_parser(commands: Any) -> None:
@@ -43,17 +48,40 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("--mode", choices=get_args(Mode), default="optimal", help="fewest pushes, or any plan, faster")
     command.add_argument("--out", type=Path, metavar="FILE", help="write the plans there, a line of LURD text a level")
-    command.add_argument("--max-nodes", type=int, default=1_000_000, metavar="N", help="a level (default %(default)s)")
-    command.add_argument("--time-limit", type=float, metavar="SECONDS", help="for all levels together")
-    command.add_argument("--memory", type=float, default=4, metavar="GIB", help="for the search (default %(default)s)")
-    command.add_argument("--devices", type=int, metavar="N", help="devices, or CPU cores, to use (default: all)")
+    command.add_argument(
+        "--max-nodes", type=_count, default=1_000_000, metavar="N", help="a level (default %(default)s)"
+    )
+    command.add_argument("--time-limit", type=_amount, metavar="SECONDS", help="for all levels together")
+    command.add_argument(
+        "--memory", type=_amount, default=4, metavar="GIB", help="for the search (default %(default)s)"
+    )
+    command.add_argument("--devices", type=_count, metavar="N", help="devices, or CPU cores, to use (default: all)")
     generated = command.add_argument_group("generated levels, instead of LEVELS")
-    generated.add_argument("--generate", type=int, metavar="N", help="solve N generated levels")
-    generated.add_argument("--size", type=int, nargs=2, default=(10, 10), metavar=("HEIGHT", "WIDTH"))
-    generated.add_argument("--boxes", type=int, default=4, metavar="N")
-    generated.add_argument("--difficulty", choices=get_args(Difficulty), default="medium")
-    generated.add_argument("--seed", type=int, default=0)
+    generated.add_argument("--generate", type=_count, metavar="N", help="solve N generated levels")
+    generated.add_argument("--size", type=_count, nargs=2, metavar=("HEIGHT", "WIDTH"), help="(default 10 10)")
+    generated.add_argument("--boxes", type=_count, metavar="N", help="a level (default 4)")
+    generated.add_argument("--difficulty", choices=get_args(Difficulty), help="(default medium)")
+    generated.add_argument("--seed", type=_seed, metavar="N", help="(default 0)")
     command.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) < 2**31:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {2**31 - 1:,}")
+
+
+def _seed(text: str) -> int:
+    if text.isdecimal() and int(text) < 2**63:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
+
+
+def _amount(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,39 +95,64 @@ class Batch:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    if bool(arguments.levels) == (arguments.generate is not None):
-        raise ValueError("name level files or folders, or give --generate N, but not both")
-    if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
-        raise ValueError(f"--out {arguments.out}: there is no folder {arguments.out.parent}")
+    _check(arguments)
     devices = _devices(arguments.devices)
     names, batches = _levels(arguments)
     devices = devices[: max(1, -(-len(names) // LEVELS_WORTH_A_DEVICE))]
-    print(f"{len(names):,} levels, {len(devices)} {devices[0].platform} device{'s'[: len(devices) > 1]}", flush=True)
-    with _live_progress(len(names)) as show:
-        results = _solve_all(batches, arguments, devices, show)
+    print(f"{_number(len(names), 'level')}, {_number(len(devices), f'{devices[0].platform} device')}", flush=True)
+    with _live_progress(len(names)) as show, _stop_on_interrupt() as stop:
+        results = _solve_all(batches, arguments, devices, show, stop)
+    _print_summary(names, batches, results, arguments)
     if arguments.out is not None:
         _write(arguments.out, names, batches, results, arguments)
-    _print_summary(names, batches, results, arguments)
-    return 0
+        print(f"plans      {arguments.out}")
+    return 130 if any((result.status == Status.INTERRUPTED).any() for result in results) else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuses contradictions, and a file for the plans that could not be written; fills in the generator's defaults."""
+    if bool(arguments.levels) == (arguments.generate is not None):
+        raise argparse.ArgumentError(None, "name level files or folders, or give --generate N, but not both")
+    for name, default in _GENERATOR_DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
+        elif arguments.generate is None:
+            raise argparse.ArgumentError(None, f"--{name} is for generated levels: give --generate N too")
+    out = arguments.out
+    if out is None:
+        return
+    if not out.absolute().parent.is_dir():
+        raise argparse.ArgumentError(None, f"--out {out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise argparse.ArgumentError(None, f"--out {out} is a folder; name a file")
+    if not os.access(out.resolve().parent if out.is_file() or not out.exists() else out, os.W_OK):
+        raise argparse.ArgumentError(None, f"--out {out}: no permission to write there")
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count:,} {name}{'s' if count != 1 else ''}"
 
 
 def _devices(wanted: int | None) -> list[jax.Device]:
     """The devices to use; on a CPU as many as cores, which must be asked for before JAX starts."""
-    if wanted is not None and wanted < 1:
-        raise ValueError(f"--devices {wanted}: at least 1 is needed")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # JAX runs already: what it has must do
         jax.config.update("jax_num_cpu_devices", wanted or cores)
     devices = jax.devices()
     if wanted is not None and wanted > len(devices):
-        raise ValueError(f"--devices {wanted}: there are {len(devices)}")
+        raise argparse.ArgumentError(
+            None, f"--devices {wanted}: there {'is' if len(devices) == 1 else 'are'} {len(devices)}"
+        )
     return devices[:wanted]
 
 
 def _levels(arguments: argparse.Namespace) -> tuple[list[str], list[Batch]]:
     """(name of each level, the levels in batches)."""
     if arguments.generate is None:
-        return batches_of(level_files.read(arguments.levels))
+        found = level_files.read(arguments.levels)
+        if arguments.out is not None and arguments.out.resolve() in {Path(file).resolve() for file in found.sources}:
+            raise argparse.ArgumentError(None, f"--out {arguments.out} is one of the level files; name another file")
+        return batches_of(found)
     layout = Layout(*arguments.size)
     tasks = generate(
         jax.random.key(arguments.seed),
@@ -113,8 +166,21 @@ def _levels(arguments: argparse.Namespace) -> tuple[list[str], list[Batch]]:
 
 
 def batches_of(found: level_files.Levels) -> tuple[list[str], list[Batch]]:
-    """(name of each level, the levels by size): small boards are not searched on the boards of large ones."""
-    words = -(-np.prod(found.sizes - 2, axis=1) // 32)
+    """(name of each level, the levels by size): small boards are not searched on the boards of large ones.
+
+    Raises:
+      LevelError: a level is too large to be searched.
+    """
+    cells = np.prod(found.sizes - 2, axis=1)
+    too_large = cells > MAX_CELLS
+    if too_large.any():
+        first = int(too_large.argmax())
+        height, width = found.sizes[first]
+        raise level_files.LevelError(
+            f"{found.where(first)}: the level is {height}×{width}, too large to be searched: more than {MAX_CELLS:,} "
+            "cells inside its outer walls"
+        )
+    words = -(-cells // 32)
     scale = np.ceil(np.log2(words)).astype(int)
     batches = []
     for value in np.unique(scale):
@@ -132,6 +198,7 @@ def _solve_all(
     arguments: argparse.Namespace,
     devices: Sequence[jax.Device],
     show: Callable[[Progress], None],
+    stop: Callable[[], bool],
 ) -> list[SolveResult]:
     """Solves all batches; `show` hears of them as of one."""
     results: list[SolveResult] = []
@@ -163,9 +230,30 @@ def _solve_all(
                 memory_limit=int(arguments.memory * 2**30),
                 devices=devices,
                 on_progress=relay,
+                stop=stop,
             )
         )
     return results
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """A function that tells whether Ctrl-C was pressed, for a search that ends with what it has; a second one quits."""
+    pressed = False
+    before: Any = signal.getsignal(signal.SIGINT)
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+        print("\nstopping with what is solved; press Ctrl-C again to quit at once", file=sys.stderr, flush=True)
+
+    if before is signal.default_int_handler:  # and not, for example, ignored, as in a shell's background
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -202,15 +290,23 @@ def _write(
     results: Sequence[SolveResult],
     arguments: argparse.Namespace,
 ) -> None:
-    """Writes one line a level, replacing the file only when the new one is complete."""
+    """Writes one line a level; a file that exists is replaced only when the new one is complete."""
     lines = [""] * len(names)
     for batch, result in zip(batches, results, strict=True):
         for row, level in enumerate(batch.index):
             reason = _reason(result.status[row], arguments)
             lines[level] = f"; {names[level]}: {reason}" if reason else result.lurd(row)
+    text = "".join(f"{line}\n" for line in lines)
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # a pipe or a terminal
+        path.write_text(text, encoding="utf-8")
+        return
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _reason(status: int, arguments: argparse.Namespace) -> str:
@@ -222,17 +318,19 @@ def _print_summary(
     names: Sequence[str], batches: Sequence[Batch], results: Sequence[SolveResult], arguments: argparse.Namespace
 ) -> None:
     for batch, result in zip(batches, results, strict=True):
-        for row in np.flatnonzero(~result.solved):
+        for row in np.flatnonzero(~result.solved & (result.status != Status.INTERRUPTED)):
             print(f"gave up on {names[batch.index[row]]}: {_reason(result.status[row], arguments)}")
     together = lambda name: np.concatenate([getattr(result, name) for result in results])
     solved, pushes, moves = together("solved"), together("pushes"), together("moves")
     seconds, compiling = (sum(getattr(result, name) for result in results) for name in ("seconds", "compile_seconds"))
     how = "with the fewest pushes" if arguments.mode == "optimal" else "(plans need not be shortest)"
-    print(f"solved     {solved.sum():,} of {len(names):,} levels {how}")
+    print(f"solved     {solved.sum():,} of {_number(len(names), 'level')} {how}")
     if solved.any():
         for name, numbers in (("pushes", pushes[solved]), ("moves", moves[solved])):
             print(f"{name:10} {numbers.sum():,}; median {np.median(numbers):g}, most {numbers.max():,} a level")
+    interrupted = (together("status") == Status.INTERRUPTED).sum()
+    if interrupted:
+        print(f"open       {_number(interrupted, 'level')}: interrupted")
     print(f"nodes      {together('expanded').sum():,} expanded, {together('generated').sum():,} generated")
-    print(f"time       {seconds:.2f} s and {compiling:.1f} s for compilation; {len(names) / seconds:,.0f} levels/s")
-    if arguments.out is not None:
-        print(f"plans      {arguments.out}")
+    rate = f"{solved.sum() / seconds:,.0f} levels/s"
+    print(f"time       {seconds:.2f} s and {compiling:.1f} s for compilation; {rate}")

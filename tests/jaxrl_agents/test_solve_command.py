@@ -3,8 +3,10 @@
 import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -82,34 +84,124 @@ def test_generated_levels(capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "arguments", "message"),
+    ("text", "message"),
     [
-        ("#####\n#@$?#\n#####\n", [], "levels.txt:2: the glyph in column 4"),
-        ("#####\n#@$ #\n#####\n", [], "levels.txt:1: the level has 1 boxes ($ or *) and 0 targets"),
-        ("nothing", [], "levels.txt: the file holds no level"),
-        (EASY, ["--out", "missing/plans"], "--out missing/plans: there is no folder missing"),
-        (EASY, ["--generate", "5"], "name level files or folders, or give --generate N, but not both"),
-        (EASY, ["--max-nodes", "0"], "max_nodes=0; it must be positive"),
-        (EASY, ["--devices", "0"], "--devices 0: at least 1 is needed"),
-        (EASY, ["--devices", "4096"], "--devices 4096: there are"),
+        ("#####\n#@$?#\n#####\n", "levels.txt:2: the glyph in column 4"),
+        ("#####\n#@$ #\n#####\n", "levels.txt:1: the level has 1 boxes ($ or *) and 0 targets"),
+        ("nothing", "levels.txt: the file holds no level"),
+        ("", "levels.txt: the file holds no level"),
+        ("; 0\n", "levels.txt: the file holds no level"),
+        ("#" * 20_000 + "\n#@$." + " " * 19_995 + "#\n" + ("#" + " " * 19_998 + "#\n") + "#" * 20_000,
+         "levels.txt:1: the level is 4×20000, too large to be searched: more than 32,000 cells inside"),
     ],
-)
-def test_bad_input_is_one_clear_line(capsys, tmp_path, text, arguments, message):
+)  # fmt: skip
+def test_bad_levels_are_one_clear_line(capsys, tmp_path, text, message):
     file = tmp_path / "levels.txt"
     file.write_text(text)
-    status, output, errors = solve(capsys, file, *arguments)
-    assert status == 1 and "solved" not in output
+    status, output, errors = solve(capsys, file)
+    assert status == 1 and output == ""
     assert errors.startswith("error: ") and message in errors and errors.count("\n") == 1
 
 
-def test_missing_input(capsys, tmp_path):
+def test_missing_files_are_one_clear_line(capsys, tmp_path):
     status, _, errors = solve(capsys, tmp_path / "missing.txt")
-    assert status == 1 and "missing.txt" in errors and errors.count("\n") == 1
+    assert status == 1 and errors == f"error: {tmp_path / 'missing.txt'}: No such file or directory\n"
+    status, _, errors = solve(capsys, tmp_path)
+    assert status == 1 and errors == f"error: {tmp_path}: the folder holds no .txt or .xsb file\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "missing/plans"], "--out missing/plans: there is no folder missing"),
+        (["--out", "."], "--out . is a folder; name a file"),
+        (["--out", "levels.txt"], "--out levels.txt is one of the level files; name another file"),
+        (["--generate", "5"], "name level files or folders, or give --generate N, but not both"),
+        (["--size", "7", "7"], "--size is for generated levels: give --generate N too"),
+        (["--seed", "0"], "--seed is for generated levels: give --generate N too"),
+        (["--devices", "4096"], "--devices 4096: there "),
+        (["--devices", "0"], "argument --devices: '0' is not a whole number from 1"),
+        (["--max-nodes", "0"], "argument --max-nodes: '0' is not a whole number from 1"),
+        (["--max-nodes", "1e6"], "argument --max-nodes: '1e6' is not a whole number from 1"),
+        (["--time-limit", "-1"], "argument --time-limit: '-1' is not a positive number"),
+        (["--time-limit", "nan"], "argument --time-limit: 'nan' is not a positive number"),
+        (["--memory", "inf"], "argument --memory: 'inf' is not a positive number"),
+        (["--seed", str(2**63)], f"argument --seed: '{2**63}' is not a whole number from 0"),
+        (["--mode", "best"], "argument --mode: invalid choice: 'best'"),
+        (["--fast"], "unrecognized arguments: --fast"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_wrong_arguments_are_one_clear_line(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("levels.txt").write_text(EASY)
+    try:
+        status = cli.main(["solve", "levels.txt", *arguments])
+    except SystemExit as error:
+        status = error.code
+    output, errors = capsys.readouterr()
+    assert status == 2 and output == "" and Path("levels.txt").read_text() == EASY
+    assert errors.startswith("error: ") and message in errors and errors.count("\n") == 1
+
+
+def test_no_levels_at_all(capsys):
     status, _, errors = solve(capsys)
-    assert status == 1 and "--generate N" in errors
-    with pytest.raises(SystemExit) as error:
-        solve(capsys, "x.txt", "--mode", "best")
-    assert error.value.code == 2
+    assert status == 2 and errors.startswith("error: name level files or folders, or give --generate N")
+
+
+def test_sizes_that_cannot_be_generated(capsys):
+    for arguments in (["--size", 3, 3], ["--size", 2, 5], ["--size", 7, 7, "--boxes", 60]):
+        status, output, errors = solve(capsys, "--generate", 2, *arguments)
+        assert status == 1 and output == "" and errors.startswith("error: ") and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--time-limit", "1e-9"], "more than 1e-09 seconds (--time-limit)"),
+        (["--memory", "1e-5"], "more than 1e-05 GiB of memory (--memory)"),
+    ],
+)
+def test_tiny_limits_are_reported(capsys, folder, arguments, reason):
+    out = folder / "plans.lurd"
+    status, output, errors = solve(capsys, folder, "--out", out, *arguments)
+    assert status == 0 and errors == "" and "solved     0 of 3 levels" in output
+    assert output.count("gave up on ") == output.count(reason) == 3
+    assert all(line.startswith("; ") and line.endswith(reason) for line in out.read_text().splitlines())
+
+
+def test_ctrl_c_keeps_what_is_solved(capsys, monkeypatch, folder):
+    """Pressed while the first of two batches is searched."""
+    search = solve_command.solve
+
+    def interrupted(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(solve_command, "solve", search)
+        stop = iter([False, False, True])
+        return search(*arguments, **{**options, "stop": lambda: next(stop, True) and options["stop"]()})
+
+    monkeypatch.setattr(solve_command, "solve", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    out = folder / "plans.lurd"
+    status, output, errors = solve(capsys, folder, "--out", out)
+    assert status == 130 and signal.getsignal(signal.SIGINT) is before
+    assert errors == "\nstopping with what is solved; press Ctrl-C again to quit at once\n"
+    plans = out.read_text().splitlines()
+    assert replay(EASY, plans[0]) and plans[0] == plans[2]
+    assert plans[1] == f"; {folder / 'a.xsb'}:7: interrupted"
+    assert "solved     2 of 3 levels" in output and "open       1 level: interrupted\n" in output
+
+
+def test_plans_go_into_a_pipe(capsys, tmp_path):
+    """What is no regular file, such as /dev/stdout, is written to and not replaced."""
+    (tmp_path / "levels.txt").write_text(EASY)
+    pipe, received = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    reader.start()
+    status, _, _ = solve(capsys, tmp_path / "levels.txt", "--out", pipe)
+    reader.join(timeout=60)
+    assert status == 0 and pipe.is_fifo() and replay(EASY, received[0].strip())
 
 
 def test_progress_is_shown_on_a_terminal(capsys, monkeypatch, folder):
