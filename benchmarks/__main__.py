@@ -24,10 +24,10 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("a", type=Path, metavar="A", help="results.json, or the folder that holds it")
     compare.add_argument("b", type=Path, metavar="B")
     profile = subparsers.add_parser("profile", help="where the time of one program goes")
-    profile.add_argument("case", metavar="CASE", help="suite/case/arm; `list` names them")
+    profile.add_argument("case", metavar="CASE", help="suite/case/program; `list` names them")
     _add_settings(profile)
     profile.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-profile")
-    _add_settings(subparsers.add_parser("list", help="name the suites, cases and arms"))
+    _add_settings(subparsers.add_parser("list", help="name the suites, cases and programs"))
     return top
 
 

@@ -82,12 +82,22 @@ def profile(options: argparse.Namespace) -> int:
 
 
 def list_cases(options: argparse.Namespace) -> int:
-    """Names what there is to run and to profile."""
+    """Names what there is to run and to profile, each with what it measures."""
     out = console.terminal()
-    for suite, case in suites.select((), _settings(options)):
-        out.print(f"{suite.name}/{case.name}", highlight=False)
-        for arm in case.programs:
-            out.print(f"    {suite.name}/{case.name}/{arm}", style="dim", highlight=False)
+    show = functools.partial(out.print, highlight=False, markup=False)
+    selected = suites.select((), _settings(options))
+    for suite in dict.fromkeys(suite for suite, _ in selected):
+        show(f"{suite.name}: {suite.title}", style="bold")
+        view = console.rich("table").Table(show_header=False, box=None, padding=(0, 2, 0, 2))
+        view.add_column(no_wrap=True)
+        view.add_column()
+        for case in (case for of, case in selected if of is suite):
+            view.add_row(f"{suite.name}/{case.name}", case.summary)
+            if case.programs:
+                view.add_row("", f"programs: {', '.join(case.programs)}", style="dim")
+        out.print(view)
+        out.print()
+    show("run SUITE or SUITE/CASE measures; profile SUITE/CASE/PROGRAM shows where a program's time goes")
     return 0
 
 

@@ -7,6 +7,7 @@ any work; a case does its work, imports included, when it runs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,12 @@ class Case:
     name: str  # `<subject>/<aspect>`
     run: Callable[[], Iterable[Row]]
     programs: dict[str, Callable[[], Program]] = dataclasses.field(default_factory=dict)  # what `profile` can look at
+
+    @property
+    def summary(self) -> str:
+        """What it measures: the first line of the documentation of what it runs; "" where there is none."""
+        function = self.run.func if isinstance(self.run, functools.partial) else self.run
+        return (function.__doc__ or "").strip().partition("\n")[0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,12 +77,14 @@ def test_profile_writes_a_trace_and_a_report(tmp_path, capsys):
     assert list(tmp_path.glob("plugins/profile/*/perfetto_trace.json.gz"))
 
 
-def test_list_names_every_case(capsys):
+def test_list_names_every_case_and_says_what_it_measures(capsys):
     assert main(["list", "--peers"]) == 0
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    for name in ("environments/Sokoban-v0/step", "environments/peers/sokoban", SMALL):
-        assert name in lines
-    assert "environments/Sokoban-v0/step/same_step" in lines
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line.split(maxsplit=1)[1:] for line in out.splitlines() if line.strip()}
+    for suite, case in select([], Settings(peers=True)):
+        assert case.summary and " ".join(rows[f"{suite.name}/{case.name}"]).startswith(case.summary[:30])
+    assert "programs: draw, bare, vmap, same_step" in out
+    assert rows["levels:"] == ["Levels and catalogues"]
 
 
 def test_every_suite_loads_and_its_cases_have_different_names():
