@@ -1,7 +1,7 @@
-"""Losses against TRL's own code, tunix's own code and rlax, each where it is installed.
+"""Losses against the code of TRL, tunix and rlax, each where it is installed.
 
-TRL and tunix are heavy to import, and their losses are methods and functions around models: their source is read,
-and the functions that hold the formulas are compiled alone. Tests of the presets compare with independent versions.
+TRL, tunix and rlax are heavy to import, and some losses are methods around models: their source is read, and the
+functions that hold the formulas are compiled alone. They pass with TRL 1.16.0 (torch 2.13), tunix 0.1.7, rlax 0.1.9.
 """
 
 import ast
@@ -9,6 +9,7 @@ import importlib.util
 import types
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +57,9 @@ def trl_loss(case, settings):
         "use_vllm": False, "vllm_importance_sampling_correction": False, "aux_loss_enabled": False,
         "current_gradient_accumulation_steps": 1, "use_adaptive_entropy": False, "accelerator": accelerator,
         "_metrics": {"train": metrics()}, "model": types.SimpleNamespace(training=True),
-        "args": types.SimpleNamespace(delta=settings.get("delta"), use_bias_correction_kl=False, steps_per_generation=1),
+        "args": types.SimpleNamespace(
+            delta=settings.get("delta"), use_bias_correction_kl=False, steps_per_generation=1
+        ),
         "_get_per_token_logps_and_entropies": lambda *args, **kwargs: (lp, entropies, None),
     }  # fmt: skip
     fields.update({key: value for key, value in settings.items() if key not in ("delta", "epsilon")})
@@ -98,7 +101,9 @@ def test_trl(settings):
 
 
 def test_rlax_gae_and_clipped_surrogate():
-    rlax = pytest.importorskip("rlax")
+    scope = {"chex": chex, "jax": jax, "jnp": jnp}
+    compiled("rlax", "_src/multistep.py", {"truncated_generalized_advantage_estimation"}, scope)
+    rlax = types.SimpleNamespace(**compiled("rlax", "_src/policy_gradients.py", {"clipped_surrogate_pg_loss"}, scope))
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(2, 8)).astype(np.float32), rng.normal(size=(2, 9)).astype(np.float32)
     mask = np.ones((2, 8), bool)
