@@ -7,6 +7,7 @@ is whole. Orbax alone restores a flipped bit as if it were data.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -203,24 +204,33 @@ class Checkpointer:
         found = self.directory.glob(f"*{_UNFINISHED}*") if self.directory.is_dir() else ()
         return sorted(path for path in found if path.name.split(".")[0].isdecimal())
 
+    def _remove_interrupted(self) -> None:
+        for path in self._interrupted():
+            shutil.rmtree(path)
+
     def _prepare(self, step: int) -> bool:
         """Makes room for a save; returns whether a damaged checkpoint of the same step is to be replaced."""
         folder = self._folder(step)
-        if manifest.exists(folder) and step not in self._damaged:
+        if manifest.exists(folder) and manifest.damage(folder) is None:
             raise ValueError(
                 f"checkpoint {step} is in {self.directory} already: use another folder, or remove it first"
             )
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            for path in self._interrupted():
-                shutil.rmtree(path)
+            self._remove_interrupted()
         except OSError as error:
             raise self._failure(step, error) from error
         return folder.exists()
 
     def _complete(self, step: int) -> None:
         """In the background: waits for Orbax on all processes, then seals the checkpoint and removes old ones."""
-        self._orbax.wait_until_finished()
+        try:
+            self._orbax.wait_until_finished()
+        except Exception:
+            if jax.process_index() == 0:
+                with contextlib.suppress(OSError):  # the next save tries again
+                    self._remove_interrupted()  # a full disk gets its space back
+            raise
         if jax.process_index() != 0:
             return
         manifest.write(self._folder(step))
@@ -275,9 +285,10 @@ class Checkpointer:
         cause = next(
             (text for code, text in _CAUSES.items() if number == code or os.strerror(code) in str(error)), None
         )
+        advice = ". Free space or permit writing there, or name another folder" if cause or number else ""
         return CheckpointError(
             f"checkpoint {step} was not saved to {self.directory}: {cause or _first_line(error)}; earlier checkpoints "
-            "are as they were: free space or permit writing there, or name another folder"
+            f"are as they were{advice}"
         )
 
 

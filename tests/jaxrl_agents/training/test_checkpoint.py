@@ -197,6 +197,8 @@ def test_training_goes_on_over_a_damaged_step(damaged):
         checkpointer.save(2, training_state(9))
         checkpointer.wait()
         assert checkpointer.steps() == [2]
+        with pytest.raises(ValueError, match="checkpoint 2 is in .* already"):
+            checkpointer.save(2, training_state(1))
         assert_same(checkpointer.restore(training_state()).state, training_state(9))
 
 
