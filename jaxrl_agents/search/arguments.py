@@ -19,6 +19,8 @@ from jaxrl_agents.search.types import RootFnOutput
 
 def count(name: str, value: Any) -> int:
     """`value` as a Python integer of at least 1."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value} is a boolean, not a number")
     try:
         number = operator.index(value)
     except TypeError:
@@ -28,16 +30,26 @@ def count(name: str, value: Any) -> int:
     return number
 
 
-def finite(name: str, value: Any, *, low: float) -> Any:
-    """`value`, checked to be a finite number above `low` where it is concrete."""
+def number(name: str, value: Any) -> Any:
+    """`value` as a float32 scalar, checked not to be NaN where it is concrete."""
     if isinstance(value, jax.core.Tracer):
         return value
+    kind = np.asarray(value).dtype
+    if not (jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)):
+        raise TypeError(f"{name}={value!r} is not a number")
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be a scalar; got shape {np.shape(value)}")
-    number = float(value)
-    if not (math.isfinite(number) and number > low):
-        raise ValueError(f"{name}={number} must be a finite number above {low:g}")
-    return jnp.float32(number)
+    if math.isnan(value):
+        raise ValueError(f"{name}={value} is not a number")
+    return jnp.float32(value)
+
+
+def finite(name: str, value: Any, *, low: float) -> Any:
+    """`value` as `number` has it, checked to be finite and above `low` where it is concrete."""
+    checked = number(name, value)
+    if not isinstance(value, jax.core.Tracer) and not (math.isfinite(value) and value > low):
+        raise ValueError(f"{name}={float(value)} must be a finite number above {low:g}")
+    return checked
 
 
 def unbanked(tasks: Any) -> Any:
@@ -49,6 +61,8 @@ def inputs(
     params: Any, rng_key: Any, root: RootFnOutput, model: Any, tasks: Any, invalid_actions: Any
 ) -> tuple[Any, jax.Array, RootFnOutput, SearchModel]:
     """What a search starts from: the model's first argument, a key per root, the root (masked), the model."""
+    if not isinstance(root, RootFnOutput):
+        raise TypeError(f"root must be a RootFnOutput (prior_logits, value, embedding); got {type(root).__name__}")
     if root.prior_logits.ndim != 2 or root.value.shape != root.prior_logits.shape[:1]:
         raise ValueError(
             f"root.prior_logits must be [B, A] and root.value [B]; got shapes {root.prior_logits.shape} and "
@@ -60,6 +74,9 @@ def inputs(
     if tasks is None and isinstance(searched, EnvModel):
         raise ValueError("tasks is None; a model made by from_env needs the task instances of the roots, [B, …]")
     if tasks is not None:
+        if isinstance(searched, EnvModel):
+            check = searched.env.check_tasks if isinstance(tasks, TaskBank) else searched.env.check_task
+            check(tasks)
         tasks = unbanked(tasks)
         _check_leading("tasks", tasks, batch_size)
         params = (params, tasks)

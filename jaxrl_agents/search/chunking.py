@@ -43,8 +43,8 @@ def chunked(
       **options: the mode's own.
     """
     size = arguments.count("chunk_size", chunk_size)
-    tasks = arguments.unbanked(tasks)
     arguments.inputs(params, rng_key, root, model, tasks, options.get("invalid_actions"))
+    tasks = arguments.unbanked(tasks)
     batch_size = root.value.shape[0]
     shared = {name: value for name, value in options.items() if name not in _PER_ROOT or jnp.ndim(value) == 0}
     split = {name: jnp.asarray(value) for name, value in options.items() if name not in shared}

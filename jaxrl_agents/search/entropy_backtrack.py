@@ -16,6 +16,7 @@ from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (
     Branching,
+    Children,
     Node,
     ScoreFn,
     added,
@@ -93,10 +94,9 @@ def entropy_backtrack(
     """
     width = arguments.count("num_rollouts", num_rollouts)
     num_turns = arguments.count("num_turns", num_turns)
-    steps_back = arguments.count("steps_back", steps_back)
-    if distance not in get_args(Distance):
-        raise ValueError(f"distance={distance!r} is neither 'uniform' nor 'fixed'")
-    retries = arguments.count("max_retries", max_retries)
+    rule = _rule(
+        num_turns, entropy_threshold, steps_back, distance, max_retries, retry_temperature, free_backtrack, clairvoyant
+    )
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     branching = arguments.branching(
         root,
@@ -109,16 +109,6 @@ def entropy_backtrack(
     )
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
-    rule = Rule(
-        entropy_threshold=jnp.float32(entropy_threshold),
-        retry_temperature=arguments.finite("retry_temperature", retry_temperature, low=0.0),
-        num_turns=num_turns,
-        steps_back=steps_back,
-        distance=distance,
-        max_retries=retries,
-        num_iterations=num_turns + (retries * min(steps_back, num_turns) if free_backtrack else 0),
-        clairvoyant=bool(clairvoyant),
-    )
     return _search(params, keys, root, model, branching, rule, budget, sharpness, width)
 
 
@@ -134,6 +124,33 @@ class Rule:
     max_retries: int = static_field()
     num_iterations: int = static_field()
     clairvoyant: bool = static_field()
+
+
+def _rule(
+    num_turns: int,
+    threshold: Any,
+    steps_back: Any,
+    distance: Distance,
+    max_retries: Any,
+    retry_temperature: Any,
+    free: bool,
+    clairvoyant: bool,
+) -> Rule:
+    """The checked options."""
+    furthest = arguments.count("steps_back", steps_back)
+    if distance not in get_args(Distance):
+        raise ValueError(f"distance={distance!r} is neither 'uniform' nor 'fixed'")
+    retries = arguments.count("max_retries", max_retries)
+    return Rule(
+        entropy_threshold=arguments.number("entropy_threshold", threshold),
+        retry_temperature=arguments.finite("retry_temperature", retry_temperature, low=0.0),
+        num_turns=num_turns,
+        steps_back=furthest,
+        distance=distance,
+        max_retries=retries,
+        num_iterations=num_turns + (retries * min(furthest, num_turns) if free else 0),
+        clairvoyant=bool(clairvoyant),
+    )
 
 
 class _Saved(NamedTuple):
@@ -223,9 +240,7 @@ def _iteration(
     with jax.named_scope("propose"):
         entropy = distribution(carry.nodes.logits, branching.temperature).entropy
     back = jnp.where(live, _steps_back(carry, rule, entropy, words), 0)
-    row = carry.row
-    for step in range(min(rule.steps_back, rule.num_iterations)):
-        row = jnp.where(step < back, selection.take(carry.saved.parent, row[None])[0].astype(jnp.int32), row)
+    row = _row_before(carry, rule, back)
     nodes = _restored(carry, row, back > 0)
     position = carry.position - back
     temperature = jnp.where(back > 0, rule.retry_temperature, branching.temperature)
@@ -245,25 +260,28 @@ def _iteration(
         dead_ends=added(moved & after.dead_end),
         **rows_of_turn(branching, model, width, width),
     )
+    entropy = jnp.where(live, entropy, 0)
+    return _advanced(carry, back, row, made, after, entropy)._replace(tally=tally)
+
+
+def _advanced(
+    carry: _Carry, back: jax.Array, row: jax.Array, made: Children, after: Node, entropy: jax.Array
+) -> _Carry:
+    """The carry of the next iteration: the rollouts stepped `back` to `row` and have `made` the nodes `after`."""
     put = lambda rows, leaf, at: jax.lax.dynamic_update_index_in_dim(rows, leaf.astype(rows.dtype), at, 0)
-    saved = jax.tree.map(
-        lambda rows, leaf: put(rows, leaf, carry.iteration + 1),
-        carry.saved,
-        _saved(after, row),
-    )
+    here, position, moved = carry.iteration, carry.position - back, made.length > 0
     record = Record(row, made.action, made.length, made.reward, made.log_prob, made.score)
-    return _Carry(
-        carry.iteration + 1,
-        after,
-        jnp.where(moved, carry.iteration + 1, row),
-        jnp.where(moved & (position == 0), carry.iteration + 1, carry.first_row),
-        position + moved,
-        carry.retries + (back > 0),
-        saved,
-        history.write(carry.history, carry.iteration, record),
-        put(carry.steps_back, back, carry.iteration),
-        put(carry.entropy, jnp.where(live, entropy, 0), carry.iteration),
-        tally,
+    return carry._replace(
+        iteration=here + 1,
+        nodes=after,
+        row=jnp.where(moved, here + 1, row),
+        first_row=jnp.where(moved & (position == 0), here + 1, carry.first_row),
+        position=position + moved,
+        retries=carry.retries + (back > 0),
+        saved=jax.tree.map(lambda rows, leaf: put(rows, leaf, here + 1), carry.saved, _saved(after, row)),
+        history=history.write(carry.history, here, record),
+        steps_back=put(carry.steps_back, back, here),
+        entropy=put(carry.entropy, entropy, here),
     )
 
 
@@ -276,6 +294,15 @@ def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array)
         drawn = rng.uniform(rng.mix(words, _DISTANCE)) * most.astype(jnp.float32)
         most = 1 + jnp.minimum(drawn.astype(jnp.int32), most - 1)
     return jnp.where(triggers, most, 0)
+
+
+@jax.named_scope("gather")
+def _row_before(carry: _Carry, rule: Rule, back: jax.Array) -> jax.Array:
+    """int32[N, B]: the rows of the nodes `back` turns before those where the rollouts stand."""
+    row = carry.row
+    for step in range(min(rule.steps_back, rule.num_iterations)):
+        row = jnp.where(step < back, selection.take(carry.saved.parent, row[None])[0].astype(jnp.int32), row)
+    return row
 
 
 @jax.named_scope("gather")
