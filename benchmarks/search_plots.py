@@ -70,8 +70,8 @@ def _sweeps(rows: Sequence[Row], folder: Path) -> Plot | None:
                 look = _look(mode)
                 sizes = [row.parameters[axis] for row in line]
                 handles[look["label"]] = axes.plot(sizes, [row.value for row in line], **look)[0]
-        axes.set_xscale("log", base=2 if axis != "batch" else 10)
-        axes.set(yscale="log", xlabel=AXES[axis])
+        axes.set(xscale="log", yscale="log", xlabel=AXES[axis])
+        in_units(axes.xaxis)
     in_units(panels[0].yaxis)
     panels[0].set_ylabel("nodes / s")
     figure.legend(list(handles.values()), list(handles), loc="outside right center")
@@ -94,6 +94,7 @@ def _quality(rows: Sequence[Row], folder: Path) -> Plot | None:
             handles |= _curves(axes, points, cost)
             axes.set(xscale="log", xlabel="nodes a decision" if cost.startswith("n") else "µs a decision")
             axes.set_title(case.split("/")[0])
+            in_units(axes.xaxis)
         line[0].set_ylabel("mean return of an episode")
     figure.legend(list(handles.values()), list(handles), loc="outside right center")
     caption = "Episodes in which each mode decides every step, at equal nodes and at equal time; dotted: the optimum"

@@ -54,7 +54,7 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3) -> dict[str, Sear
     """The modes as they are measured; `width` is W and N, `depth` that of the lookahead."""
     beam = {"num_turns": turns, "beam_width": width, "candidates": "enumerate"}
     full = {"num_turns": max(1, turns // 4), "depth": depth, "candidates": "enumerate", "continuation": "full"}
-    backtrack = {"num_turns": turns, "num_rollouts": width, "entropy_threshold": 1.0, "max_retries": turns}
+    backtrack = {"num_turns": turns, "num_rollouts": width, "entropy_threshold": 0.9, "max_retries": turns}
     return {
         "best_of_n": Search(search.best_of_n, {"num_turns": turns, "num_rollouts": width}),
         "entropy_backtrack": Search(search.entropy_backtrack, backtrack),
