@@ -257,18 +257,24 @@ def make(
     links, queries = _build_links(shop, actions)
     rewards, codes = build_tables(items, shop.prices, shop.goals, noun_fn, actions)
     env = WebShop(links, rewards, tokens.build_tables(shop, actions, np.asarray(codes.source)), actions, reward, shop)
+    return env, _make_tasks(env, codes, queries, time_limit)
+
+
+def _make_tasks(env: WebShop, codes: GoalCodes, queries: np.ndarray, time_limit: int) -> TaskBank[WebShopTask]:
+    """All goals of the shop, with WebShop's weights; `codes` and `queries` have a leading axis of goals."""
+    goals = env.shop.goals
     task = WebShopTask(
-        goal=compact(np.arange(len(shop.goals))),
-        product=compact([goal.product for goal in shop.goals]),
+        goal=compact(np.arange(len(goals))),
+        product=compact([goal.product for goal in goals]),
         source=codes.source,
         queries=jnp.asarray(queries),
         options=codes.options,
         price_limit=codes.price_limit,
         num_criteria=codes.num_criteria,
-        time_limit=jnp.full(len(shop.goals), time_limit, jnp.uint16),
+        time_limit=jnp.full(len(goals), time_limit, jnp.uint16),
         made_for=env.made_for,
     )
-    return env, make_bank(task, weights=[goal.weight for goal in shop.goals], checksum=shop.checksum)
+    return make_bank(task, weights=[goal.weight for goal in goals], checksum=env.shop.checksum)
 
 
 def _products(seed: int, products: Any, num_products: int | None) -> list[Product]:
