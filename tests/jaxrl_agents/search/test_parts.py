@@ -38,6 +38,13 @@ BACK = {"num_turns": 2, "entropy_threshold": 0.5}
         (search.beam_search, BEAM | {"score": "value"}, ValueError, "score='value'"),
         (search.beam_search, BEAM | {"temperature": 0.0}, ValueError, "temperature=0.0"),
         (search.beam_search, BEAM | {"temperature": math.nan}, ValueError, "temperature=nan"),
+        (search.beam_search, BEAM | {"temperature": "hot"}, TypeError, "temperature='hot' is not a number"),
+        (search.beam_search, BEAM | {"weight_temperature": jnp.ones(2)}, ValueError, "weight_temperature must be"),
+        (search.beam_search, BEAM | {"beam_width": True}, TypeError, "beam_width=True is a boolean"),
+        (search.beam_search, BEAM | {"beam_width": 2.0}, TypeError, "beam_width=2.0 is not an integer"),
+        (search.beam_search, BEAM | {"node_budget": 2.5}, ValueError, "node_budget must be integers"),
+        (search.entropy_backtrack, BACK | {"entropy_threshold": math.nan}, ValueError, "entropy_threshold=nan"),
+        (search.entropy_backtrack, BACK | {"max_retries": 0}, ValueError, "max_retries=0"),
         (search.beam_search, BEAM | {"candidates": "gumbel", "max_turn_actions": 2}, ValueError, "max_turn_actions=2"),
         (search.beam_search, BEAM | {"node_budget": jnp.zeros(3, jnp.int32)}, ValueError, "node_budget"),
         (search.beam_search, BEAM | {"invalid_actions": jnp.zeros((8, 2))}, ValueError, "invalid_actions"),
@@ -72,10 +79,18 @@ def test_bad_inputs():
         run(key=tables.keys(7))
     with pytest.raises(TypeError, match="typed key"):
         run(key=jax.random.PRNGKey(0))
+    with pytest.raises(TypeError, match="root must be a RootFnOutput"):
+        run(root=ROOT.prior_logits)
     with pytest.raises(ValueError, match="deduplicate=True needs state keys"):
         run(model=tables.recurrent_fn, deduplicate=True)
+    lake, ice = envs_jax.make("FrozenLake-v0")
     with pytest.raises(ValueError, match="tasks is None"):
-        run(model=search.from_env(envs_jax.make("FrozenLake-v0")[0]), tasks=None)
+        run(model=search.from_env(lake), tasks=None)
+    with pytest.raises(TypeError, match="task must be a FrozenLakeTask.*got Table"):
+        run(model=search.from_env(lake))
+    rooms, _ = envs_jax.make("Sokoban-RAGEN-v0", num_levels=2)
+    with pytest.raises(TypeError, match="tasks holds FrozenLakeTask; Sokoban plays"):
+        run(model=search.from_env(rooms), tasks=ice[np.zeros(8, int)])
     with pytest.raises(ValueError, match=r"k=3; this search has 2 paths"):
         run().trajectories(3)
     with pytest.raises(ValueError, match="discount=0"):
@@ -192,7 +207,7 @@ def test_turns_of_several_actions():
         None, tables.keys(8), root, tables.MODEL, tasks=tasks, num_turns=3, beam_width=3, num_candidates=2,
         propose=propose_pairs, max_turn_actions=3,
     )  # fmt: skip
-    found = output.trajectories(3)
+    found = jax.device_get(output.trajectories(3))
     assert found.actions.shape == (8, 3, 3, 3)
     assert output.action.shape == (8, 3)
     assert output.action_weights.shape == (8, 2)
@@ -213,15 +228,22 @@ def test_turns_of_several_actions():
                     assert float(found.rewards[b, i, t]) * scale == node.total - total
                     assert float(found.log_probs[b, i, t]) == -1.5
             assert float(found.returns[b, i]) == node.total
-    played = search.execute(None, jax.random.key(5), root, tables.MODEL, found.plan(), tasks=tasks)
+    played = search.execute(None, jax.random.key(5), root, tables.MODEL, jnp.asarray(found.plan()), tasks=tasks)
     np.testing.assert_array_equal(played.returns, found.returns[:, 0])
 
 
-def test_turns_drawn_as_they_are_played():
-    output = search.best_of_n(
-        None, tables.keys(8), ROOT, tables.MODEL, tasks=TASKS, num_turns=3, num_rollouts=4, max_turn_actions=2
-    )
-    found = output.trajectories(4)
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        (search.best_of_n, {"num_rollouts": 4}),
+        (search.beam_search, {"beam_width": 4, "num_candidates": 2}),
+        (search.lookahead, {"beam_width": 4, "num_candidates": 2, "depth": 1}),
+        (search.entropy_backtrack, {"num_rollouts": 4, "entropy_threshold": 0.6, "retry_temperature": 1.0}),
+    ],
+)
+def test_turns_drawn_as_they_are_played(mode, options):
+    output = mode(None, tables.keys(8), ROOT, tables.MODEL, tasks=TASKS, num_turns=3, max_turn_actions=2, **options)
+    found = jax.device_get(output.trajectories(4))
     for b, process in enumerate(PROCESSES):
         for i in range(4):
             state = 0
