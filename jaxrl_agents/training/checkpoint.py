@@ -297,7 +297,13 @@ def _orbax_checkpointer() -> Any:
         import orbax.checkpoint as ocp
     except ImportError as error:
         raise ImportError('checkpoints need Orbax: pip install "envs-jax[agents]"') from error
+    logging.getLogger("absl").addFilter(_is_news)
     return ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the tracebacks that Orbax prints of errors which it also raises, and `Checkpointer` reports."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 def _plain_json(metadata: Mapping[str, Any]) -> Any:
