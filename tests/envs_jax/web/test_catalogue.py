@@ -281,12 +281,11 @@ def test_calibration_figures():
     assert 0.9 < float(figures["goals met by exactly what they ask for"]) <= 1
 
 
-def test_the_calibration_command_prints_a_table(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        calibration, "measure", lambda **arguments: {"catalogue": str(arguments.get("products", "own"))}
-    )
-    assert calibration.main(["folder", "--seed", "3"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "| catalogue | folder | own |"
+def test_the_calibration_command_prints_a_table(tmp_path, capsys):
+    assert calibration.main([str(write(tmp_path)), "--seed", "3"]) == 0
+    header, _, first, *rest = capsys.readouterr().out.splitlines()
+    assert header == "| figure | real | synthetic |" and len(rest) > 15
+    assert first.startswith("| products, goals | 6, ") and " | 1,000, " in first
 
 
 @pytest.mark.parametrize(
