@@ -85,6 +85,7 @@ def test_beam_finds_the_shortest_way_over_ice():
 def test_exported_paths_replay(small):
     """States, rewards and log-probabilities are those of playing the actions."""
     env, model, tasks, root = small
+    masks = jax.jit(jax.vmap(jax.vmap(env.action_mask), in_axes=(1, None)))
     for mode, options in (
         (search.best_of_n, {"num_rollouts": 4}),
         (search.beam_search, {"beam_width": 4, "num_candidates": 3, "deduplicate": True}),
@@ -99,9 +100,8 @@ def test_exported_paths_replay(small):
             np.testing.assert_array_equal(np.where(mask, played.rewards, 0), found.rewards[:, k])
             np.testing.assert_array_equal(played.mask, mask)
             np.testing.assert_allclose(played.returns, found.returns[:, k], atol=1e-5)
-            for t in range(mask.shape[1]):
-                states = jax.tree.map(lambda leaf, t=t: leaf[:, t], played.embeddings)
-                legal = np.asarray(jax.vmap(env.action_mask)(states, tasks.instances))
+            legal_at = np.asarray(masks(played.embeddings, tasks.instances))
+            for t, legal in enumerate(legal_at[: mask.shape[1]]):
                 actions = np.asarray(found.actions[:, k, t])
                 took = mask[:, t]
                 assert legal[np.flatnonzero(took), actions[took]].all()
@@ -318,7 +318,7 @@ def test_next_root_goes_where_the_search_said(small):
     here, total = root, np.zeros(32)
     for turn in range(12):
         output = search.beam_search(
-            None, jax.random.key(turn), here, model, tasks=tasks, num_turns=12 - turn, beam_width=32,
+            None, jax.random.key(turn), here, model, tasks=tasks, num_turns=12, beam_width=32,
             candidates="enumerate", deduplicate=True,
         )  # fmt: skip
         here, played = search.next_root(None, jax.random.key(100 + turn), here, model, output.action, tasks=tasks)
