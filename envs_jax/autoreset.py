@@ -192,12 +192,12 @@ class AutoReset(Generic[StateT, TaskT]):
         """Puts one of a few fresh episodes into every lane where `done`; neighbouring lanes share."""
         num_envs = done.shape[0]
         num_fresh = max(number for number in range(1, MAX_SHARED + 1) if num_envs % number == 0)
-        fresh = self._fresh(key, jnp.arange(num_fresh, dtype=jnp.uint32))
+        # Otherwise every lane would draw the few episodes anew.
+        fresh = _evaluated_once(self._fresh, state, key, jnp.arange(num_fresh, dtype=jnp.uint32))
 
         def select(new: jax.Array, old: jax.Array) -> jax.Array:
-            blocks = old.reshape(num_fresh, -1, *old.shape[1:])
-            mask = _expanded(done.reshape(num_fresh, -1), blocks)
-            return jnp.where(mask, new[:, None], blocks).reshape(old.shape)
+            blocks = jnp.broadcast_to(new[:, None], (num_fresh, num_envs // num_fresh, *new.shape[1:]))
+            return jnp.where(_expanded(done, old), blocks.reshape(old.shape), old)
 
         return jax.tree.map(select, fresh, state)
 
