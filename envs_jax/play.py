@@ -204,6 +204,8 @@ def _whole_screen() -> Iterator[None]:
 
 def _read_key(stdin: int) -> str:
     """The next key: a character in lower case, an arrow as its WASD key, "" at the end of the input."""
+    while not select.select([stdin], [], [], 0.2)[0]:
+        pass  # wait in short turns: a signal that comes just before a blocking read would not end it
     first = os.read(stdin, 1)
     if first != b"\x1b":
         return first.decode(errors="replace").lower()
