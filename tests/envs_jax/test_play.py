@@ -118,9 +118,11 @@ class Terminal:
     def __init__(self, *arguments: str) -> None:
         self._master, self._slave = pty.openpty()
         self.before = termios.tcgetattr(self._slave)
-        # The terminal must control the process, so that Ctrl-C becomes a signal.
+        # The terminal must control the process, so that Ctrl-C becomes a signal, and one that is not ignored, as it is
+        # in what a script starts in the background.
         control = (
-            "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+            "import fcntl, os, signal, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); "
+            "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
         )
         command = [sys.executable, "-c", control, sys.executable, "-m", "envs_jax", *arguments]
         self._process = subprocess.Popen(

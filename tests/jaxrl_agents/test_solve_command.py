@@ -170,6 +170,15 @@ def test_tiny_limits_are_reported(capsys, folder, arguments, reason):
     assert all(line.startswith("; ") and line.endswith(reason) for line in out.read_text().splitlines())
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal; it is ignored in what a script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_solved(capsys, monkeypatch, folder):
     """Pressed while the first of two batches is searched."""
     search = solve_command.solve
@@ -181,10 +190,9 @@ def test_ctrl_c_keeps_what_is_solved(capsys, monkeypatch, folder):
         return search(*arguments, **{**options, "stop": lambda: next(stop, True) and options["stop"]()})
 
     monkeypatch.setattr(solve_command, "solve", interrupted)
-    before = signal.getsignal(signal.SIGINT)
     out = folder / "plans.lurd"
     status, output, errors = solve(capsys, folder, "--out", out)
-    assert status == 130 and signal.getsignal(signal.SIGINT) is before
+    assert status == 130 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert errors == "\nstopping with what is solved; press Ctrl-C again to quit at once\n"
     plans = out.read_text().splitlines()
     assert replay(EASY, plans[0]) and plans[0] == plans[2]
