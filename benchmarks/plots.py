@@ -80,7 +80,7 @@ def _throughput(rows: Sequence[Row], folder: Path) -> Plot | None:
         for i, id in enumerate(ids):
             points = [row for row in sweeps if row.case == id and row.parameters["arm"] == arm]
             sizes = [row.batch_size for row in points]  # a sweep goes from small to large
-            line = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8]}
+            line = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "linestyle": "--" if i >= 8 else "-"}
             axes.plot(sizes, [row.value for row in points], label=id.split("/")[0], **line)
             low, high = [row.p10 for row in points], [row.p90 for row in points]
             axes.fill_between(sizes, low, high, color=COLOURS[i % 8], alpha=0.15, linewidth=0)
