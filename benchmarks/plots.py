@@ -99,22 +99,23 @@ PARTS = ("time of the action draw", "time of the dynamics", "time of resets, sam
 
 @styled
 def _parts(rows: Sequence[Row], folder: Path) -> Plot | None:
-    """Where the nanoseconds of a step go, as stacked bars."""
+    """Where the time of a step goes, as stacked shares: the totals differ by orders of magnitude."""
     parts = {(row.case, row.metric): max(0.0, row.value or 0.0) for row in rows if row.metric in PARTS}
     ids = list(dict.fromkeys(case for case, _ in parts))
     if not ids:
         return None
     figure = new_figure(6.8, 1.2 + 0.45 * len(ids))
     axes = figure.subplots()
+    totals = {id: sum(parts.get((id, part), 0.0) for part in PARTS) for id in ids}
     left = [0.0] * len(ids)
     for part, colour in zip(PARTS, (OTHER, *COLOURS), strict=False):
-        widths = [parts.get((id, part), 0.0) for id in ids]
+        widths = [100 * parts.get((id, part), 0.0) / (totals[id] or 1.0) for id in ids]
         name = part.removeprefix("time of ").removeprefix("the ").removesuffix(", same_step")
         axes.barh([id.split("/")[0] for id in ids], widths, left=left, color=colour, label=name)
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    for y, total in enumerate(left):
-        axes.text(total, y, f" {total:.0f} ns", va="center", fontsize=9)
-    axes.set(xlabel="nanoseconds a step and environment", xlim=(0, 1.12 * max(left)))
+    for y, total in enumerate(totals.values()):
+        axes.text(100, y, f" {total:,.0f} ns", va="center", fontsize=9)
+    axes.set(xlabel="share of a step (%); at the right the time of a step and environment", xlim=(0, 113))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     figure.legend(loc="outside upper center", ncols=len(PARTS))
