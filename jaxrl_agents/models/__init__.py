@@ -19,7 +19,7 @@ from jaxrl_agents.models.policies import (
 )
 from jaxrl_agents.models.tokens import Tokens, action_tokens, joined, turns
 from jaxrl_agents.models.transformer import Params, Transformer
-from jaxrl_agents.models.turns import Decisions, Turn, decisions, decode_turn
+from jaxrl_agents.models.turns import Decisions, Turn, check_turns, decision_mask, decisions, decode_turn
 
 __all__ = [
     "AXES",
@@ -36,7 +36,9 @@ __all__ = [
     "action_tokens",
     "adapter_for",
     "cache_bytes",
+    "check_turns",
     "config_for",
+    "decision_mask",
     "decisions",
     "decode_turn",
     "episode_functions",

@@ -34,7 +34,12 @@ def one_turn_policy(
 
 
 def one_turn_proposer(
-    env: Environment[Any, Any], model: Transformer, *, max_turn_actions: int, temperature: float = 1.0
+    env: Environment[Any, Any],
+    model: Transformer,
+    *,
+    max_turn_actions: int,
+    temperature: float = 1.0,
+    use_action_mask: bool = True,
 ) -> Callable[[Any, jax.Array, Any], Turn]:
     """`((params, tasks), key [B], states) -> Turn`: draws turns of up to L actions, seeing the present alone.
 
@@ -49,7 +54,7 @@ def one_turn_proposer(
         tokens = adapter(jax.vmap(env.observe)(states, tasks))
         cache = model.init_cache(key.shape[0], adapter.num_tokens + max_turn_actions - 1)
         logits, _, cache = model.apply(params, tokens, cache)  # type: ignore[assignment]
-        mask = jax.vmap(env.action_mask)(states, tasks)
+        mask = jax.vmap(env.action_mask)(states, tasks) if use_action_mask else None
         return decode_turn(
             model, params, key, logits[:, 0], cache, action_mask=mask,
             max_turn_actions=max_turn_actions, temperature=temperature,
@@ -73,7 +78,7 @@ class EpisodeFunctions(NamedTuple):
 
     step: Callable[..., Any]  # ((params, tasks), key [B], action [B], node) -> reward [B], discount [B], node
     evaluate: Callable[..., Any]  # ((params, tasks), key [B], node) -> logits [B, A], value [B], node
-    propose: Callable[..., Turn]  # ((params, tasks), key [B], node) -> Turn, drawn at temperature 1
+    propose: Callable[..., Turn]  # ((params, tasks), key [B], node) -> Turn: draws one
     start: Callable[..., Any]  # ((params, tasks), states) -> logits [B, A], value [B], node: the first turn
 
 
@@ -84,6 +89,8 @@ def episode_functions(
     num_turns: int,
     max_turn_actions: int = 1,
     discount: float = 1.0,
+    temperature: float = 1.0,
+    use_action_mask: bool = True,
 ) -> EpisodeFunctions:
     """A model that sees every observation and action of the episode, each computed once.
 
@@ -98,6 +105,8 @@ def episode_functions(
       num_turns: K: observations that fit in the cache; a node of a later turn gives NaN.
       max_turn_actions: L: actions between two observations.
       discount: of a step of a running episode, in (0, 1]; its end discounts by 0.
+      temperature: divides the logits that `propose` draws from.
+      use_action_mask: False leaves the actions without effect in.
     """
     adapter = adapter_for(env)
     if num_turns < 1:
@@ -130,16 +139,19 @@ def episode_functions(
         logits, value, cache = model.apply(params, tokens, node.cache)
         logits, value = logits[:, 0], value[:, 0]
         node = EpisodeNode(node.state, cache, jnp.full_like(node.pending, -1), logits)  # type: ignore[arg-type]
-        mask = jax.vmap(env.action_mask)(node.state, tasks)
         ended = jnp.logical_or(*jax.vmap(env.status)(node.state, tasks))
-        return jnp.where(mask, logits[:, : env.num_actions], -jnp.inf), jnp.where(ended, 0, value), node
+        logits, value = logits[:, : env.num_actions], jnp.where(ended, 0, value)
+        if use_action_mask:
+            logits = jnp.where(jax.vmap(env.action_mask)(node.state, tasks), logits, -jnp.inf)
+        return logits, value, node
 
     def propose(params: Any, key: jax.Array, node: EpisodeNode) -> Turn:
         params, tasks = params
-        mask = jax.vmap(env.action_mask)(node.state, tasks)
+        mask = jax.vmap(env.action_mask)(node.state, tasks) if use_action_mask else None
         return decode_turn(
-            model, params, key, node.logits, node.cache, action_mask=mask, max_turn_actions=max_turn_actions
-        )
+            model, params, key, node.logits, node.cache, action_mask=mask,
+            max_turn_actions=max_turn_actions, temperature=temperature,
+        )  # fmt: skip
 
     return EpisodeFunctions(step, evaluate, propose, start)
 

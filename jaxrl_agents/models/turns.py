@@ -98,14 +98,21 @@ def decisions(
     max_actions = actions.shape[-1]
     check_turns(config, max_actions)
     number = np.arange(max_actions)
-    length = jnp.sum(actions >= 0, axis=-1)[..., None]
-    ends = config.end_of_turn & (number == length) & (length > 0)
-    mask = (number < length) | ends
+    mask = decision_mask(config, actions)
+    ends = mask & (actions < 0)
     spread = None if action_mask is None else action_mask[..., None, :] | (number > 0)[:, None]
     log_policy = _log_policy(config, logits, spread, number[:, None], temperature)
     target = jnp.where(ends, config.num_actions, jnp.maximum(actions, 0))
     log_prob = jnp.take_along_axis(log_policy, target[..., None].astype(jnp.int32), axis=-1)[..., 0]
     return Decisions(jnp.where(mask, log_prob, 0), jnp.where(mask, entropy_of(log_policy), 0), mask)
+
+
+def decision_mask(config: TransformerConfig, actions: jax.Array) -> jax.Array:
+    """bool[…, L]: where something was decided in turns, int[…, L] with −1 for what was not taken."""
+    number = np.arange(actions.shape[-1])
+    length = jnp.sum(actions >= 0, axis=-1, keepdims=True)
+    ends = config.end_of_turn & (number == length) & (length > 0)
+    return (number < length) | ends
 
 
 def entropy_of(log_policy: jax.Array) -> jax.Array:

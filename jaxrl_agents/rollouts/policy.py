@@ -25,7 +25,6 @@ class Decided(NamedTuple):
     log_probs: jax.Array  # float32[B, K, L], at the policy's temperature; 0 where nothing was decided
     entropies: jax.Array  # float32[B, K, L], nats; 0 where nothing was decided
     values: jax.Array  # float32[B, K, L]: where it was decided
-    mask: jax.Array  # bool[B, K, L]: a decision was taken
 
 
 @pytree_dataclass
@@ -94,7 +93,7 @@ class Policy:
         made = models.decisions(
             config, logits.reshape(*shape, -1), actions.reshape(shape), action_mask, self.temperature
         )
-        return Decided(made.log_prob, made.entropy, values.reshape(shape), made.mask)
+        return Decided(made.log_prob, made.entropy, values.reshape(shape))
 
 
 @pytree_dataclass

@@ -38,6 +38,7 @@ class Trajectory:
     action_mask: jax.Array | None  # bool[B, K, A]: the actions that might have come first; None without a mask
     state_keys: jax.Array  # uint32[B, K, n]: `env.state_key` before each turn
     success: jax.Array  # bool[B]: of the last state
+    ended: jax.Array  # bool[B]: the episode is over, not cut off after K turns
     source: jax.Array  # int8[B, K]: POLICY, EXPERT or HINT
     prefix_length: jax.Array  # int32[B]: turns at the start that were not the policy's choice
     groups: jax.Array  # int32[B]: rows with the same number share a task
@@ -53,6 +54,11 @@ class Trajectory:
     def lengths(self) -> jax.Array:
         """int32[B]: actions taken."""
         return jnp.sum(self.actions >= 0, axis=(-2, -1), dtype=jnp.int32)
+
+    @property
+    def final(self) -> jax.Array:
+        """bool[B, K]: the turn in which the episode ended."""
+        return self.mask & ~jnp.pad(self.mask[:, 1:], [(0, 0), (0, 1)]) & self.ended[:, None]
 
     def replace(self, **fields: Any) -> Trajectory:
         """The trajectory with other `fields`."""

@@ -177,7 +177,7 @@ def _turn(
         **rows_of_turn(branching, model, width * number, width),
     )
     parents = chosen // number
-    record = Record(parents, kept.action, kept.length, kept.reward, kept.log_prob, score)
+    record = Record(parents, kept.action, kept.length, kept.reward, kept.log_prob, score, chosen)
     first = carry.turn == 0
     origin = jnp.where(first, chosen % number, selection.take(carry.origin, parents)).astype(carry.origin.dtype)
     return _Carry(

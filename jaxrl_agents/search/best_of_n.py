@@ -137,7 +137,7 @@ def _turn(
         **rows_of_turn(branching, model, width, width),
     )
     slots = jnp.arange(width)[:, None] + jnp.zeros_like(made.length)
-    record = Record(slots, made.action, made.length, made.reward, made.log_prob, made.score)
+    record = Record(slots, made.action, made.length, made.reward, made.log_prob, made.score, slots)
     return _Carry(carry.turn + 1, after, history.write(carry.history, carry.turn, record), tally)
 
 

@@ -198,14 +198,14 @@ def _search(
     iteration = partial(_iteration, params, keys, model, branching, rule, budget, words)
     going = lambda carry: (carry.iteration < rule.num_iterations) & jnp.any(_live(carry, branching, rule, budget))
     end = jax.lax.while_loop(going, iteration, _start(first, tally, branching, rule, num_actions))
-    return _output(end, sharpness, num_actions, rule.num_turns)
+    return _output(end, sharpness, num_actions, rule.num_turns, rule.clairvoyant)
 
 
 def _start(first: Node, tally: Tally, branching: Branching, rule: Rule, num_actions: int) -> _Carry:
     width, batch_size = first.total.shape
     rows = rule.num_iterations
     record = history.empty(rows, width, batch_size, num_actions, branching)
-    record = record._replace(parent=jnp.zeros((rows, width, batch_size), small_int(rows)))
+    record = record._replace(parent=jnp.zeros((rows, width, batch_size), small_int(rows)), candidate=None)
     room = lambda leaf: jnp.zeros((rows + 1, *leaf.shape), leaf.dtype).at[0].set(leaf)
     saved = jax.tree.map(room, _saved(first, record.parent[0]))
     zeros = jnp.zeros((width, batch_size), jnp.int32)
@@ -322,7 +322,7 @@ def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:
     return jnp.take_along_axis(words, row, axis=0)[0][:, None]
 
 
-def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int) -> SearchOutput:
+def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int, clairvoyant: bool) -> SearchOutput:
     record = end.history
     by_root = lambda leaf: jnp.swapaxes(leaf, 1, 2)
     played = record.length > 0
@@ -341,6 +341,7 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int)
         final_nodes=(end.row - 1).T,
         path_lengths=end.position.T,
         num_turns=num_turns,
+        clairvoyant=clairvoyant,
     )
     started = end.first_row > 0
     actions = selection.take(record.action, jnp.maximum(end.first_row - 1, 0)[None])[0].astype(jnp.int32)

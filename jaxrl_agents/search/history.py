@@ -22,6 +22,7 @@ class Record(NamedTuple):
     reward: jax.Array  # float32
     log_prob: jax.Array  # float32
     score: jax.Array  # float32; −inf for empty slots
+    candidate: jax.Array | None = None  # whose word it was played with; None where that is the slot itself
 
 
 def empty(num_turns: int, width: int, batch_size: int, num_actions: int, branching: Branching) -> Record:
@@ -36,6 +37,7 @@ def empty(num_turns: int, width: int, batch_size: int, num_actions: int, branchi
         jnp.zeros(shape, jnp.float32),
         jnp.zeros(shape, jnp.float32),
         jnp.full(shape, -jnp.inf, jnp.float32),
+        jnp.zeros(shape, small_int(width * branching.num_candidates)),
     )
 
 
@@ -65,6 +67,7 @@ def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.A
         node_visits=by_root(filled.astype(jnp.int8)),
         final_values=scores.T,
         final_returns=returns.T,
+        candidates=by_root(blank(history.candidate)),
     )
 
 

@@ -217,7 +217,9 @@ def _turn(
         **rows_of_turn(plan.branching, model, width * number, 0),
     )
     tally = tally.add(**rows_of_turn(plan.branching, model, width, width, planned=True))
-    record = Record(chosen // number, played.action, played.length, played.reward, played.log_prob, played.score)
+    record = Record(
+        chosen // number, played.action, played.length, played.reward, played.log_prob, played.score, chosen
+    )
     first = carry.turn == 0
     tried = jnp.where(made.length > 0, prospects, -jnp.inf)[:number]
     return _Carry(

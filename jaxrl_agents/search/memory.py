@@ -21,8 +21,8 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
 
     With E bytes of embedding and A actions a node, W slots, K turns and M candidates, per root:
       * the arguments: embedding, 4 A + 4 for logits and value, tasks;
-      * the history and the tree made from it, 2 K W (12 + p + l + a L) + K W: parents, lengths and actions in the
-        smallest integers (p, l and a bytes), reward, log-probability and score in 4 each;
+      * the history and the tree made from it, 2 K W (12 + p + l + a L + c) + K W: parents, lengths, actions and
+        candidates in the smallest integers (p, l, a and c bytes), reward, log-probability and score in 4 each;
       * the frontier, W (E + 4 A + 21);
       * the candidates, C (E + 9), with C = W M;
       * for `lookahead` instead (C + P) (E + 29), with the simulated nodes of the last level, C, and their parents, P;
@@ -42,7 +42,9 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
     if mode is entropy_backtrack and options.get("free_backtrack", False):
         turns += options.get("max_retries", 3) * min(options.get("steps_back", 3), turns)
     parent = small_int(turns if mode is entropy_backtrack else width).itemsize
-    entry = 12 + parent + small_int(length).itemsize + length * small_int(num_actions).itemsize
+    number = (options.get("num_candidates") or num_actions) if mode in (beam_search, lookahead) else 1
+    candidate = 0 if mode is entropy_backtrack else small_int(width * number).itemsize
+    entry = 12 + parent + small_int(length).itemsize + length * small_int(num_actions).itemsize + candidate
     per_root = node + 4 * num_actions + 4 + _row_bytes(unbanked(tasks))
     per_root += (2 * entry + 1) * turns * width
     per_root += width * (node + 4 * num_actions + 21)

@@ -23,8 +23,6 @@ from jaxrl_agents.search.types import Candidate, Proposal, RootFnOutput
 Propose = Callable[[Any, jax.Array, Any], Proposal]
 ScoreFn = Callable[[Any, Candidate], jax.Array]
 
-_TURN_WORDS = 16  # offset of the hashes for the second and later primitive steps of a turn
-
 
 @pytree_dataclass
 class Branching:
@@ -161,7 +159,7 @@ def _play_turn(
 
     def primitive(carry: tuple[Any, ...], index: jax.Array) -> tuple[tuple[Any, ...], jax.Array]:
         embedding, reward, discount, length, log_prob = carry
-        step_words = jnp.where(index == 0, words, rng.mix(words, _TURN_WORDS + index))
+        step_words = rng.action_words(words, index)
         action = planned[..., index]
         going = (discount != 0) & (index < proposal.length)
         if drawn:

@@ -15,6 +15,7 @@ from envs_jax.random_words import random_words, word_pairs
 # What a word is used for: the first half of the key data that a model is handed, and an offset of the hash.
 STEP, PROPOSE, EVALUATE = range(3)
 
+_LATER_ACTIONS = 16  # offset of the hashes for the second and later actions of a turn
 _GOLDEN = np.uint32(0x9E3779B9)  # 2**32 / golden ratio: consecutive multiples are far apart
 
 
@@ -32,6 +33,29 @@ def turn_words(keys: jax.Array, turn: jax.Array, num_words: int) -> jax.Array:
         return random_words(jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(key))), num_words)
 
     return jax.vmap(draw, out_axes=1)(keys)
+
+
+def words_at(keys: jax.Array, index: jax.Array, num_words: int) -> jax.Array:
+    """uint32[B, …]: the words (t, i) of each root, those that `Trajectories.words` names; 0 for negative indices.
+
+    Args:
+      keys: the keys of the search, one per root, [B].
+      index: int32[B, …, 2].
+      num_words: more than the largest i.
+    """
+
+    def word(key: jax.Array, index: jax.Array) -> jax.Array:
+        drawn = turn_words(key[None], jnp.maximum(index[0], 0), num_words)[:, 0]
+        return jnp.where(index[1] < 0, 0, drawn[jnp.maximum(index[1], 0)])
+
+    flat = index.reshape(index.shape[0], -1, 2)
+    words = jax.vmap(lambda key, rows: jax.vmap(lambda row: word(key, row))(rows))(keys, flat)
+    return words.reshape(index.shape[:-1])
+
+
+def action_words(words: jax.Array, number: int | jax.Array) -> jax.Array:
+    """The words that drive the `number`-th action of turns with these words: the first action has the turn's own."""
+    return jnp.where(number == 0, words, mix(words, _LATER_ACTIONS + number))
 
 
 def mix(words: jax.Array, offset: int | np.ndarray | jax.Array) -> jax.Array:

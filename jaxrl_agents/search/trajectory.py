@@ -47,12 +47,16 @@ def _assembled(tree: Any, order: jax.Array, played: tuple[jax.Array, ...], simul
     """From what was played in each turn, [K, B, k, …]; empty slots have no path."""
     scores = _pick(tree.final_values, order)
     exists = (scores > -jnp.inf)[..., None]
+    *played, words = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
     actions, lengths, rewards, log_probs = (
-        _masked(exists, jnp.moveaxis(leaf, 0, 2), blank) for leaf, blank in zip(played, _BLANKS, strict=True)
+        _masked(exists, leaf, blank) for leaf, blank in zip(played, _BLANKS, strict=True)
     )
     lengths = lengths.astype(jnp.int32)
     returns = jnp.where(exists[..., 0], _pick(tree.final_returns, order), 0)
-    return Trajectories(actions.astype(jnp.int32), lengths, rewards, log_probs, lengths > 0, returns, scores, simulated)
+    words = jnp.where((lengths > 0)[..., None], words.astype(jnp.int32), -1)
+    return Trajectories(
+        actions.astype(jnp.int32), lengths, rewards, log_probs, lengths > 0, returns, scores, words, simulated
+    )
 
 
 @partial(jax.jit, static_argnames=("k", "simulated"))
@@ -63,9 +67,10 @@ def _through_turns(tree: SearchTree, k: int, simulated: bool) -> Trajectories:
         parent, *played = (_pick(leaf, slot) for leaf in turn)
         return jnp.maximum(parent.astype(jnp.int32), 0), tuple(played)
 
-    rows = (tree.parents, tree.action_from_parent, tree.lengths, tree.rewards, tree.log_probs)
-    _, played = jax.lax.scan(back, order, rows, reverse=True)
-    return _assembled(tree, order, played, simulated)
+    rows = (tree.parents, tree.action_from_parent, tree.lengths, tree.rewards, tree.log_probs, tree.candidates)
+    _, (*played, candidate) = jax.lax.scan(back, order, rows, reverse=True)
+    turns = jnp.broadcast_to(jnp.arange(tree.num_turns)[:, None, None], candidate.shape)
+    return _assembled(tree, order, (*played, jnp.stack([turns, candidate], axis=-1)), simulated)
 
 
 @partial(jax.jit, static_argnames=("k", "simulated"))
@@ -82,7 +87,8 @@ def _through_iterations(tree: BacktrackTree, k: int, simulated: bool) -> Traject
     def back(node: jax.Array, turn: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         on_path = turn < depth
         played = tuple(_masked(on_path, at(leaf, node), blank) for leaf, blank in zip(rows, _BLANKS, strict=True))
-        return jnp.where(on_path, at(tree.parents, node).astype(jnp.int32), node), played
+        word = jnp.stack([jnp.broadcast_to(turn, node.shape) if tree.clairvoyant else node, order], axis=-1)
+        return jnp.where(on_path, at(tree.parents, node).astype(jnp.int32), node), (*played, word)
 
     turns = jnp.arange(tree.num_turns)
     _, played = jax.lax.scan(back, _pick(tree.final_nodes, order), turns, reverse=True)
@@ -113,7 +119,8 @@ def _principal_variations(tree: mctx.Tree, k: int, simulated: bool) -> Trajector
     actions, lengths, rewards, log_probs = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
     scores = jnp.take_along_axis(visits, first, axis=1).astype(jnp.float32)
     scores = jnp.where(scores > 0, scores, -jnp.inf)
-    return Trajectories(actions, lengths, rewards, log_probs, lengths > 0, returns, scores, simulated)
+    words = jnp.full((*lengths.shape, 2), -1)  # mctx draws for the whole batch at once
+    return Trajectories(actions, lengths, rewards, log_probs, lengths > 0, returns, scores, words, simulated)
 
 
 class Execution(NamedTuple):

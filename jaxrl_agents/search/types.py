@@ -72,6 +72,7 @@ class SearchTree:
     node_visits: jax.Array  # [K, B, W]: 1 for a node, 0 for an empty slot
     final_values: jax.Array  # float32[B, W]: what the slots of the last turn are ranked by
     final_returns: jax.Array  # float32[B, W]: their discounted returns from the root
+    candidates: jax.Array  # [K, B, W]: i, where the node was played with word i of `bits(fold_in(root_key, t))`
 
     @property
     def num_turns(self) -> int:
@@ -105,6 +106,7 @@ class BacktrackTree:
     final_values: jax.Array  # float32[B, N]: what the rollouts are ranked by
     final_returns: jax.Array  # float32[B, N]
     num_turns: int = static_field()  # K: no path is longer
+    clairvoyant: bool = static_field(default=False)  # words belong to positions of a path, not to iterations
 
     @property
     def width(self) -> int:
@@ -123,6 +125,7 @@ class Trajectories:
     mask: jax.Array  # bool[B, k, K]
     returns: jax.Array  # float32[B, k]: discounted
     scores: jax.Array  # float32[B, k]: what they are ranked by; −inf where there are fewer than k paths
+    words: jax.Array  # int32[B, k, K, 2]: (t, i) of a turn played with word i of `bits(fold_in(root_key, t))`; else −1
     simulated: bool = static_field(default=True)  # outcomes were drawn by the search, not by the environment
 
     def plan(self) -> jax.Array:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from envs_jax.environment import check_playable
+from envs_jax.frozen_lake import planning
+from envs_jax.frozen_lake.env import FrozenLake
+from envs_jax.random_words import check_key
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.rollouts.policy import Policy
+from jaxrl_agents.rollouts.standard import Standard
+from jaxrl_agents.search.arguments import count
+
+GREEDY = 1e-6  # a temperature at which the likeliest action is all but certain
+_Z = 1.959964  # of 95 %
 
 
 class Interval(NamedTuple):
@@ -25,7 +38,7 @@ class Evaluation(NamedTuple):
     episode_return: Interval  # normal interval of the mean
     length: Interval  # actions; normal interval of the mean
     num_episodes: int
-    optimum: float | None  # the expected return of the best policy on the same tasks, where it can be computed
+    optimum: float | None  # the expected return of the best policy on these episodes' tasks, where it can be computed
 
 
 def evaluate(
@@ -43,12 +56,77 @@ def evaluate(
 
     Args:
       params: of the policy's model.
-      key: a typed key; the same key gives the same episodes.
+      key: a typed key; the same key gives the same episodes, whatever the batch size.
       policy: environment and model.
-      tasks: the tasks, each played equally often (the first ones once more where `num_episodes` is no multiple).
+      tasks: played in turn, from the first on: each equally often where `num_episodes` is a multiple of their number.
       num_turns: K, turns of an episode.
       num_episodes: all tasks once by default.
       greedy: take the likeliest action; False draws at the policy's temperature.
       batch_size: episodes played at once.
     """
-    raise NotImplementedError
+    check_playable(policy.env, tasks)
+    check_key(key)
+    num_turns = count("num_turns", num_turns)
+    number = count("num_episodes", len(tasks) if num_episodes is None else num_episodes)
+    size = min(count("batch_size", batch_size), number)
+    played = policy.replace(temperature=GREEDY) if greedy else policy
+    batches = []
+    for start in range(0, number, size):
+        episodes = np.minimum(np.arange(start, start + size), number - 1)  # the last batch has the others' shape
+        batches.append(_play(params, key, played, tasks, jnp.asarray(episodes, jnp.int32), num_turns))
+    success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*batches, strict=True))
+    return Evaluation(
+        wilson(int(success.sum()), number),
+        normal(returns),
+        normal(lengths),
+        number,
+        optimum(policy, tasks, num_turns, number),
+    )
+
+
+@partial(jax.jit, static_argnames="num_turns")
+def _play(
+    params: Any, key: jax.Array, policy: Policy, tasks: TaskBank[Any], episodes: jax.Array, num_turns: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Success, return and length of the episodes with these numbers, [B]."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(episodes)
+    instances = jax.tree.map(lambda leaf: leaf[episodes % len(tasks)], tasks.instances)
+    trajectory = Standard()(params, keys, policy, instances, group_size=1, num_turns=num_turns)
+    return trajectory.success, trajectory.returns, trajectory.lengths
+
+
+def optimum(policy: Policy, tasks: TaskBank[Any], num_turns: int, num_episodes: int) -> float | None:
+    """The expected return of the best policy over the tasks of `num_episodes` episodes, by exact planning.
+
+    Known for FrozenLake whose tasks have one time limit; it may use the time, which the policy need not see. None
+    elsewhere.
+    """
+    limits = np.unique(np.asarray(tasks.instances.time_limit))
+    if not isinstance(policy.env, FrozenLake) or len(limits) > 1:
+        return None
+    horizon = min(int(limits[0]), num_turns * policy.max_turn_actions)
+    instances = jax.tree.map(lambda leaf: leaf[: min(len(tasks), num_episodes)], tasks.instances)
+    best = np.asarray(_optimal_returns(policy.env, instances, horizon), np.float64)
+    times = num_episodes // len(best) + (np.arange(len(best)) < num_episodes % len(best))
+    return float(best @ times / num_episodes)
+
+
+@partial(jax.jit, static_argnames="horizon")
+def _optimal_returns(env: FrozenLake, instances: Any, horizon: int) -> jax.Array:
+    return jax.vmap(lambda task: planning.optimal_return(env, task, horizon))(instances)
+
+
+def wilson(successes: int, number: int) -> Interval:
+    """The rate and Wilson's score interval (Wilson 1927), which stays within [0, 1]."""
+    rate, square = successes / number, _Z**2
+    centre = (successes + square / 2) / (number + square)
+    width = _Z / (number + square) * math.sqrt(number * rate * (1 - rate) + square / 4)
+    return Interval(rate, max(0.0, centre - width), min(1.0, centre + width))
+
+
+def normal(values: Any) -> Interval:
+    """The mean ± 1.96 standard errors (n − 1 in the denominator); without an error for a single value."""
+    values = np.asarray(values, np.float64)
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    mean = float(values.mean())
+    return Interval(mean, mean - _Z * error, mean + _Z * error)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+from functools import cached_property
+from typing import Any, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from envs_jax.environment import Environment, check_playable
+from envs_jax.random_words import check_key
 from envs_jax.tasks import TaskBank
+from jaxrl_agents import models
 from jaxrl_agents.losses import Algorithm
+from jaxrl_agents.rollouts.filtering import Filter
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Strategy, Trajectory
-
-Metrics = dict[str, jax.Array]  # float32[] each, see `metrics.NAMES`
+from jaxrl_agents.search.arguments import count
+from jaxrl_agents.training import credit as credits
+from jaxrl_agents.training import metrics as metrics_of
+from jaxrl_agents.training import sharding, update
+from jaxrl_agents.training.update import Batch, Metrics
 
 
 class TrainState(NamedTuple):
-    """All that a training run remembers; what a checkpoint saves."""
+    """All that a training run remembers: what a checkpoint saves."""
 
     params: Any
     opt_state: Any
@@ -28,7 +37,7 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32[]: steps taken
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Learner:
     """One training step as one jitted, donated program.
 
@@ -40,23 +49,22 @@ class Learner:
     Attributes:
       policy: environment, model, context, turn length, temperature and action mask.
       rollout: a strategy of `jaxrl_agents.rollouts`.
-      algorithm: advantages and loss, of `jaxrl_agents.losses`; `algorithm.loss.kl_coefficient` above 0 needs, and gets,
-        a reference.
-      optimizer: any optax transformation; clipping, schedules and weight decay belong into it.
+      algorithm: advantages and loss, of `jaxrl_agents.losses`; with `algorithm.loss.kl_coefficient` above 0 the first
+        parameters are kept as its reference.
+      optimizer: an optax transformation; clipping, schedules and weight decay belong into it.
       num_turns: K, turns of an episode.
       num_groups: P, tasks a step.
       group_size: N, episodes of each.
-      num_epochs: passes over the trajectories, with frozen behaviour log-probabilities.
-      num_minibatches: updates in each pass.
+      num_epochs: passes over the trajectories; log-probabilities of the behaviour, advantages and targets are frozen.
+      num_minibatches: updates in each pass, with rows in random order.
       num_micro_batches: parts that an update's gradient is summed from; they change memory, not the result.
-      filter: picks the groups that are learned from, `(returns [P, N]) -> bool[P]`, of `rollouts.filtering`; None: all.
-      credit: "episode": one advantage for all of an episode's turns, from its return; "step": returns from each turn
-        on, compared with those of the group at the same turn.
-      discount: of returns from a turn on, in (0, 1].
-      value_coefficient: of the value loss; only algorithms whose advantages take values train the value head.
-      reference_step_size: how far the reference follows the parameters after each step; 0 freezes it.
-      mesh: from `training.make_mesh`; the batch is split over `data` and `fsdp`, parameters by `rules`.
-      rules: see `training.sharding`; by default those of the model's logical axes.
+      filter: picks the groups that are learned from, see `rollouts.filtering`; None: all.
+      credit: see `credit.assign`.
+      discount: see `credit.assign`.
+      value_coefficient: of the value loss, for algorithms whose advantages take values.
+      reference_step_size: how far the reference follows the parameters after each step, 0 … 1; 0 freezes it.
+      mesh: from `training.make_mesh`: episodes are split over `data` and `fsdp`, parameters as `rules` say.
+      rules: see `training.sharding`; None: those of the model's logical axes.
     """
 
     policy: Policy
@@ -69,22 +77,226 @@ class Learner:
     num_epochs: int = 1
     num_minibatches: int = 1
     num_micro_batches: int = 1
-    filter: Callable[[jax.Array], jax.Array] | None = None
-    credit: str = "episode"
-    discount: float = 1.0
+    filter: Filter | None = None
+    credit: credits.Credit = "episode"
+    discount: float | None = None
     value_coefficient: float = 0.5
     reference_step_size: float = 0.0
     mesh: Mesh | None = None
-    rules: Any = None
+    rules: sharding.Rules | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_turns", "num_groups", "group_size", "num_epochs", "num_minibatches", "num_micro_batches"):
+            count(name, getattr(self, name))
+        if self.credit not in get_args(credits.Credit):
+            raise ValueError(f"credit={self.credit!r} is neither 'episode' nor 'step'")
+        if self.discount is not None and not 0 < self.discount <= 1:
+            raise ValueError(f"discount={self.discount} is not in (0, 1]")
+        if not (math.isfinite(self.value_coefficient) and self.value_coefficient >= 0):
+            raise ValueError(f"value_coefficient={self.value_coefficient} must be a finite number of at least 0")
+        if not 0 <= self.reference_step_size <= 1:
+            raise ValueError(f"reference_step_size={self.reference_step_size} is not in [0, 1]")
+        self._check_rows("num_minibatches × num_micro_batches", self.num_rows, self.num_minibatches)
+        if self.mesh is not None and self.num_groups % self._num_parts:
+            raise ValueError(
+                f"num_groups={self.num_groups} must be a multiple of the mesh's data × fsdp = {self._num_parts}"
+            )
+
+    @property
+    def num_rows(self) -> int:
+        """Episodes that a pass goes through: those of the groups that the filter may keep."""
+        kept = self.num_groups if self.filter is None else self.filter.most(self.num_groups)
+        return kept * self.group_size
 
     def init(self, key: jax.Array) -> TrainState:
-        """A fresh state; on a mesh computed straight into its layout."""
-        raise NotImplementedError
+        """A fresh state; on a mesh it is computed straight into its layout."""
+        check_key(key)
+        if self.mesh is None:
+            state = jax.jit(self._init)(key)
+        else:
+            state, _ = sharding.init_sharded(self._init, self.mesh, self._rules, key)
+        if self.algorithm.loss.kl_coefficient:
+            state = state._replace(reference=jax.tree.map(jnp.copy, state.params))  # buffers of its own, for donation
+        return state
+
+    def plan(self) -> sharding.Plan:
+        """Where each leaf of the state lives; `.table()` prints it. Only with a mesh."""
+        if self.mesh is None:
+            raise ValueError("mesh is None: without a mesh nothing is split")
+        return sharding.plan(self.abstract_state(), self.mesh, self._rules)
+
+    def abstract_state(self) -> TrainState:
+        """Shapes and dtypes of the state, with shardings on a mesh: what `Checkpointer.restore` takes as target."""
+        state = jax.eval_shape(self._init, jax.random.key(0))
+        if self.algorithm.loss.kl_coefficient:
+            state = state._replace(reference=state.params)
+        if self.mesh is None:
+            return state
+        layout = sharding.plan(state, self.mesh, self._rules).shardings
+        placed = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+        return jax.tree.map(placed, state, layout)
 
     def step(self, state: TrainState, tasks: TaskBank[Any]) -> tuple[TrainState, Metrics]:
-        """One step: sample P tasks, roll out, filter, advantages, update. `state` is donated: use the returned one."""
-        raise NotImplementedError
+        """Samples P tasks, plays them, filters, and updates the parameters. `state` is donated: use the returned one.
+
+        Returns:
+          The next state, and numbers, [] each: those of `metrics.of_trajectory`; "kept" (share of the groups that are
+          learned from); and means over the updates of "loss", "policy_loss", "gradient_norm" (before clipping),
+          "parameter_norm", "entropy", "clip_fraction", "old_kl", and as far as there are such "reference_kl" and
+          "value_loss".
+        """
+        check_playable(self.policy.env, tasks)
+        return self._step_program(self.policy.env, state, tasks)
 
     def supervised_step(self, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, Metrics]:
-        """One update towards the turns of `trajectory` where `loss_mask` is True. `state` is donated."""
-        raise NotImplementedError
+        """One update towards the turns of `trajectory` where `loss_mask` is True. `state` is donated.
+
+        Args:
+          state: the state.
+          trajectory: such as `rollouts.demonstrated` makes, with as many rows at every call, as each number compiles.
+
+        Returns:
+          The next state, and "loss", "entropy", "gradient_norm" and "parameter_norm".
+        """
+        self._check_rows("num_micro_batches", len(trajectory.mask), 1)
+        return self._supervised_program(self.policy.env, state, trajectory)
+
+    @cached_property
+    def _step_program(self) -> Any:
+        return jax.jit(self._step, donate_argnums=1, **self._out_shardings)
+
+    @cached_property
+    def _supervised_program(self) -> Any:
+        return jax.jit(self._supervised_step, donate_argnums=1, **self._out_shardings)
+
+    @property
+    def _out_shardings(self) -> dict[str, Any]:
+        if self.mesh is None:
+            return {}
+        return {"out_shardings": (self.plan().shardings, NamedSharding(self.mesh, PartitionSpec()))}
+
+    @property
+    def _rules(self) -> sharding.Rules:
+        return sharding.logical_rules(models.AXES) if self.rules is None else self.rules
+
+    @property
+    def _num_parts(self) -> int:
+        return 1 if self.mesh is None else self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+    def _check_rows(self, name: str, num_rows: int, num_minibatches: int) -> None:
+        if num_rows % (num_minibatches * self.num_micro_batches):
+            product = num_minibatches * self.num_micro_batches
+            raise ValueError(f"{name} = {product} must divide the {num_rows} episodes of an update pass")
+
+    def _init(self, key: jax.Array) -> TrainState:
+        params_key, key = jax.random.split(key)
+        params = self.policy.model.init(params_key)
+        return TrainState(params, self.optimizer.init(params), None, key, jnp.int32(0))
+
+    def _step(self, env: Environment[Any, Any], state: TrainState, tasks: TaskBank[Any]) -> tuple[TrainState, Metrics]:
+        policy = self.policy.replace(env=env)
+        key, collect_key, order_key = jax.random.split(state.key, 3)
+        trajectory = self._collected(policy, state.params, collect_key, tasks)
+        metrics = metrics_of.of_trajectory(trajectory, self.group_size, env.num_actions)
+        with jax.named_scope("update"):
+            trajectory, kept = self._filtered(trajectory)
+            batch = self._batch(policy, state, trajectory)
+            params, opt_state, means = self._updated(policy, state, batch, order_key)
+        reference = state.reference
+        if reference is not None and self.reference_step_size:
+            reference = optax.incremental_update(params, reference, self.reference_step_size)
+        state = TrainState(params, opt_state, reference, key, state.step + 1)
+        return state, metrics | means | {"kept": kept}
+
+    def _collected(self, policy: Policy, params: Any, key: jax.Array, tasks: TaskBank[Any]) -> Trajectory:
+        """The trajectories of P tasks drawn from the bank."""
+        tasks_key, rollout_key = jax.random.split(key)
+        index = jax.vmap(tasks.sample_index)(jax.random.bits(tasks_key, (self.num_groups,), jnp.uint32))
+        drawn = jax.tree.map(lambda leaf: leaf[index], tasks.instances)
+        keys, drawn = self._split_over_devices((jax.random.split(rollout_key, self.num_groups), drawn))
+        with jax.named_scope("rollout"):
+            trajectory = self.rollout(params, keys, policy, drawn, group_size=self.group_size, num_turns=self.num_turns)
+        return self._split_over_devices(trajectory)
+
+    def _split_over_devices(self, tree: Any) -> Any:
+        """The tree with the leading axis of every leaf split over the mesh."""
+        if self.mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, sharding.BATCH))
+
+    def _filtered(self, trajectory: Trajectory) -> tuple[Trajectory, jax.Array]:
+        """The groups that are learned from, as many as may be kept, and their share of all."""
+        if self.filter is None:
+            return trajectory, jnp.float32(1)
+        shape = (self.num_groups, self.group_size)
+        kept = self.filter(trajectory.returns.reshape(shape), trajectory.mask.any(axis=-1).reshape(shape))
+        groups = jnp.argsort(~kept, stable=True)[: self.num_rows // self.group_size]
+        rows = (groups[:, None] * self.group_size + jnp.arange(self.group_size)).reshape(-1)
+        picked = jax.tree.map(lambda leaf: leaf[rows], trajectory)
+        learned = picked.loss_mask & jnp.repeat(kept[groups], self.group_size)[:, None]
+        numbers = jnp.arange(self.num_rows, dtype=jnp.int32) // self.group_size
+        return picked.replace(loss_mask=learned, groups=numbers), jnp.mean(kept.astype(jnp.float32))
+
+    def _decisions(self, policy: Policy, trajectory: Trajectory) -> Batch:
+        """The decisions that are learned from; a turn that the episode's end cut short was not ended by the policy."""
+        mask = models.decision_mask(policy.model.config, trajectory.actions) & trajectory.loss_mask[..., None]
+        mask &= (trajectory.actions >= 0) | ~trajectory.final[..., None]
+        return Batch(trajectory.observations, trajectory.actions, trajectory.action_mask, mask)
+
+    def _batch(self, policy: Policy, state: TrainState, trajectory: Trajectory) -> Batch:
+        """What the updates of this step need, with all that stays frozen over them."""
+        batch = self._decisions(policy, trajectory)
+        parts = self.num_minibatches * self.num_micro_batches
+        decided = lambda params: update.in_parts(lambda part: update.decided(policy, params, part), batch, parts)
+        old_log_probs, values = trajectory.log_probs[..., None], None
+        several = policy.max_turn_actions > 1  # a search keeps the log-probability of such a turn as a whole
+        if several or credits.takes_values(self.algorithm):
+            now = decided(state.params)
+            values = now.values
+            old_log_probs = now.log_probs if several else old_log_probs
+        credited = credits.assign(
+            self.algorithm, trajectory, batch.mask, values, credit=self.credit, discount=self.discount
+        )
+        return batch._replace(
+            old_log_probs=old_log_probs,
+            advantages=credited.advantages,
+            value_targets=credited.value_targets,
+            reference_log_probs=None if state.reference is None else decided(state.reference).log_probs,
+        )
+
+    def _updated(self, policy: Policy, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, Any, Metrics]:
+        """Parameters and optimiser's state after all updates of a step, and the means of their metrics."""
+        loss = update.policy_loss(policy, self.algorithm, self.value_coefficient)
+
+        def one(carry: tuple[Any, Any], rows: jax.Array | None) -> tuple[tuple[Any, Any], Metrics]:
+            part = batch if rows is None else jax.tree.map(lambda leaf: leaf[rows], batch)
+            return self._apply(loss, *carry, part)
+
+        carry = (state.params, state.opt_state)
+        if self.num_epochs * self.num_minibatches == 1:
+            (params, opt_state), means = one(carry, None)
+            return params, opt_state, means
+        orders = None
+        if self.num_minibatches > 1:
+            keys = jax.random.split(key, self.num_epochs)
+            orders = jax.vmap(lambda key: jax.random.permutation(key, self.num_rows))(keys)
+            orders = orders.reshape(self.num_epochs * self.num_minibatches, -1)
+        (params, opt_state), metrics = jax.lax.scan(one, carry, orders, self.num_epochs * self.num_minibatches)
+        return params, opt_state, jax.tree.map(jnp.mean, metrics)
+
+    def _apply(self, loss: update.Loss, params: Any, opt_state: Any, batch: Batch) -> tuple[tuple[Any, Any], Metrics]:
+        """One update of the optimiser."""
+        gradient, metrics = update.gradient(loss, params, batch, self.num_micro_batches)
+        updates, opt_state = self.optimizer.update(gradient, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        norms = {"gradient_norm": optax.tree.norm(gradient), "parameter_norm": optax.tree.norm(params)}
+        return (params, opt_state), metrics | norms
+
+    def _supervised_step(
+        self, env: Environment[Any, Any], state: TrainState, trajectory: Trajectory
+    ) -> tuple[TrainState, Metrics]:
+        policy = self.policy.replace(env=env)
+        batch = self._decisions(policy, trajectory)
+        loss = update.supervised_loss(policy)
+        (params, opt_state), metrics = self._apply(loss, state.params, state.opt_state, batch)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics

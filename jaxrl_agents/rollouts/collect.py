@@ -1,0 +1,170 @@
+"""From a search to trajectories: what all strategies share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_agents.rollouts.policy import Policy
+from jaxrl_agents.rollouts.replay import replay
+from jaxrl_agents.rollouts.types import EXPERT, POLICY, Counts, Trajectory
+from jaxrl_agents.search import rng
+from jaxrl_agents.search.arguments import count, unbanked
+from jaxrl_agents.search.types import SearchOutput
+
+Per = Literal["member", "group"]
+
+
+def check_per(per: str) -> None:
+    """Raises where `per` is not one of its values."""
+    if per not in get_args(Per):
+        raise ValueError(f"per={per!r} is neither 'member' nor 'group'")
+
+
+def searched(
+    mode: Callable[..., SearchOutput],
+    params: Any,
+    key: jax.Array,
+    policy: Policy,
+    tasks: Any,
+    *,
+    group_size: int,
+    num_turns: int,
+    num_words: int,
+    per: Per = "member",
+    turns_ahead: int = 0,
+    simulated: bool | None = None,
+    **options: Any,
+) -> Trajectory:
+    """The trajectories that a mode of `jaxrl_agents.search` finds.
+
+    Args:
+      mode: `best_of_n`, `beam_search`, `lookahead` or `entropy_backtrack`.
+      params: of the policy's model.
+      key: see `Strategy`.
+      policy: see `Strategy`.
+      tasks: see `Strategy`.
+      group_size: N.
+      num_turns: K.
+      num_words: random words that the mode draws for a root and turn.
+      per: one search for each "member" of a group, whose best path is the row; or one for the whole "group", whose N
+        best paths are its rows.
+      turns_ahead: how far the mode looks beyond turn K.
+      simulated: see `Trajectory`; by default as the search says.
+      **options: the mode's own.
+    """
+    group_size, num_turns = count("group_size", group_size), count("num_turns", num_turns)
+    copies, paths_each = (group_size, 1) if per == "member" else (1, group_size)
+    tasks = unbanked(tasks)
+    keys, states = _starts(policy, key, tasks)
+    model = policy.search_model(num_turns + turns_ahead)
+    repeated = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0), tree)
+    root, roots_tasks = repeated((model.root(params, states, tasks), tasks))
+    keys = jax.vmap(lambda key: jax.random.split(key, copies))(keys).reshape(-1)
+    options |= {"max_turn_actions": policy.max_turn_actions, "temperature": policy.temperature}
+    output = mode(params, keys, root, model, tasks=roots_tasks, num_turns=num_turns, **options)
+    paths = output.trajectories(paths_each)
+    words = rng.words_at(keys, paths.words, num_words)
+    rows = lambda tree: jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree)
+    actions = rows(paths.actions).reshape(-1, num_turns, policy.max_turn_actions)
+    repeated = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, group_size, axis=0), tree)
+    return _trajectory(
+        policy, *repeated((states, tasks)), actions, rows(words),
+        log_probs=rows(paths.log_probs), counts=_counts(output, paths_each, copies), group_size=group_size,
+        simulated=output.simulated if simulated is None else simulated, source=POLICY,
+    )  # fmt: skip
+
+
+def demonstrated(policy: Policy, key: jax.Array, tasks: Any, actions: jax.Array) -> Trajectory:
+    """Trajectories of given actions, for `Learner.supervised_step`: those of an expert, or of a script.
+
+    Args:
+      policy: its environment is played.
+      key: see `Strategy`; draws the first states and the words of the steps.
+      tasks: leaves [P, …], or a TaskBank of P.
+      actions: integers [P, K] or [P, K, L], −1 for what is not taken.
+
+    Returns:
+      P rows, each a group, with source EXPERT and log-probabilities 0 (those of an expert are not known). Actions after
+      the end of an episode are no part of it.
+    """
+    tasks = unbanked(tasks)
+    keys, states = _starts(policy, key, tasks)
+    actions = jnp.asarray(actions, jnp.int32)
+    if actions.ndim == 2:
+        actions = actions[..., None]
+    if actions.ndim != 3 or len(actions) != len(keys) or actions.shape[2] != policy.max_turn_actions:
+        raise ValueError(
+            f"actions has shape {actions.shape}; it must be [{len(keys)}, K, {policy.max_turn_actions}], a row for "
+            "each task and max_turn_actions in each turn"
+        )
+    words = jax.vmap(lambda turn: rng.turn_words(keys, turn, 1)[0])(jnp.arange(actions.shape[1])).T
+    trajectory = _trajectory(
+        policy, states, tasks, actions, words, log_probs=jnp.zeros(words.shape),
+        counts=Counts(*[jnp.zeros(len(keys), jnp.int32)] * 2), group_size=1, simulated=False, source=EXPERT,
+    )  # fmt: skip
+    return trajectory.replace(counts=trajectory.counts._replace(env_steps=trajectory.lengths))
+
+
+def _starts(policy: Policy, key: jax.Array, tasks: Any) -> tuple[jax.Array, Any]:
+    """A key for each task, and its first state, which the members of its group share."""
+    policy.env.check_task(tasks)
+    num_tasks = np.shape(tasks.time_limit)[0] if np.ndim(tasks.time_limit) else 0
+    if not num_tasks:
+        raise ValueError("tasks must be a batch, leaves [P, …], or a TaskBank; got one task")
+    if not jnp.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key) or key.shape not in (
+        (),
+        (num_tasks,),
+    ):
+        raise TypeError(f"key must be a typed key (jax.random.key(seed)), or one for each of the {num_tasks} tasks")
+    keys = jax.vmap(jax.random.split)(key if key.ndim else jax.random.split(key, num_tasks))
+    words = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys[:, 0])
+    return keys[:, 1], jax.vmap(policy.env.initial)(words, tasks)
+
+
+def _trajectory(
+    policy: Policy,
+    states: Any,
+    tasks: Any,
+    actions: jax.Array,
+    words: jax.Array,
+    *,
+    log_probs: jax.Array,
+    counts: Counts,
+    group_size: int,
+    simulated: bool,
+    source: int,
+) -> Trajectory:
+    """The trajectory of turns whose outcomes follow from the first states and the words."""
+    played = replay(policy, states, tasks, actions, words)
+    mask = played.actions[..., 0] >= 0
+    num_rows = len(mask)
+    return Trajectory(
+        observations=played.observations,
+        actions=played.actions,
+        log_probs=log_probs,
+        rewards=played.rewards,
+        mask=mask,
+        loss_mask=mask,
+        action_mask=played.action_mask,
+        state_keys=played.state_keys,
+        success=played.success,
+        ended=played.ended,
+        source=jnp.full(mask.shape, source, jnp.int8),
+        prefix_length=jnp.zeros(num_rows, jnp.int32),
+        groups=jnp.arange(num_rows, dtype=jnp.int32) // group_size,
+        counts=counts,
+        simulated=simulated,
+    )
+
+
+def _counts(output: SearchOutput, paths_each: int, copies: int) -> Counts:
+    """Rows of one search share its cost: it stands in the first. The evaluation of a group's root does so too."""
+    first = lambda count: jnp.pad(count[:, None], [(0, 0), (0, paths_each - 1)]).reshape(-1)
+    forwards = first(output.counts.policy_forwards)
+    group_size = paths_each * copies
+    return Counts(first(output.counts.generated), forwards + (jnp.arange(len(forwards)) % group_size == 0))

@@ -1,0 +1,68 @@
+"""Rollouts that step back where the policy is unsure; with several for each member, the best of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+
+from jaxrl_agents import search
+from jaxrl_agents.rollouts.collect import searched
+from jaxrl_agents.rollouts.policy import Policy
+from jaxrl_agents.rollouts.types import Trajectory
+from jaxrl_agents.search.arguments import count, finite, number
+from jaxrl_agents.search.entropy_backtrack import Distance
+from jaxrl_agents.search.nodes import ScoreFn
+
+
+@dataclasses.dataclass(frozen=True)
+class EntropyBacktrack:
+    """Entropy-triggered backtracking, and with `num_rollouts` above 1 its combination with best-of-N.
+
+    Where the policy's entropy is above the threshold, the rollout steps back and takes its turn at a higher
+    temperature; `Trajectory.log_probs` are those of the temperature used. Turns that were discarded are not in the
+    trajectory, but in its counts.
+
+    Attributes:
+      entropy_threshold: η, nats.
+      steps_back: the most turns that a retry goes back.
+      distance: "uniform" draws how far, "fixed" goes as far as it may.
+      max_retries: retries of a rollout.
+      retry_temperature: divides the logits of a retried turn.
+      free_backtrack: discarded turns do not count as turns of the episode.
+      num_rollouts: for each member, of which the best is kept.
+      score: what they are ranked by, see `search.best_of_n`.
+    """
+
+    entropy_threshold: float = 0.3
+    steps_back: int = 3
+    distance: Distance = "uniform"
+    max_retries: int = 3
+    retry_temperature: float = 1.5
+    free_backtrack: bool = False
+    num_rollouts: int = 1
+    score: str | ScoreFn = "return"
+
+    def __post_init__(self) -> None:
+        number("entropy_threshold", self.entropy_threshold)
+        finite("retry_temperature", self.retry_temperature, low=0.0)
+        for name in ("steps_back", "max_retries", "num_rollouts"):
+            count(name, getattr(self, name))
+
+    def __call__(
+        self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
+    ) -> Trajectory:
+        """See `Strategy`."""
+        if policy.max_turn_actions > 1:
+            raise ValueError(
+                f"max_turn_actions={policy.max_turn_actions}: backtracking looks at the entropy of single actions; use "
+                "turns of one action, or another strategy"
+            )
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        simulated = None if self.num_rollouts > 1 or math.isfinite(self.entropy_threshold) else False
+        return searched(
+            search.entropy_backtrack, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,
+            num_words=self.num_rollouts, simulated=simulated, **options,
+        )  # fmt: skip

@@ -1,0 +1,92 @@
+"""From trajectories to the advantages of decisions, whatever the algorithm compares."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_agents import losses
+from jaxrl_agents.losses import Algorithm
+from jaxrl_agents.rollouts.types import Trajectory
+
+Credit = Literal["episode", "step"]
+
+
+class Credited(NamedTuple):
+    """What decisions were worth."""
+
+    advantages: jax.Array  # float32[B, K, L]
+    value_targets: jax.Array | None  # float32[B, K, L]; None where the algorithm takes no values
+
+
+def takes_values(algorithm: Algorithm) -> bool:
+    """Whether the algorithm's advantages need a value function: `gae`, `bi_level_gae`."""
+    return "values" in _arguments(algorithm)
+
+
+def assign(
+    algorithm: Algorithm,
+    trajectory: Trajectory,
+    mask: jax.Array,
+    values: jax.Array | None,
+    *,
+    credit: Credit,
+    discount: float | None,
+) -> Credited:
+    """The advantage of each decision.
+
+    Algorithms are told apart by the names of the arguments that their advantages take: with `values` (PPO) over single
+    decisions, whitened over the batch as verl does; with `anchors` (GiGPO) over turns and the states they were taken
+    in; else relative to the group, over episodes or turns as `credit` says.
+
+    Args:
+      algorithm: of `jaxrl_agents.losses`.
+      trajectory: B rows.
+      mask: bool[B, K, L], the decisions that are learned from.
+      values: float32[B, K, L], for algorithms that take them.
+      credit: "episode": all turns have the advantage of the episode's return. "step": the return from a turn on is
+        compared with those of the group from the same turn on.
+      discount: of rewards to come; None: the algorithm's own, 1 for "step".
+    """
+    turns = mask.any(axis=-1)
+    options = {} if discount is None else {"discount": discount}
+    if takes_values(algorithm):
+        return _over_decisions(algorithm, trajectory, mask, values, options)
+    if "anchors" in _arguments(algorithm):
+        advantages = algorithm.advantages(
+            trajectory.rewards, trajectory.state_keys, trajectory.groups, turns, **options
+        )
+    elif credit == "episode":
+        advantages = algorithm.advantages(trajectory.returns, trajectory.groups, valid=turns.any(axis=-1))[:, None]
+    else:
+        advantages = _over_turns(algorithm, trajectory, turns, 1.0 if discount is None else discount)
+    return Credited(jnp.broadcast_to(advantages[..., None], mask.shape), None)
+
+
+def _over_turns(algorithm: Algorithm, trajectory: Trajectory, turns: jax.Array, discount: float) -> jax.Array:
+    num_turns = turns.shape[1]
+    returns = losses.discounted_returns(trajectory.rewards, turns, discount=discount)
+    groups = trajectory.groups[:, None] * num_turns + jnp.arange(num_turns)
+    advantages = algorithm.advantages(returns.reshape(-1), groups.reshape(-1), valid=turns.reshape(-1))
+    return advantages.reshape(turns.shape)
+
+
+def _over_decisions(
+    algorithm: Algorithm, trajectory: Trajectory, mask: jax.Array, values: Any, options: dict[str, float]
+) -> Credited:
+    flat = lambda leaf: leaf.reshape(len(mask), -1)
+    last = jnp.sum(mask, axis=-1, keepdims=True) - 1 == jnp.arange(mask.shape[-1])
+    ends = mask & last
+    rewards = jnp.where(ends, trajectory.rewards[..., None], 0)
+    if "turn_ends" in _arguments(algorithm):
+        options = options | {"turn_ends": flat(ends)}
+    advantages, targets = algorithm.advantages(flat(rewards), flat(values), flat(mask), **options)
+    advantages = losses.whiten(advantages, flat(mask))
+    return Credited(advantages.reshape(mask.shape), targets.reshape(mask.shape))
+
+
+def _arguments(algorithm: Algorithm) -> set[str]:
+    return set(inspect.signature(algorithm.advantages).parameters)

@@ -1,0 +1,218 @@
+"""Trajectories are what was searched: they replay, their log-probabilities are the model's, and N = 1 is plain."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_agents import search
+from jaxrl_agents.models import adapter_for
+from jaxrl_agents.rollouts import (
+    EXPERT,
+    POLICY,
+    Beam,
+    BestOfN,
+    EntropyBacktrack,
+    Lookahead,
+    Standard,
+    demonstrated,
+)
+from jaxrl_agents.rollouts.collect import searched
+from tests.jaxrl_agents.rollouts import cases
+
+GROUPS, SIZE, TURNS = 3, 4, 6
+STRATEGIES = {
+    "standard": Standard(),
+    "best_of_n": BestOfN(3),
+    "best_of_n_group": BestOfN(6, per="group"),
+    "beam": Beam(2, 3),
+    "beam_group": Beam(5, 3, per="group"),
+    "beam_enumerate": Beam(2, candidates="enumerate"),
+    "lookahead": Lookahead(depth=1, num_candidates=2),
+    "entropy_backtrack": EntropyBacktrack(0.5, max_retries=2),
+    "free_backtrack": EntropyBacktrack(0.5, num_rollouts=2, free_backtrack=True),
+}
+PLAIN = [BestOfN(1), Beam(1, 1), Lookahead(depth=1, num_candidates=1), EntropyBacktrack(np.inf)]
+_RUN = jax.jit(
+    lambda strategy, params, key, policy, tasks, **sizes: strategy(params, key, policy, tasks, **sizes),
+    static_argnums=0,
+    static_argnames=("group_size", "num_turns"),
+)
+
+
+def run(strategy, policy, params, tasks, key=0, group_size=SIZE, num_turns=TURNS, num_groups=GROUPS):
+    keys = jax.random.split(jax.random.key(key), num_groups)
+    played = _RUN(
+        strategy, params, keys, policy, cases.batch(tasks, num_groups), group_size=group_size, num_turns=num_turns
+    )
+    return jax.tree.map(np.asarray, played)
+
+
+def log_probs_of(policy, params, trajectory):
+    made = jax.jit(type(policy).decided)(
+        policy, params, trajectory.observations, trajectory.actions, trajectory.action_mask
+    )
+    return np.asarray(made.log_probs.sum(-1))
+
+
+def assert_same(actual, expected):
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+
+
+def assert_well_formed(trajectory):
+    mask = trajectory.mask
+    assert (mask[:, 1:] <= mask[:, :-1]).all(), "turns after the end"
+    assert (trajectory.actions[~mask] == -1).all() and (trajectory.actions[mask][:, 0] >= 0).all()
+    assert not trajectory.rewards[~mask].any() and not trajectory.log_probs[~mask].any()
+    assert (trajectory.loss_mask == mask).all() and (trajectory.source == POLICY).all()
+    assert (trajectory.groups == np.repeat(np.arange(GROUPS), SIZE)).all()
+    assert trajectory.counts.env_steps.sum() >= trajectory.lengths.sum()
+    assert trajectory.counts.policy_forwards.sum() >= mask.sum()
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_slippery_trajectories_follow_from_the_rules_and_the_policy(name):
+    (policy, params), tasks = cases.lake()
+    trajectory = run(STRATEGIES[name], policy, params, tasks)
+    assert_well_formed(trajectory)
+    if "backtrack" not in name:  # retried turns are drawn at another temperature
+        expected = log_probs_of(policy, params, trajectory)
+        np.testing.assert_allclose(trajectory.log_probs, expected, rtol=1e-4, atol=1e-5)
+    last = trajectory.mask.sum(1) - 1
+    board = "SFFFFHFHFFFHHFFG"
+    for row, (path, actions) in enumerate(zip(_positions(trajectory), trajectory.actions[..., 0], strict=True)):
+        for turn in range(last[row]):
+            assert path[turn + 1] in _reachable(path[turn], actions[turn])
+            assert board[path[turn + 1]] in "SF"
+        goal = _reachable(path[last[row]], actions[last[row]]) & {15}
+        assert not trajectory.rewards[row, : last[row]].any()
+        assert trajectory.rewards[row, last[row]] == trajectory.success[row] and (not trajectory.success[row] or goal)
+
+
+def _positions(trajectory):
+    """The player's cell before each turn."""
+    env = cases.lake()[0][0].env
+    return np.asarray(adapter_for(env)(jnp.asarray(trajectory.observations)).readout[..., 0])
+
+
+def _reachable(cell, action):
+    row, column = divmod(int(cell), 4)
+    moves = {0: (0, -1), 1: (1, 0), 2: (0, 1), 3: (-1, 0)}
+    found = set()
+    for direction in ((action - 1) % 4, action, (action + 1) % 4):
+        down, right = moves[int(direction)]
+        found.add(min(max(row + down, 0), 3) * 4 + min(max(column + right, 0), 3))
+    return found
+
+
+@pytest.mark.parametrize("name", ["standard", "beam", "lookahead", "entropy_backtrack"])
+def test_rooms_replay_step_by_step(name):
+    (policy, params), tasks = cases.rooms()
+    trajectory = run(STRATEGIES[name], policy, params, tasks)
+    assert_well_formed(trajectory)
+    assert trajectory.action_mask is None
+    instances = jax.tree.map(lambda leaf: jnp.repeat(leaf, SIZE, axis=0), cases.batch(tasks, GROUPS))
+    state = jax.jit(jax.vmap(policy.env.initial))(jnp.zeros(GROUPS * SIZE, jnp.uint32), instances)
+    observe, step = jax.jit(jax.vmap(policy.env.observe)), jax.jit(jax.vmap(policy.env.transition))
+    for turn in range(TURNS):
+        np.testing.assert_array_equal(trajectory.observations[:, turn], observe(state, instances))
+        action, mask = trajectory.actions[:, turn, 0], trajectory.mask[:, turn]
+        words = jnp.zeros(len(action), jnp.uint32)
+        after, reward, _, _ = step(state, np.maximum(action, 0), words, instances)
+        state = jax.tree.map(lambda new, old, mask=mask: jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+                             after, state)  # fmt: skip
+        np.testing.assert_array_equal(trajectory.rewards[:, turn], np.where(mask, reward, 0))
+    np.testing.assert_array_equal(trajectory.success, jax.vmap(policy.env.success)(state, instances))
+
+
+@pytest.mark.parametrize("strategy", PLAIN, ids=lambda strategy: type(strategy).__name__)
+def test_with_one_of_everything_a_strategy_is_the_plain_rollout_bit_for_bit(strategy):
+    (policy, params), tasks = cases.lake()
+    plain, same = run(Standard(), policy, params, tasks), run(strategy, policy, params, tasks)
+    nothing = {"counts": None, "simulated": False}
+    assert_same(same.replace(**nothing), plain.replace(**nothing))
+    assert not plain.simulated and not same.simulated
+
+
+def test_a_group_does_not_depend_on_the_other_groups():
+    (policy, params), tasks = cases.lake()
+    keys = jax.random.split(jax.random.key(0), GROUPS)
+    whole = run(Beam(2, 3), policy, params, tasks)
+    alone = _RUN(Beam(2, 3), params, keys[1:2], policy, cases.batch(tasks, 1), group_size=SIZE, num_turns=TURNS)
+    rows = slice(SIZE, 2 * SIZE)
+    np.testing.assert_array_equal(whole.actions[rows], alone.actions)
+    np.testing.assert_array_equal(whole.observations[rows], alone.observations)
+
+
+def test_best_of_a_group_are_its_best_rollouts():
+    (policy, params), tasks = cases.rooms()
+    best = run(BestOfN(8, per="group"), policy, params, tasks).returns.reshape(GROUPS, SIZE)
+    everyone = run(BestOfN(8, per="group"), policy, params, tasks, group_size=8).returns.reshape(GROUPS, 8)
+    np.testing.assert_array_equal(best, -np.sort(-everyone)[:, :SIZE])
+
+
+@pytest.mark.parametrize("fields", [{"max_turn_actions": 3}, {"max_turn_actions": 2, "context": "episode"},
+                                    {"context": "episode", "temperature": 0.7}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("strategy", [Standard(), Beam(2, 2)], ids=["standard", "beam"])
+def test_turns_of_several_actions_and_whole_episodes_have_the_models_log_probabilities(strategy, fields):
+    (policy, params), tasks = cases.rooms(**fields)
+    trajectory = run(strategy, policy, params, tasks, num_turns=3)
+    assert trajectory.actions.shape == (GROUPS * SIZE, 3, policy.max_turn_actions)
+    expected = log_probs_of(policy, params, trajectory)
+    whole = ~np.asarray(trajectory.final)  # an episode may end before its last turn does
+    np.testing.assert_allclose(trajectory.log_probs[whole], expected[whole], rtol=1e-4, atol=2e-5)
+    if policy.max_turn_actions > 1:
+        assert len(np.unique((trajectory.actions >= 0).sum(-1))) > 1  # turns end early, some of them
+
+
+def test_replayed_rewards_are_those_of_the_search():
+    (policy, params), tasks = cases.lake()
+    found = {}
+
+    def spy(*arguments, **options):
+        found["output"] = search.beam_search(*arguments, **options)
+        return found["output"]
+
+    trajectory = searched(
+        spy, params, jax.random.key(3), policy, cases.batch(tasks, GROUPS), group_size=SIZE, num_turns=TURNS,
+        num_words=6, beam_width=2, num_candidates=3,
+    )  # fmt: skip
+    paths = found["output"].trajectories(1)
+    np.testing.assert_array_equal(trajectory.rewards, paths.rewards[:, 0])
+    np.testing.assert_array_equal(trajectory.actions[..., 0], paths.actions[:, 0])
+
+
+def test_demonstrations_stop_at_the_end_of_the_episode():
+    (policy, _), tasks = cases.lake(is_slippery=False)
+    to_goal = [1, 1, 2, 1, 2, 2, 0, 0]
+    into_hole = [2, 1, 0, 0, -1, -1, -1, -1]
+    shown = demonstrated(policy, jax.random.key(0), cases.batch(tasks, 2), jnp.array([to_goal, into_hole]))
+    assert shown.mask.sum(1).tolist() == [6, 2] and shown.ended.all() and shown.final.sum(1).tolist() == [1, 1]
+    assert shown.success.tolist() == [True, False]
+    assert shown.actions[0, :, 0].tolist() == [1, 1, 2, 1, 2, 2, -1, -1]
+    assert shown.returns.tolist() == [1, 0] and (shown.source == EXPERT).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (partial(BestOfN, 0), "num_rollouts=0"),
+        (partial(BestOfN, per="task"), "per='task'"),
+        (partial(Beam, beam_width=0), "beam_width=0"),
+        (partial(Lookahead, depth=0), "depth=0"),
+        (partial(EntropyBacktrack, float("nan")), "entropy_threshold=nan"),
+        (partial(EntropyBacktrack, retry_temperature=0), "retry_temperature=0"),
+        (lambda: cases.lake()[0][0].replace(context="page"), "context='page'"),
+        (lambda: cases.lake()[0][0].replace(temperature=0.0), "temperature=0"),
+        (lambda: run(BestOfN(2, per="group"), *cases.lake()[0], cases.lake()[1]), "num_rollouts=2"),
+        (lambda: run(EntropyBacktrack(), *cases.rooms(max_turn_actions=3)[0], cases.rooms()[1]), "max_turn_actions=3"),
+        (lambda: Standard()(None, jax.random.key(0), cases.lake()[0][0], cases.lake()[1][0], group_size=1,
+                            num_turns=1), "got one task"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_argument_and_the_value(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()

@@ -1,0 +1,60 @@
+"""Evaluation: intervals, the optimum, and episodes that do not depend on how they are batched."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl_agents.training.evaluation import evaluate, normal, wilson
+from tests.jaxrl_agents.rollouts import cases
+
+
+def test_wilson_intervals():
+    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for successes, number, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611),
+                                         (1, 29, 0.0061, 0.1718)):  # fmt: skip
+        found = wilson(successes, number)
+        assert found.mean == successes / number
+        assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+    assert wilson(20, 20).high == 1.0
+
+
+def test_normal_intervals():
+    found = normal([1.0, 2.0, 3.0, 4.0])
+    error = 1.959964 * np.std([1, 2, 3, 4], ddof=1) / 2
+    assert found.mean == 2.5 and found.low == pytest.approx(2.5 - error) and found.high == pytest.approx(2.5 + error)
+    assert normal([7.0]).mean == 7 and np.isnan(normal([7.0]).low)
+
+
+def test_episodes_do_not_depend_on_the_batch_size():
+    (policy, params), tasks = cases.lake()
+    found = [
+        evaluate(params, jax.random.key(0), policy, tasks, num_turns=20, num_episodes=50, batch_size=size, greedy=False)
+        for size in (50, 16)
+    ]
+    assert found[0] == found[1] and found[0].num_episodes == 50
+    assert found[0].success.low < found[0].success.mean < found[0].success.high
+
+
+def test_the_optimum_is_that_of_planning():
+    (policy, params), tasks = cases.lake()
+    found = evaluate(params, jax.random.key(0), policy, tasks, num_turns=100, num_episodes=4)
+    assert found.optimum == pytest.approx(0.744, abs=5e-4)
+    assert evaluate(params, jax.random.key(0), policy, tasks, num_turns=1).optimum == 0
+    (policy, params), tasks = cases.rooms()
+    assert evaluate(params, jax.random.key(0), policy, tasks, num_turns=2).optimum is None
+
+
+def test_greedy_takes_the_likeliest_action():
+    (policy, params), tasks = cases.lake(is_slippery=False)
+    found = {evaluate(params, jax.random.key(seed), policy, tasks, num_turns=10).length.mean for seed in range(8)}
+    assert len(found) == 1  # nothing is left to chance
+    sampled = evaluate(params, jax.random.key(0), policy, tasks, num_turns=10, num_episodes=64, greedy=False)
+    assert sampled.length.low < sampled.length.high
+
+
+def test_errors_name_the_argument():
+    (policy, params), tasks = cases.lake()
+    with pytest.raises(ValueError, match="num_episodes=0"):
+        evaluate(params, jax.random.key(0), policy, tasks, num_turns=5, num_episodes=0)
+    with pytest.raises(TypeError, match="TaskBank"):
+        evaluate(params, jax.random.key(0), policy, tasks[0], num_turns=5)

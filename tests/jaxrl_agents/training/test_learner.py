@@ -1,0 +1,293 @@
+"""The learner: what an update is made of, exact resume, equal numbers however a batch is cut or sharded, learning."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import envs_jax
+from jaxrl_agents import losses
+from jaxrl_agents.models import Transformer, config_for
+from jaxrl_agents.rollouts import Beam, Policy, Standard, Top, demonstrated
+from jaxrl_agents.training import Checkpointer, Learner, credit, make_mesh, metrics, update
+from tests.jaxrl_agents.rollouts import cases
+
+GROUPS, SIZE, TURNS = 4, 4, 5
+
+
+def learner(algorithm=None, optimizer=None, *, env=cases.lake, **options):
+    (policy, _), tasks = env()
+    options = {"num_turns": TURNS, "num_groups": GROUPS, "group_size": SIZE} | options
+    made = Learner(
+        policy, options.pop("rollout", Standard()), algorithm or losses.grpo(), optimizer or optax.adam(1e-2), **options
+    )
+    return made, tasks
+
+
+def started(made, tasks, *, env=cases.lake):
+    """A state whose policy is far from uniform, and the batch that its first step would learn from."""
+    state = made.init(jax.random.key(1))._replace(params=jax.tree.map(jnp.copy, env()[0][1]))
+    reference = None if state.reference is None else jax.tree.map(lambda leaf: 0.9 * leaf, state.params)
+    state = state._replace(reference=reference)
+
+    @jax.jit
+    def first_batch(policy, state, tasks):
+        _, collect_key, _ = jax.random.split(state.key, 3)
+        trajectory = made._collected(policy, state.params, collect_key, tasks)
+        return made._batch(policy, state, made._filtered(trajectory)[0]), trajectory
+
+    return state, *first_batch(made.policy, state, tasks)
+
+
+def norm_of(tree):
+    return float(optax.tree.norm(tree))
+
+
+def assert_near(actual, expected, tolerance):
+    """Equal but for `tolerance` of the norm of the whole."""
+    assert norm_of(jax.tree.map(jnp.subtract, actual, expected)) <= tolerance * norm_of(expected)
+
+
+@cache
+def batch_of_rooms():
+    """Random decisions that a policy of several actions a turn might have taken."""
+    (policy, params), tasks = cases.rooms(max_turn_actions=2)
+    trajectory = Standard()(params, jax.random.key(0), policy, cases.batch(tasks, 4), group_size=4, num_turns=3)
+    draw = lambda seed: jax.random.normal(jax.random.key(seed), trajectory.actions.shape)
+    mask = (trajectory.actions >= 0) & (draw(0) > -0.5)
+    batch = update.Batch(trajectory.observations, trajectory.actions, trajectory.action_mask, mask)
+    old = update.decided(policy, params, batch).log_probs
+    return policy, params, batch._replace(
+        old_log_probs=old + 0.2 * draw(1), advantages=draw(2), value_targets=draw(3), reference_log_probs=old + 0.1
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo", "gspo"])
+def test_micro_batches_have_the_gradient_of_the_whole_batch(name):
+    policy, params, batch = batch_of_rooms()
+    loss = update.policy_loss(policy, losses.ALGORITHMS[name](kl_coefficient=0.1, entropy_coefficient=0.01), 0.5)
+    gradient = jax.jit(lambda params, batch, parts: update.gradient(loss, params, batch, parts), static_argnums=2)
+    whole, numbers = gradient(params, batch, 1)
+    assert norm_of(whole) > 1e-3
+    parts, summed = gradient(params, batch, 4)
+    assert_near(parts, whole, 1e-6)
+    for field in numbers:
+        np.testing.assert_allclose(summed[field], numbers[field], rtol=2e-5, atol=1e-6, err_msg=field)
+
+
+def test_parts_are_put_together_in_the_order_of_the_rows():
+    batch = update.Batch(jnp.arange(12), jnp.arange(12), None, jnp.ones(12, bool))
+    made = update.in_parts(lambda part: {"twice": 2 * part.observations}, batch, 3)
+    assert made["twice"].tolist() == list(range(0, 24, 2))
+
+
+def test_epochs_keep_the_log_probabilities_of_the_behaviour():
+    """Two epochs are two updates on one batch whose old log-probabilities and advantages do not move."""
+    made, tasks = learner(losses.grpo(kl_coefficient=0.1), optax.sgd(0.5), num_epochs=2)
+    state, batch, _ = started(made, tasks)
+    loss = update.policy_loss(made.policy, made.algorithm, made.value_coefficient)
+    params, fractions = state.params, []
+    for _ in range(2):
+        gradient, numbers = jax.jit(lambda params: update.gradient(loss, params, batch, 1))(params)
+        params = jax.tree.map(lambda leaf, slope: leaf - 0.5 * slope, params, gradient)
+        fractions.append(float(numbers["clip_fraction"]))
+    assert fractions[0] == 0 and fractions[1] > 0  # on-policy at first, then measured against the old policy
+    after, numbers = made.step(state, tasks)
+    assert_near(after.params, params, 1e-6)
+    assert float(numbers["clip_fraction"]) == pytest.approx(sum(fractions) / 2, rel=1e-5)
+
+
+def test_credit_by_step_compares_returns_from_the_same_turn_on():
+    rewards = np.array([[0, 0, 1], [0, 2, 0], [1, 0, 0], [0, 0, 0]], np.float32)
+    taken = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]], bool)
+    (policy, params), tasks = cases.lake()
+    trajectory = Standard()(params, jax.random.key(0), policy, cases.batch(tasks, 2), group_size=2, num_turns=3)
+    trajectory = trajectory.replace(rewards=jnp.asarray(rewards), mask=jnp.asarray(taken))
+    made = credit.assign(losses.dr_grpo(), trajectory, jnp.asarray(taken)[..., None], None, credit="step", discount=0.5)
+    returns = np.array([[0.25, 0.5, 1], [1, 2, 0], [1, 0, 0], [0, 0, 0]])
+    expected = np.zeros((4, 3))
+    for first in (0, 2):
+        for turn in range(3):
+            rows = [row for row in (first, first + 1) if taken[row, turn]]
+            expected[rows, turn] = returns[rows, turn] - returns[rows, turn].mean()
+    np.testing.assert_allclose(made.advantages[..., 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        (losses.ppo(entropy_coefficient=0.01), {"num_epochs": 2, "num_minibatches": 2, "num_micro_batches": 2}),
+        (losses.gigpo(), {"filter": Top(0.5), "rollout": Beam(2, 2)}),
+        (losses.grpo(kl_coefficient=0.1), {"credit": "step", "reference_step_size": 0.25, "num_micro_batches": 2}),
+    ],
+    ids=["ppo", "gigpo", "grpo"],
+)
+def test_a_step_learns_and_reports(algorithm, options):
+    made, tasks = learner(algorithm, **options)
+    state, _, trajectory = started(made, tasks)
+    before = jax.tree.map(np.asarray, (state.params, state.reference))
+    key = jax.random.key_data(state.key)
+    after, numbers = made.step(state, tasks)
+    assert metrics.divergence(numbers) is None
+    assert float(numbers["return"]) == pytest.approx(float(trajectory.returns.mean()))
+    assert int(numbers["env_steps"]) == int(trajectory.counts.env_steps.sum())
+    assert float(numbers["kept"]) == (0.5 if made.filter else 1)
+    assert 0 < float(numbers["entropy"]) <= np.log(4) and float(numbers["gradient_norm"]) >= 0
+    assert ("value_loss" in numbers) == credit.takes_values(algorithm)
+    assert int(after.step) == 1 and (jax.random.key_data(after.key) != key).any()
+    if after.reference is not None:
+        expected = jax.tree.map(lambda new, old: 0.25 * new + 0.75 * old, after.params, before[1])
+        assert_near(after.reference, expected, 1e-6)
+
+
+def test_a_filter_leaves_the_other_groups_out_of_the_update():
+    made, tasks = learner(filter=Top(0.5), env=cases.rooms)
+    state, batch, trajectory = started(made, tasks, env=cases.rooms)
+    returns = np.asarray(trajectory.returns).reshape(GROUPS, SIZE)
+    best = np.sort(np.argsort(-returns.std(1, ddof=1), kind="stable")[:2])
+    expected = np.asarray(trajectory.actions).reshape(GROUPS, SIZE, TURNS, 1)[best].reshape(-1, TURNS, 1)
+    np.testing.assert_array_equal(batch.actions, expected)
+    assert made.num_rows == 2 * SIZE
+
+
+def test_resumed_training_is_the_same_bit_for_bit(tmp_path):
+    made, tasks = learner(losses.grpo(kl_coefficient=0.1), num_epochs=2, num_minibatches=2)
+    state, history = made.init(jax.random.key(0)), []
+    with Checkpointer(tmp_path) as checkpointer:
+        for step in range(4):
+            if step == 2:
+                checkpointer.save(step, state)
+            state, numbers = made.step(state, tasks)
+            history.append(jax.tree.map(np.asarray, numbers))
+        restored = checkpointer.restore(made.abstract_state()).state
+    assert type(restored) is type(state)
+    for step in (2, 3):
+        restored, numbers = made.step(restored, tasks)
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, numbers), history[step])
+    data = lambda state: jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
+    jax.tree.map(np.testing.assert_array_equal, data(restored), data(state))
+
+
+def test_what_is_not_finite_is_named():
+    made, tasks = learner()
+    state = made.init(jax.random.key(0))
+    heads = state.params["heads"]
+    spoilt = state.params | {"heads": heads | {"norm": jax.tree.map(lambda leaf: leaf * jnp.nan, heads["norm"])}}
+    _, numbers = made.step(state._replace(params=spoilt), tasks)
+    assert metrics.divergence(numbers) == "parameter_norm is nan"  # no action is legal under such a policy: no loss
+    assert metrics.divergence({"loss": 1.0, "gradient_norm": np.inf}) == "gradient_norm is inf"
+    assert metrics.divergence({"loss": 1.0}) is None
+
+
+def test_it_learns_to_reach_the_goal():
+    env, tasks = envs_jax.make("FrozenLake-v0", map=["SFF", "FHF", "FFG"], is_slippery=False, observation="tokens")
+    policy = Policy(env, Transformer(config_for(env, **cases.SIZES)))
+    made = Learner(
+        policy, Standard(), losses.grpo(), optax.adam(0.03), num_turns=8, num_groups=4, group_size=16, num_epochs=2
+    )
+    state, first = made.step(made.init(jax.random.key(0)), tasks)
+    for _ in range(25):
+        state, numbers = made.step(state, tasks)
+    assert float(first["success"]) < 0.5 < 0.9 < float(numbers["success"])
+
+
+def test_supervised_steps_learn_what_was_shown():
+    (policy, _), tasks = cases.lake(is_slippery=False)
+    made = Learner(policy, Standard(), losses.grpo(), optax.adam(0.03), num_turns=6, num_micro_batches=2)
+    shown = demonstrated(policy, jax.random.key(0), cases.batch(tasks, 4), jnp.array([[1, 1, 2, 1, 2, 2]] * 4))
+    masked = shown.replace(loss_mask=shown.mask & (jnp.arange(6) > 0))
+    state, first = made.supervised_step(made.init(jax.random.key(0)), masked)
+    for _ in range(30):
+        state, last = made.supervised_step(state, masked)
+    assert float(first["loss"]) > 0.8 and float(last["loss"]) < 0.1 and int(state.step) == 31
+    chosen = jnp.exp(policy.decided(state.params, shown.observations, shown.actions, shown.action_mask).log_probs)
+    assert (chosen[:, 1:] > 0.8).all()
+
+
+def test_turns_that_the_end_cut_short_were_not_ended_by_the_policy():
+    env, tasks = envs_jax.make("FrozenLake-v0", is_slippery=False, observation="tokens")
+    policy = Policy(env, Transformer(config_for(env, **cases.SIZES, end_of_turn=True)), max_turn_actions=3)
+    made = Learner(policy, Standard(), losses.grpo(), optax.sgd(0.1), num_turns=2)
+    plans = jnp.array([[[1, -1, -1], [2, -1, -1]], [[1, -1, -1], [1, -1, -1]]])  # into a hole, and not
+    batch = made._decisions(policy, demonstrated(policy, jax.random.key(0), cases.batch(tasks, 2), plans))
+    assert batch.mask.tolist() == [[[True, True, False], [True, False, False]], [[True, True, False]] * 2]
+
+
+def test_coverage_and_diversity_are_those_of_the_definitions():
+    (policy, params), tasks = cases.lake()
+    trajectory = Standard()(params, jax.random.key(5), policy, cases.batch(tasks, 3), group_size=4, num_turns=6)
+    numbers = metrics.of_trajectory(trajectory, 4, 4)
+    taken, keys = np.asarray(trajectory.mask), np.asarray(trajectory.state_keys)
+    actions = np.asarray(trajectory.actions)[..., 0]
+    kinds, differing, pairs = 0, 0, 0
+    for rows in np.arange(12).reshape(3, 4):
+        kinds += len({(*keys[r, t], actions[r, t]) for r in rows for t in range(6) if taken[r, t]})
+        for turn in range(6):
+            if taken[rows, turn].any():
+                pairs += 4 * 3
+                differing += sum(actions[a, turn] != actions[b, turn] for a in rows for b in rows)
+    assert float(numbers["coverage"]) == pytest.approx(kinds / taken.sum())
+    assert float(numbers["diversity"]) == pytest.approx(differing / pairs)
+    assert float(numbers["length"]) == pytest.approx(taken.sum() / 12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_groups": 0}, "num_groups=0"),
+        ({"credit": "turn"}, "credit='turn'"),
+        ({"discount": 0.0}, "discount=0"),
+        ({"reference_step_size": 2.0}, "reference_step_size=2"),
+        ({"value_coefficient": float("nan")}, "value_coefficient=nan"),
+        ({"num_minibatches": 3}, "= 3 must divide the 16"),
+        ({"filter": Top(0.1)}, "share=0.1 of 4 groups"),
+    ],
+)
+def test_errors_name_the_argument_and_the_value(options, message):
+    with pytest.raises(ValueError, match=message):
+        learner(**options)
+
+
+def test_tasks_of_another_environment_are_refused():
+    made, _ = learner()
+    with pytest.raises(TypeError, match="plays FrozenLakeTask"):
+        made.step(made.init(jax.random.key(0)), cases.rooms()[1])
+
+
+def numbers_on(mesh):
+    """Parameters and metrics after two steps."""
+    made, tasks = learner(losses.ppo(), optax.sgd(0.1), num_groups=8, num_micro_batches=2, rollout=Beam(2, 2))
+    made = dataclasses.replace(made, mesh=mesh)
+    state = made.init(jax.random.key(0))
+    for _ in range(2):
+        state, numbers = made.step(state, tasks)
+    return jax.tree.map(np.asarray, (state.params, numbers)), made, state
+
+
+def on_eight_devices():
+    """Run in a process of its own: every mesh gives the numbers of one device."""
+    expected, _, _ = numbers_on(None)
+    for shape in ((8, 1, 1), (2, 2, 2)):
+        found, made, state = numbers_on(make_mesh(*shape))
+        assert_near(found[0], expected[0], 2e-6)
+        for name, value in expected[1].items():
+            np.testing.assert_allclose(found[1][name], value, rtol=2e-5, atol=1e-5, err_msg=name)
+        assert jax.tree.map(lambda leaf: leaf.sharding, state) == made.plan().shardings
+        assert "heads/policy" in made.plan().table()
+    print("equal")
+
+
+def test_eight_devices_give_the_numbers_of_one():
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    command = "from tests.jaxrl_agents.training.test_learner import on_eight_devices; on_eight_devices()"
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-3000:]
