@@ -11,6 +11,16 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+@pytest.fixture
+def optimized_programs():
+    """For tests of what the compiler makes: its usual effort, also where JAX_DISABLE_MOST_OPTIMIZATIONS saves time."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, False)
+    yield
+    jax.config.update(name, before)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of third-party data named by ENVS_JAX_DATA; tests that need it are skipped without it."""

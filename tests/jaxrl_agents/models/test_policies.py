@@ -29,11 +29,23 @@ SIZES = {"d_model": 16, "num_layers": 2, "num_heads": 2}
 def lake():
     env, tasks = envs_jax.make("FrozenLake-v0", seed=0, observation="tokens")
     model = Transformer(config_for(env, **SIZES, end_of_turn=True))
-    params = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape),
-                          model.init(jax.random.key(0)))  # fmt: skip
-    keys = jax.random.split(jax.random.key(1), ROWS)
+    waves = lambda leaf: jnp.asarray(leaf + 0.3 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), jnp.float32)
+    params = jax.tree.map(waves, jax.device_get(jax.jit(model.init)(jax.random.key(0))))
+    task, _, states = started(env, tasks, jax.random.split(jax.random.key(1), ROWS))
+    return env, model, params, task, states
+
+
+@jax.jit
+def started(env, tasks, keys):
+    """(tasks, observations, states) of the beginnings of episodes."""
     task = jax.vmap(tasks.sample)(keys)
-    return env, model, params, task, jax.vmap(env.reset)(keys, task)[1]
+    return task, *jax.vmap(env.reset)(keys, task)
+
+
+@jax.jit
+def seen(env, states, tasks):
+    """(observations, whether the episodes have ended)."""
+    return jax.vmap(env.observe)(states, tasks), jnp.logical_or(*jax.vmap(env.status)(states, tasks))
 
 
 def test_turns_have_the_log_probabilities_of_the_full_forward():
@@ -41,7 +53,7 @@ def test_turns_have_the_log_probabilities_of_the_full_forward():
     propose = one_turn_proposer(env, model, max_turn_actions=ACTIONS, temperature=0.7)
     turn = jax.jit(propose)((params, tasks), jax.random.split(jax.random.key(2), ROWS), states)
     assert (np.asarray(turn.action >= 0).sum(1) == turn.length).all() and (turn.length >= 1).all()
-    observed = jax.tree.map(lambda leaf: leaf[:, None], adapter_for(env)(jax.vmap(env.observe)(states, tasks)))
+    observed = jax.tree.map(lambda leaf: leaf[:, None], adapter_for(env)(seen(env, states, tasks)[0]))
     logits, _, _ = jax.jit(model.apply)(params, turns(model.config, observed, turn.action[:, None]))
     mask = jax.vmap(env.action_mask)(states, tasks)
     expected = decisions(model.config, logits, turn.action, mask, temperature=0.7)
@@ -63,18 +75,18 @@ def test_an_episode_in_the_cache_equals_one_forward_over_all_of_it():
     step, evaluate = jax.jit(functions.step), jax.jit(functions.evaluate)
     given = (params, tasks)
     actions = np.array([[[1, 2, -1], [0, -1, -1], [1, 1, 1]], [[2, -1, -1], [1, 1, -1], [0, -1, -1]]])  # [K − 1, B, L]
-    _, value, node = functions.start(given, state)
-    values, logits, observations = [value], [node.logits], [jax.vmap(env.observe)(state, tasks)]
-    status = lambda node: jnp.logical_or(*jax.vmap(env.status)(node.state, tasks))
-    ended = [status(node)]
+    _, value, node = jax.jit(functions.start)(given, state)
+    values, logits, (observation, over) = [value], [node.logits], seen(env, state, tasks)
+    observations, ended = [observation], [over]
     for turn in actions:
         for action in turn.T:
             after = step(given, jax.random.split(jax.random.key(0), ROWS), jnp.asarray(action), node)[2]
-            going = lambda a, b, on=action >= 0: jnp.where(on.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+            going = lambda a, b, on=action >= 0: np.where(on.reshape(-1, *[1] * (a.ndim - 1)), a, b)
             node = jax.tree.map(going, after, node)
-        observations.append(jax.vmap(env.observe)(node.state, tasks))
+        observation, over = seen(env, node.state, tasks)
         _, value, node = evaluate(given, None, node)
-        values, logits, ended = [*values, value], [*logits, node.logits], [*ended, status(node)]
+        values, logits = [*values, value], [*logits, node.logits]
+        observations, ended = [*observations, observation], [*ended, over]
     observed = adapter_for(env)(jnp.stack(observations, 1))
     taken = np.concatenate([actions, np.full((1, ROWS, ACTIONS), -1)]).transpose(1, 0, 2)
     full_logits, full_value, _ = jax.jit(model.apply)(params, turns(model.config, observed, taken))
@@ -87,11 +99,10 @@ def test_an_episode_in_the_cache_equals_one_forward_over_all_of_it():
 def test_every_environment_has_a_policy(name):
     env, tasks = envs_jax.make(name, seed=0, **({} if name.startswith("WebShop") else {"observation": "tokens"}))
     model = Transformer(config_for(env, **SIZES))
-    task = jax.vmap(tasks.sample)(jax.random.split(jax.random.key(0), 2))
-    observation, _ = jax.vmap(env.reset)(jax.random.split(jax.random.key(1), 2), task)
+    _, observation, _ = started(env, tasks, jax.random.split(jax.random.key(0), 2))
     adapter = adapter_for(env)
     assert adapter(observation).num_tokens == adapter.num_tokens
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     logits, value = jax.jit(one_turn_policy(env, model))(params, observation)
     assert logits.shape == (2, env.num_actions) and value.shape == (2,) and np.isfinite(logits).all()
     if name.startswith("Sokoban"):
