@@ -21,6 +21,7 @@ from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import Difficulty, generate
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
+from jaxrl_agents.argument_types import count, seed
 from jaxrl_agents.search.best_first import Mode, Progress, SolveResult, Status, solve
 from jaxrl_agents.search.best_first.bounds import MAX_CELLS
 
@@ -49,32 +50,20 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--mode", choices=get_args(Mode), default="optimal", help="fewest pushes, or any plan, faster")
     command.add_argument("--out", type=Path, metavar="FILE", help="write the plans there, a line of LURD text a level")
     command.add_argument(
-        "--max-nodes", type=_count, default=1_000_000, metavar="N", help="a level (default %(default)s)"
+        "--max-nodes", type=count, default=1_000_000, metavar="N", help="a level (default %(default)s)"
     )
     command.add_argument("--time-limit", type=_amount, metavar="SECONDS", help="for all levels together")
     command.add_argument(
         "--memory", type=_amount, default=4, metavar="GIB", help="for the search (default %(default)s)"
     )
-    command.add_argument("--devices", type=_count, metavar="N", help="devices, or CPU cores, to use (default: all)")
+    command.add_argument("--devices", type=count, metavar="N", help="devices, or CPU cores, to use (default: all)")
     generated = command.add_argument_group("generated levels, instead of LEVELS")
-    generated.add_argument("--generate", type=_count, metavar="N", help="solve N generated levels")
-    generated.add_argument("--size", type=_count, nargs=2, metavar=("HEIGHT", "WIDTH"), help="(default 10 10)")
-    generated.add_argument("--boxes", type=_count, metavar="N", help="a level (default 4)")
+    generated.add_argument("--generate", type=count, metavar="N", help="solve N generated levels")
+    generated.add_argument("--size", type=count, nargs=2, metavar=("HEIGHT", "WIDTH"), help="(default 10 10)")
+    generated.add_argument("--boxes", type=count, metavar="N", help="a level (default 4)")
     generated.add_argument("--difficulty", choices=get_args(Difficulty), help="(default medium)")
-    generated.add_argument("--seed", type=_seed, metavar="N", help="(default 0)")
+    generated.add_argument("--seed", type=seed, metavar="N", help="(default 0)")
     command.set_defaults(run=run)
-
-
-def _count(text: str) -> int:
-    if text.isdecimal() and 0 < int(text) < 2**31:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {2**31 - 1:,}")
-
-
-def _seed(text: str) -> int:
-    if text.isdecimal() and int(text) < 2**63:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
 
 
 def _amount(text: str) -> float:

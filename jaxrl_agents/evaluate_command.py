@@ -1,0 +1,76 @@
+"""`python -m jaxrl_agents evaluate`: measures a trained policy, and shows episodes of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl_agents.argument_types import count, seed
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command to an argparse subparser collection."""
+    command = commands.add_parser(
+        "evaluate",
+        help="measure a trained policy and render its episodes",
+        description="Measures the policy of a training run on its held-out tasks, with 95 % intervals.",
+    )
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="the folder of the run")
+    command.add_argument("--step", type=count, metavar="N", help="of the checkpoint (default: the newest)")
+    command.add_argument("--episodes", type=count, metavar="N", help="(default: as the run is configured)")
+    command.add_argument(
+        "--tasks", choices=("held-out", "training"), default="held-out", help="which to play (default %(default)s)"
+    )
+    command.add_argument("--sample", action="store_true", help="draw actions instead of taking the likeliest")
+    command.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default 0)")
+    command.add_argument("--render", type=Path, metavar="FILE", help="show episodes in a .gif, .png or .txt file")
+    command.add_argument(
+        "--num-rendered", type=count, default=4, metavar="N", help="episodes in it (default %(default)s)"
+    )
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns the exit status."""
+    from jaxrl_agents.training import episodes
+    from jaxrl_agents.training.evaluation import evaluate
+    from jaxrl_agents.training.progress import evaluation_lines
+    from jaxrl_agents.training.run_folder import RunFolder
+    from jaxrl_agents.training.setup import build
+
+    folder = RunFolder(arguments.run_folder)
+    try:
+        if arguments.render is not None:
+            episodes.check_path(arguments.render)
+        setup = build(folder.read_config())
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentError(None, str(error)) from error
+    params, step = _policy(folder, setup, arguments.step)
+    tasks = setup.tasks if arguments.tasks == "training" else setup.evaluation_tasks
+    greedy, num_turns = not arguments.sample, setup.evaluation_turns
+    number = arguments.episodes or setup.config.evaluation.num_episodes
+    key = jax.random.key(arguments.seed)
+    result = evaluate(params, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number, greedy=greedy)
+    held_out = arguments.tasks == "held-out" and setup.config.evaluation.num_held_out > 0
+    print(f"policy     step {step} of {folder.path}, {'the likeliest actions' if greedy else 'sampled actions'}")
+    print(f"tasks      {len(tasks):,} of {setup.config.env}, {'held out' if held_out else 'trained on'}")
+    print("\n".join(evaluation_lines(result)))
+    if arguments.render is not None:
+        some = jax.tree.map(lambda leaf: leaf[np.arange(arguments.num_rendered) % len(tasks)], tasks.instances)
+        shown = episodes.play(params, key, setup.policy, some, num_turns=num_turns, greedy=greedy)
+        episodes.save(shown, setup.env, arguments.render)
+        print(f"rendered   {len(shown)} episodes: {arguments.render}")
+    return 0
+
+
+def _policy(folder: Any, setup: Any, step: int | None) -> tuple[Any, int]:
+    """(parameters, step) of a checkpoint."""
+    from jaxrl_agents.training.checkpoint import Checkpointer
+
+    with Checkpointer(folder.checkpoints) as checkpointer:
+        checkpoint = checkpointer.restore(setup.learner.abstract_state(), step)
+    return checkpoint.state.params, checkpoint.step

@@ -1,0 +1,198 @@
+"""`python -m jaxrl_agents train` and `resume`: flags made from the configuration, then the training loop."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+from jaxrl_agents.training import fields, plots, records
+from jaxrl_agents.training.config import TrainConfig
+from jaxrl_agents.training.loop import train
+from jaxrl_agents.training.presets import preset, read_config
+from jaxrl_agents.training.progress import Console, evaluation_text
+from jaxrl_agents.training.run_folder import RunFolder
+from jaxrl_agents.training.setup import Setup, build
+
+_PROGRAM = "python -m jaxrl_agents"
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeArguments(TrainConfig):
+    """Goes on with a run: resume RUN. Flags change its configuration; without any, it goes on as if never stopped.
+
+    Attributes:
+      tensorboard: write event files for TensorBoard too.
+      print_config: print the configuration as JSON and do nothing.
+    """
+
+    tensorboard: bool = False
+    print_config: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments(ResumeArguments):
+    """Trains a policy. The defaults are those of the environment's preset, or of the file --config.
+
+    Attributes:
+      config: a JSON file with fields to start from, such as the config.json of another run.
+      out: the folder of the run; none: runs/ENV-ROLLOUT-LOSS-SEED.
+    """
+
+    config: Path | None = None
+    out: Path | None = None
+
+
+ArgumentsT = TypeVar("ArgumentsT", bound=ResumeArguments)
+
+
+def run_train(flags: Sequence[str]) -> int:
+    """Runs `train`; returns the exit status."""
+    with _wrong_arguments("train"):
+        given = _first_flags(flags)
+        start = preset(given.env) if given.env else preset()
+        if given.config is not None:
+            start = read_config(given.config, given.env)
+        arguments = _parse(TrainArguments, start, "train", flags)
+        config = _config_of(arguments)
+        if arguments.print_config:
+            print(fields.to_json(config))
+            return 0
+        name = f"{config.env}-{config.rollout}-{config.loss}-seed{config.seed}"
+        folder = RunFolder(arguments.out or Path("runs") / name)
+        folder.check_new()
+        setup = build(config)
+    return _run(setup, folder, resume=False, tensorboard=arguments.tensorboard)
+
+
+def run_resume(flags: Sequence[str]) -> int:
+    """Runs `resume`; returns the exit status."""
+    with _wrong_arguments("resume"):
+        if flags and not flags[0].startswith("-"):
+            folder, flags = RunFolder(Path(flags[0])), flags[1:]
+        elif {"-h", "--help"} & set(flags):
+            folder = None
+        else:
+            raise ValueError("name the folder of the run first: resume RUN")
+        before = folder.read_config() if folder else preset()
+        arguments = _parse(ResumeArguments, before, "resume RUN", flags)
+        config = _config_of(arguments)
+        if folder is None or arguments.print_config:
+            print(fields.to_json(config))
+            return 0
+        setup = build(config)
+    for line in fields.differences(before, config):
+        print(f"changed    {line}")
+    return _run(setup, folder, resume=True, tensorboard=arguments.tensorboard)
+
+
+def _run(setup: Setup, folder: RunFolder, *, resume: bool, tensorboard: bool) -> int:
+    outcome = train(setup, folder, resume=resume, tensorboard=tensorboard, display=Console())
+    _draw(folder, setup.config)
+    if not outcome.finished:
+        print(f"stopped    after step {outcome.step} by SIGTERM; go on with {_PROGRAM} resume {folder.path}")
+        return 0
+    if outcome.evaluation is not None:
+        print(f"finished   step {outcome.step}: {evaluation_text(outcome.evaluation)}")
+    else:
+        print(f"finished   step {outcome.step} was reached before; --num-steps says where to stop")
+    print(f"run        {folder.path}; episodes: {_PROGRAM} evaluate {folder.path} --render episodes.gif")
+    return 0
+
+
+def _draw(folder: RunFolder, config: TrainConfig) -> None:
+    title = f"{config.env}, {config.rollout}, {config.loss}, seed {config.seed}"
+    try:
+        plots.plot_curves(records.read_rows(folder.metrics), folder.curves, title=title)
+    except ImportError as error:
+        print(f"no picture of the learning curves: {error}", file=sys.stderr)
+
+
+def _first_flags(flags: Sequence[str]) -> argparse.Namespace:
+    """What decides on the defaults of all other flags."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--env")
+    parser.add_argument("--config", type=Path)
+    return parser.parse_known_args(flags)[0]
+
+
+def _parse(kind: type[ArgumentsT], start: TrainConfig, command: str, flags: Sequence[str]) -> ArgumentsT:
+    """The arguments, from flags that tyro makes of their fields; a wrong flag is an error of one line."""
+    try:
+        import tyro
+    except ImportError as error:
+        raise ImportError('flags are read with tyro: pip install "envs-jax[train]"') from error
+    values = {field.name: getattr(start, field.name) for field in dataclasses.fields(TrainConfig)}
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                kind, prog=f"{_PROGRAM} {command}", args=list(flags), default=kind(**values), registry=_pairs_rule(tyro)
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ValueError(_one_line(complaint.getvalue(), kind)) from None
+
+
+def _pairs_rule(tyro: Any) -> Any:
+    """Makes tyro read dicts as NAME=VALUE, where values are JSON, and else text."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(info: Any) -> Any:
+        if get_origin(info.type) is not dict:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="NAME=VALUE ...",
+            instance_from_str=lambda texts: dict(map(_pair, texts)),
+            is_instance=lambda value: isinstance(value, dict),
+            str_from_instance=lambda pairs: [f"{name}={json.dumps(value)}" for name, value in pairs.items()],
+        )
+
+    return registry
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"{text!r} is not NAME=VALUE")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
+
+
+def _one_line(box: str, kind: type) -> str:
+    """The first paragraph of what tyro says below a title, in a box of lines or of dashes."""
+    paragraph: list[str] = []
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
+        text = line.strip("│| ")
+        if paragraph and not text.strip("─-"):
+            break
+        if text.strip("─-"):
+            paragraph.append(text)
+    text = " ".join(paragraph).removeprefix("Error parsing ").removeprefix(f"{kind.__name__}: ")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _config_of(arguments: ResumeArguments) -> TrainConfig:
+    return TrainConfig(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(TrainConfig)})
+
+
+@contextlib.contextmanager
+def _wrong_arguments(command: str) -> Iterator[None]:
+    """Makes what is wrong before anything runs an error of arguments, which ends the program with status 2."""
+    try:
+        yield
+    except OSError as error:
+        raise argparse.ArgumentError(None, f"{error.filename}: {error.strerror}") from error
+    except (ValueError, TypeError, argparse.ArgumentError) as error:
+        raise argparse.ArgumentError(None, f"{error}; see {_PROGRAM} {command} --help") from error

@@ -1,0 +1,206 @@
+"""The training loop: the edge where the jitted step meets the clock, the disk, signals and people."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_agents.training import fields
+from jaxrl_agents.training.checkpoint import Checkpointer
+from jaxrl_agents.training.evaluation import Evaluation, Interval
+from jaxrl_agents.training.learner import TrainState
+from jaxrl_agents.training.metrics import divergence
+from jaxrl_agents.training.preemption import StopOnSigterm
+from jaxrl_agents.training.progress import Display
+from jaxrl_agents.training.records import MetricLog
+from jaxrl_agents.training.run_folder import RunFolder
+from jaxrl_agents.training.setup import Setup
+
+_COUNTED = {"env_steps": "env_steps_per_second", "policy_forwards": "forwards_per_second"}
+
+
+class Diverged(FloatingPointError):
+    """Metrics or parameters are no longer finite."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    step: int  # the last one, saved
+    finished: bool  # False after SIGTERM
+    evaluation: Evaluation | None  # the last one of this call
+
+
+def train(
+    setup: Setup,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    display: Display | None = None,
+) -> Outcome:
+    """Trains until the configuration's `num_steps`, or until SIGTERM.
+
+    With several processes all call it alike; process 0 alone writes metrics and shows progress.
+
+    Args:
+      setup: what to train, made by `build`.
+      folder: where the files go.
+      resume: goes on from the newest whole checkpoint, or from the start without one; metrics after it are dropped and
+        made again.
+      tensorboard: writes event files too.
+      display: what people see; None shows nothing.
+
+    Raises:
+      CheckpointError: a checkpoint could not be written.
+      Diverged: a metric or a parameter is NaN or infinite.
+      ValueError: the configuration does not fit the checkpoint.
+    """
+    keep, first = setup.config.checkpoint, jax.process_index() == 0
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopOnSigterm())
+        checkpointer = stack.enter_context(
+            Checkpointer(folder.checkpoints, keep_last=keep.keep_last, keep_every=keep.keep_every)
+        )
+        state, start = _first_state(setup, checkpointer, resume)
+        log = None
+        if first:
+            folder.write_config(setup.config)
+            events = folder.tensorboard if tensorboard else None
+            log = stack.enter_context(MetricLog(folder.metrics, last_step=start, tensorboard=events))
+        display = stack.enter_context(display if display and first else Display())
+        display.start(setup.summary, start, setup.config.num_steps)
+        return _Loop(setup, folder, checkpointer, log, display, stop).run(state, start)
+
+
+def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tuple[TrainState, int]:
+    """(state, its step): fresh, or of the newest whole checkpoint."""
+    step = checkpointer.newest_good() if resume else None
+    if step is None:
+        state = setup.learner.init(jax.random.key(setup.config.seed))
+        # Committed to its device, as restored arrays are: both ways the same program is compiled.
+        return (jax.device_put(state, jax.local_devices()[0]) if setup.learner.mesh is None else state), 0
+    return checkpointer.restore(setup.learner.abstract_state(), step).state, step
+
+
+@dataclass
+class _Loop:
+    """The loop's parts, and where its clock stands."""
+
+    setup: Setup
+    folder: RunFolder
+    checkpointer: Checkpointer
+    log: MetricLog | None  # of process 0
+    display: Display
+    stop: StopOnSigterm
+    clock: float | None = None  # when the last step ended; None where something else came in between
+
+    def run(self, state: TrainState, start: int) -> Outcome:
+        """Metrics of a step are read when the next one is under way, so that devices never wait for the host."""
+        config = self.setup.config
+        step, unread, result = start, None, None
+        stopping = start >= config.num_steps
+        while not stopping:
+            state, metrics = self.setup.learner.step(state, self.setup.tasks)
+            step += 1
+            if unread is not None:
+                self._read(*unread)
+            unread = step, metrics
+            last = step == config.num_steps
+            stopping = self.stop.requested(step) or last
+            measuring = last or _due(step, config.evaluation.every)
+            saving = stopping or _due(step, config.checkpoint.every)
+            if saving or measuring:
+                self._read(*unread)
+                unread, self.clock = None, None
+            if measuring:  # before the save: what a checkpoint has behind it is in the log
+                result = self._evaluate(step, state)
+            if saving:
+                self._save(step, state)
+        self.checkpointer.wait()
+        return Outcome(step, step >= config.num_steps, result)
+
+    def _read(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Waits for a step's metrics; logs and shows them, and stops when they are not finite."""
+        numbers = {name: float(np.asarray(value)) for name, value in metrics.items()}
+        now = time.perf_counter()
+        seconds = None if self.clock is None else now - self.clock
+        self.clock = now
+        row = {f"train/{name}": value for name, value in numbers.items()}
+        if seconds is not None:
+            row["time/step_seconds"] = seconds
+            row |= {f"time/{rate}": numbers[name] / seconds for name, rate in _COUNTED.items() if name in numbers}
+        if self.log is not None:
+            self.log.write(step, row)
+        self.display.step(step, row)
+        cause = divergence(numbers)
+        if cause is not None:
+            raise self._diverged(step, cause)
+
+    def _evaluate(self, step: int, state: TrainState) -> Evaluation:
+        key = jax.random.fold_in(jax.random.key(self.setup.config.seed), step)
+        result = self.setup.evaluate(state.params, key)
+        if self.log is not None:
+            self.log.write(step, evaluation_row(result))
+        self.display.evaluation(step, result)
+        return result
+
+    def _save(self, step: int, state: TrainState) -> None:
+        cause = _not_finite(state.params)
+        if cause is not None:
+            raise self._diverged(step, cause)
+        self.checkpointer.save(step, state, {"config": fields.as_document(self.setup.config)})
+
+    def _diverged(self, step: int, cause: str) -> Diverged:
+        good = self.checkpointer.newest_good()
+        if good is None:
+            way_out = "there is no checkpoint yet: start again with another --seed or a lower --optimizer.learning-rate"
+        else:
+            way_out = (
+                f"the last good checkpoint is that of step {good} in {self.folder.checkpoints}: go on from there with "
+                f"python -m jaxrl_agents resume {self.folder.path} --optimizer.learning-rate LOWER"
+            )
+        return Diverged(f"training diverged in step {step}: {cause}; {way_out}")
+
+
+def evaluation_row(result: Evaluation) -> dict[str, float]:
+    """An evaluation as numbers for the log."""
+    row: dict[str, float] = {}
+    for name in ("success", "episode_return", "length"):
+        interval: Interval = getattr(result, name)
+        short = name.removeprefix("episode_")
+        row |= {
+            f"evaluation/{short}": interval.mean,
+            f"evaluation/{short}_low": interval.low,
+            f"evaluation/{short}_high": interval.high,
+        }
+    row["evaluation/episodes"] = result.num_episodes
+    if result.optimum is not None:
+        row["evaluation/return_optimum"] = result.optimum
+    return row
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+@jax.jit
+def _count_not_finite(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.sum(~jnp.isfinite(leaf)), tree)
+
+
+def _not_finite(tree: Any) -> str | None:
+    """The first leaf with NaN or infinities, as "3 numbers of params/heads/value are not finite"; None without one."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_count_not_finite(tree)):
+        count = int(np.asarray(leaf))
+        if count:
+            return f"{count} numbers of params/{jax.tree_util.keystr(path, simple=True, separator='/')} are not finite"
+    return None

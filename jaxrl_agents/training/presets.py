@@ -1,0 +1,52 @@
+"""Where a configuration starts for each environment, and how files change it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import envs_jax
+from jaxrl_agents.training import fields
+from jaxrl_agents.training.config import DEFAULT_ENV, TrainConfig
+
+# What differs from the defaults of `TrainConfig`, as a configuration file would say it.
+PRESETS: dict[str, dict[str, Any]] = {
+    "FrozenLake-v0": {},
+    "Sokoban-RAGEN-v0": {
+        "env_arguments": {"num_levels": 4096 + 256},
+        "evaluation": {"num_held_out": 256, "num_episodes": 256},
+    },
+}
+
+
+def preset(env: str = DEFAULT_ENV) -> TrainConfig:
+    """The configuration that training on an environment starts from: tuned for those of `PRESETS`.
+
+    Raises:
+      ValueError: `env` is not registered; the known ids are listed.
+    """
+    if env not in envs_jax.registered_ids():
+        envs_jax.make(env)  # says which there are
+    return fields.updated(TrainConfig(env=env), PRESETS.get(env, {}))
+
+
+def read_config(path: str | os.PathLike[str], env: str | None = None) -> TrainConfig:
+    """The configuration in a JSON file; what it leaves out is as in the preset of its environment.
+
+    Args:
+      path: the file, such as the config.json of a run, or a few fields only.
+      env: replaces the file's.
+
+    Raises:
+      ValueError: no JSON, an unknown field or a wrong value; the message begins with the file.
+      OSError: the file cannot be read.
+    """
+    document = fields.read_json(path)
+    try:
+        if not isinstance(document, dict):
+            raise ValueError(f"{document!r} must be an object of fields")
+        document = {**document, **({"env": env} if env else {})}
+        chosen = document.get("env", DEFAULT_ENV)
+        return fields.updated(preset(chosen if isinstance(chosen, str) else DEFAULT_ENV), document)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error

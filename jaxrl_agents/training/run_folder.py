@@ -1,0 +1,70 @@
+"""What a training run leaves on the disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxrl_agents.training import fields
+from jaxrl_agents.training.config import TrainConfig
+from jaxrl_agents.training.presets import read_config
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration, JSON."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics, a JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the learning curves."""
+        return self.path / "curves.png"
+
+    def check_new(self) -> None:
+        """Raises ValueError where a run is there already, or the folder cannot be one."""
+        if self.config.exists():
+            raise ValueError(
+                f"{self.path} holds a run already: go on with it (python -m jaxrl_agents resume {self.path}), or name "
+                "another folder (--out)"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; name another folder (--out)")
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes the configuration, making the folder, and replacing the file only when the new one is complete."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.config.with_name(f"{self.config.name}.partial")
+        partial.write_text(fields.to_json(config) + "\n", encoding="utf-8")
+        os.replace(partial, self.config)
+
+    def read_config(self) -> TrainConfig:
+        """The configuration of the run.
+
+        Raises:
+          ValueError: no run is there, or its configuration is not valid.
+        """
+        if not self.config.exists():
+            raise ValueError(f"{self.path} holds no run: {self.config} is not there")
+        return read_config(self.config)

@@ -1,0 +1,222 @@
+"""From a configuration to the parts of a run: environment, tasks, policy and learner. Nothing is trained here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import envs_jax
+from envs_jax.environment import Environment
+from envs_jax.tasks import TaskBank
+from jaxrl_agents import losses, rollouts
+from jaxrl_agents.losses import Algorithm, PolicyLoss
+from jaxrl_agents.models import Transformer, config_for
+from jaxrl_agents.rollouts.policy import Policy
+from jaxrl_agents.rollouts.types import Strategy
+from jaxrl_agents.training.config import OptimizerConfig, TrainConfig, chosen
+from jaxrl_agents.training.evaluation import Evaluation, evaluate
+from jaxrl_agents.training.learner import Learner
+from jaxrl_agents.training.sharding import make_mesh
+
+_NOT_THE_BOARD = ("player", "time_limit")  # leaves of a task that do not make it another board
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """The parts of a run."""
+
+    config: TrainConfig
+    env: Environment[Any, Any]
+    tasks: TaskBank[Any]  # to train on
+    evaluation_tasks: TaskBank[Any]
+    learner: Learner
+    evaluation_turns: int  # of its episodes
+
+    @property
+    def policy(self) -> Policy:
+        """Environment and model."""
+        return self.learner.policy
+
+    def evaluate(self, params: Any, key: jax.Array) -> Evaluation:
+        """Measures a policy on the evaluation tasks."""
+        return evaluate(
+            params, key, self.policy, self.evaluation_tasks,
+            num_turns=self.evaluation_turns, num_episodes=self.config.evaluation.num_episodes,
+            greedy=self.config.evaluation.greedy,
+        )  # fmt: skip
+
+    @property
+    def summary(self) -> str:
+        """One line on what is trained."""
+        config = self.config
+        held_out = f"{len(self.evaluation_tasks):,} held out" if config.evaluation.num_held_out else "none held out"
+        devices = jax.devices()
+        return (
+            f"{config.env}: {len(self.tasks):,} task{'s' if len(self.tasks) != 1 else ''}, {held_out}; a policy of "
+            f"{self.policy.model.config.num_parameters:,} parameters; {config.rollout} rollouts, {config.loss}, "
+            f"{self.learner.num_groups} × {self.learner.group_size} episodes of up to {self.learner.num_turns} turns a "
+            f"step; {len(devices)} {devices[0].platform} device{'s' if len(devices) != 1 else ''}"
+        )
+
+
+def build(config: TrainConfig) -> Setup:
+    """Makes the parts; the same configuration gives the same tasks on every machine.
+
+    Raises:
+      TypeError, ValueError: a value that does not fit the environment or the others; nothing was traced yet.
+    """
+    strategy, algorithm, chosen_filter = _strategy(config), _algorithm(config), _filter(config)
+    optimizer = _optimizer(config.optimizer, _num_updates(config))
+    env, bank = _make(config)
+    tasks, held_out = split(bank, config.evaluation.num_held_out, config.seed)
+    longest = int(jnp.max(bank.instances.time_limit))
+    learner = Learner(
+        policy=_policy(config, env),
+        rollout=strategy,
+        algorithm=algorithm,
+        optimizer=optimizer,
+        num_turns=config.batch.num_turns or longest,
+        num_groups=config.batch.num_groups,
+        group_size=config.batch.group_size,
+        num_epochs=config.batch.num_epochs,
+        num_minibatches=config.batch.num_minibatches,
+        num_micro_batches=config.batch.num_micro_batches,
+        filter=chosen_filter,
+        credit=config.objective.credit,
+        discount=config.objective.discount,
+        value_coefficient=config.objective.value_coefficient,
+        reference_step_size=config.objective.reference_step_size,
+        mesh=_mesh(config),
+    )
+    return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest)
+
+
+def split(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[Any], TaskBank[Any]]:
+    """(tasks to train on, tasks held out), in random order and without a board in common.
+
+    Boards that are held out leave the training tasks wherever they occur, whoever stands where. With `num_held_out` 0
+    both are the whole bank.
+
+    Raises:
+      ValueError: nothing would be left to train on.
+    """
+    if num_held_out == 0:
+        return bank, bank
+    if num_held_out >= len(bank):
+        raise ValueError(
+            f"evaluation.num_held_out={num_held_out} leaves none of the {len(bank)} tasks to train on; hold out fewer, "
+            "or make more (env_arguments)"
+        )
+    shuffled = bank.shuffle(jax.random.key(seed))
+    boards = _boards(shuffled)
+    held_out = set(boards[:num_held_out])
+    apart = np.array([board not in held_out for board in boards])
+    if not apart.any():
+        raise ValueError(f"evaluation.num_held_out={num_held_out}: all tasks have a board that is held out")
+    return shuffled.filter(apart), shuffled[:num_held_out]
+
+
+def _boards(bank: TaskBank[Any]) -> list[bytes]:
+    """What makes each task's board, as bytes."""
+    leaves = jax.tree_util.tree_leaves_with_path(bank.instances)
+    kept = [leaf for path, leaf in leaves if path[0].name not in _NOT_THE_BOARD]
+    rows = [np.ascontiguousarray(leaf).reshape(len(bank), -1).view(np.uint8).reshape(len(bank), -1) for leaf in kept]
+    return [row.tobytes() for row in np.concatenate(rows, axis=1)]
+
+
+def _make(config: TrainConfig) -> tuple[Environment[Any, Any], TaskBank[Any]]:
+    arguments = dict(config.env_arguments)
+    for name in ("seed", "observation"):
+        if name in arguments:
+            raise ValueError(f"env_arguments.{name}={arguments[name]!r}: it follows from the rest; leave it out")
+    try:
+        return envs_jax.make(config.env, seed=config.seed, observation="tokens", **arguments)
+    except TypeError as error:
+        if "no argument 'observation'" not in str(error):  # such an environment has observations of one kind
+            raise ValueError(f"env_arguments: {error}") from error
+    try:
+        return envs_jax.make(config.env, seed=config.seed, **arguments)
+    except TypeError as error:
+        raise ValueError(f"env_arguments: {error}") from error
+
+
+def _policy(config: TrainConfig, env: Environment[Any, Any]) -> Policy:
+    sizes = dataclasses.asdict(config.model)
+    several = config.policy.max_turn_actions > 1
+    model = Transformer(config_for(env, **sizes, end_of_turn=several))
+    return Policy(
+        env,
+        model,
+        context=config.policy.context,
+        max_turn_actions=config.policy.max_turn_actions,
+        use_action_mask=config.policy.action_mask,
+        temperature=config.policy.temperature,
+    )
+
+
+def _strategy(config: TrainConfig) -> Strategy:
+    make: Any = rollouts.STRATEGIES[config.rollout]
+    names = inspect.signature(make).parameters
+    return make(**chosen("search", config.search, names, f"rollout={config.rollout!r}"))
+
+
+def _filter(config: TrainConfig) -> rollouts.Filter | None:
+    make: Any = rollouts.FILTERS.get(config.filter)
+    names = inspect.signature(make).parameters if make else ()
+    options = chosen("filtering", config.filtering, names, f"filter={config.filter!r}")
+    if make is None:
+        return None
+    if "number" in names and "number" not in options:
+        raise ValueError(f"filter={config.filter!r} needs filtering.number, how many groups it keeps")
+    return make(**options)
+
+
+def _algorithm(config: TrainConfig) -> Algorithm:
+    names = {field.name for field in dataclasses.fields(PolicyLoss)}
+    given = dataclasses.asdict(config.objective)
+    options = {name: value for name, value in given.items() if name in names and value is not None}
+    try:
+        return losses.ALGORITHMS[config.loss](**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"objective: {error}") from error
+
+
+def _num_updates(config: TrainConfig) -> int:
+    return config.num_steps * config.batch.num_epochs * config.batch.num_minibatches
+
+
+def _optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:
+    """Clipping, then AdamW; the schedule counts updates."""
+    decay: dict[str, optax.Schedule] = {
+        "constant": optax.constant_schedule(config.learning_rate),
+        "linear": optax.linear_schedule(config.learning_rate, 0.0, max(1, num_updates - config.warmup_steps)),
+        "cosine": optax.cosine_decay_schedule(config.learning_rate, max(1, num_updates - config.warmup_steps)),
+    }
+    warmup = optax.linear_schedule(0.0, config.learning_rate, max(1, config.warmup_steps))
+    schedule = decay[config.schedule]
+    if config.warmup_steps:
+        schedule = optax.join_schedules([warmup, schedule], [config.warmup_steps])
+    is_matrix = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.adamw(
+            schedule, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay, mask=is_matrix
+        ),
+    )
+
+
+def _mesh(config: TrainConfig) -> Any:
+    """A mesh where there are several devices; None for one."""
+    sizes = dataclasses.asdict(config.mesh)
+    if len(jax.devices()) == 1 and set(sizes.values()) <= {None, 1}:
+        return None
+    try:
+        return make_mesh(**sizes)
+    except ValueError as error:
+        raise ValueError(f"mesh: {error}") from error

@@ -1,0 +1,219 @@
+"""Configurations: checked, printed, read back, and turned into the parts of a run."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import envs_jax
+from jaxrl_agents.training import fields
+from jaxrl_agents.training.config import BatchConfig, ModelConfig, OptimizerConfig, SearchConfig, TrainConfig
+from jaxrl_agents.training.presets import PRESETS, preset, read_config
+from jaxrl_agents.training.setup import _optimizer, build, split
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"num_steps": 0}, "num_steps=0 must be an integer of at least 1"),
+        ({"num_steps": 2.0}, "num_steps=2.0 must be an integer of at least 1"),
+        ({"num_steps": True}, "num_steps=True must be an integer of at least 1"),
+        ({"num_steps": "3"}, "num_steps='3' must be an integer of at least 1"),
+        ({"seed": 2**32}, f"seed={2**32} must be an integer of at least 0 and at most 4,294,967,295"),
+        ({"rollout": "beams"}, "rollout='beams' must be one of standard, best_of_n, beam, lookahead, entropy_"),
+        ({"loss": None}, "loss=None must be one of grpo, dr_grpo"),
+        ({"env_arguments": {"map": [1]}}, "env_arguments={'map': [1]} must be names with a value each, "),
+        ({"env_arguments": 3}, "env_arguments=3 must be names with a value each, "),
+        ({"model": {"d_model": 0}}, "model.d_model=0 must be an integer of at least 1"),
+        ({"model": {"num_kv_heads": 0}}, "model.num_kv_heads=0 must be an integer of at least 1 or none"),
+        ({"model": {"dtype": "float16"}}, "model.dtype='float16' must be one of float32, bfloat16"),
+        ({"model": 3}, "model=3 must be an object of fields"),
+        ({"policy": {"temperature": 0}}, "policy.temperature=0 must be a number above 0"),
+        ({"policy": {"action_mask": 1}}, "policy.action_mask=1 must be true or false"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate=nan must be a number above 0"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate=inf must be a number above 0"),
+        ({"optimizer": {"beta1": 1.5}}, "optimizer.beta1=1.5 must be a number of at least 0 and at most 1"),
+        ({"filtering": {"share": 0}}, "filtering.share=0 must be a number above 0 and at most 1 or none"),
+        ({"optimizer": {"learning_rat": 1.0}}, "optimizer.learning_rat=1.0 is no field; did you mean optimizer."),
+        ({"zzz": 1}, "zzz=1 is no field; there are env, env_arguments, rollout"),
+        ([], "the configuration=[] must be an object of fields"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_bad_value_is_one_error_with_the_field_and_the_value(document, message):
+    with pytest.raises(ValueError) as error:
+        fields.updated(TrainConfig(), document)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_constructors_check_too():
+    with pytest.raises(ValueError, match=r"^batch\.num_groups=-1 must be an integer of at least 1$"):
+        TrainConfig(batch=BatchConfig(num_groups=-1))
+
+
+def test_configurations_come_back_from_json(tmp_path):
+    config = TrainConfig(
+        env="Sokoban-v0",
+        env_arguments={"num_levels": 8, "reward": "sparse", "deadlock_termination": True},
+        rollout="beam",
+        model=ModelConfig(d_model=16, num_kv_heads=2),
+        search=SearchConfig(beam_width=3, deduplicate=True),
+        optimizer=OptimizerConfig(learning_rate=1 / 3),
+    )
+    file = tmp_path / "config.json"
+    file.write_text(fields.to_json(config))
+    assert read_config(file) == config
+    file.write_text(json.dumps({"env": "Sokoban-v0", "model": {"d_model": 64}}))
+    partly = preset("Sokoban-v0")
+    assert read_config(file) == dataclasses.replace(partly, model=dataclasses.replace(partly.model, d_model=64))
+    assert read_config(file, "FrozenLake-v0").env == "FrozenLake-v0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"num_steps": 3,\n oops', ":2: no JSON: "),
+        ('{"num_steps": 0}', ": num_steps=0 must be"),
+        ("[]", ": [] must be an object of fields"),
+        ('{"env": 3}', ": env=3 must be text"),
+        ('{"env": "Sokobann-v0"}', ": id='Sokobann-v0' is not registered. Did you mean 'Sokoban-v0'?"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, message):
+    file = tmp_path / "config.json"
+    file.write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_config(file)
+    assert str(error.value).startswith(f"{file}{message}") and "\n" not in str(error.value)
+
+
+def test_differences_are_lines():
+    old = TrainConfig()
+    new = fields.updated(old, {"num_steps": 7, "optimizer": {"learning_rate": 0.5}})
+    assert list(fields.differences(old, new)) == [
+        f"num_steps: {old.num_steps} → 7",
+        f"optimizer.learning_rate: {old.optimizer.learning_rate} → 0.5",
+    ]
+
+
+@pytest.mark.parametrize("env", envs_jax.registered_ids())
+def test_every_environment_has_a_preset(env):
+    assert preset(env).env == env
+
+
+def test_presets_are_of_registered_environments():
+    assert PRESETS.keys() <= set(envs_jax.registered_ids())
+
+
+SMALL = {
+    "env_arguments": {"time_limit": 4},
+    "model": {"d_model": 8, "num_layers": 1, "num_heads": 2},
+    "batch": {"num_groups": 16, "group_size": 16},
+}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"env": "Lake-v0"}, "id='Lake-v0' is not registered."),
+        ({"env_arguments": {"num_levels": 3}}, "env_arguments: id='FrozenLake-v0' has no argument 'num_levels'."),
+        ({"env_arguments": {"seed": 3}}, "env_arguments.seed=3: it follows from the rest; leave it out"),
+        ({"env_arguments": {"time_limit": 0}}, "time_limit=0 is not in 1 … 65,535"),
+        ({"search": {"beam_width": 2}}, "search.beam_width=2 is no option of rollout='standard': it has none"),
+        ({"rollout": "beam", "search": {"depth": 2}},
+         "search.depth=2 is no option of rollout='beam': its options are search.beam_width, "),
+        ({"filtering": {"p": 0.5}}, "filtering.p=0.5 is no option of filter='none': it has none"),
+        ({"filter": "top_k"}, "filter='top_k' needs filtering.number, how many groups it keeps"),
+        ({"filter": "top", "filtering": {"share": 0.01}}, "share=0.01 of 16 groups keeps none"),
+        ({"model": {"num_heads": 3}}, "num_heads=3 does not divide d_model=8"),
+        ({"objective": {"aggregation": "mean"}}, "objective: aggregation='mean'"),
+        ({"batch": {"num_minibatches": 7}}, "num_minibatches × num_micro_batches = 7 must divide the 256 episodes"),
+        ({"evaluation": {"num_held_out": 1}}, "evaluation.num_held_out=1 leaves none of the 1 tasks to train on"),
+        ({"mesh": {"fsdp": 1024}}, "mesh: fsdp=1024 × tensor=1 must divide the number of devices"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_does_not_fit_is_found_before_anything_is_traced(document, message):
+    config = fields.updated(TrainConfig(env="FrozenLake-v0"), SMALL)
+    merged = {name: {**SMALL.get(name, {}), **value} if isinstance(value, dict) else value
+              for name, value in document.items()}  # fmt: skip
+    with pytest.raises(ValueError) as error:
+        build(fields.updated(config, merged))
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_parts_are_as_configured():
+    document = {
+        "rollout": "beam",
+        "loss": "dapo",
+        "filter": "top",
+        "search": {"beam_width": 3, "candidates": "gumbel"},
+        "filtering": {"share": 0.5},
+        "objective": {"clip_high": 0.3, "kl_coefficient": 0.1, "credit": "step", "reference_step_size": 0.25},
+        "policy": {"max_turn_actions": 2, "temperature": 0.5, "action_mask": True},
+        "batch": {"num_groups": 4, "group_size": 6, "num_turns": 3, "num_epochs": 2, "num_minibatches": 3},
+    }
+    learner = build(fields.updated(fields.updated(TrainConfig(), SMALL), document)).learner
+    assert (learner.rollout.beam_width, learner.rollout.candidates, learner.rollout.num_candidates) == (3, "gumbel", 4)
+    loss = learner.algorithm.loss
+    assert (loss.clip_low, loss.clip_high, loss.kl_coefficient, loss.aggregation) == (0.2, 0.3, 0.1, "token_mean")
+    assert learner.filter.share == 0.5 and (learner.credit, learner.reference_step_size) == ("step", 0.25)
+    assert (learner.num_groups, learner.group_size, learner.num_turns) == (4, 6, 3)
+    assert (learner.num_epochs, learner.num_minibatches) == (2, 3)
+    policy = learner.policy
+    assert policy.model.config.end_of_turn and (policy.max_turn_actions, policy.temperature) == (2, 0.5)
+    assert policy.use_action_mask and policy.model.config.d_model == 8
+    assert build(fields.updated(TrainConfig(), SMALL)).learner.num_turns == 4  # the tasks' time limit
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]),
+        ("cosine", [0.0, 0.5, *(0.5 * (1 + np.cos(np.pi * np.arange(5) / 4)))]),
+    ],
+)
+def test_the_schedule_counts_updates(schedule, expected):
+    """Signs of Adam's updates are ±1 for constant gradients, so each update is the learning rate."""
+    config = OptimizerConfig(learning_rate=1.0, schedule=schedule, warmup_steps=2, epsilon=1e-12)
+    optimizer = _optimizer(config, 6)
+    state, steps = optimizer.init({"bias": np.zeros(1, np.float32)}), []
+    for _ in expected:
+        updates, state = optimizer.update(
+            {"bias": np.full(1, 0.1, np.float32)}, state, {"bias": np.ones(1, np.float32)}
+        )
+        steps.append(-float(updates["bias"][0]))
+    np.testing.assert_allclose(steps, expected, atol=1e-5)
+
+
+def test_long_gradients_are_shortened_and_only_matrices_decay():
+    config = OptimizerConfig(learning_rate=1.0, weight_decay=0.5, max_gradient_norm=1e-12, epsilon=1.0)
+    params = {"matrix": np.full((2, 2), 3.0, np.float32), "scale": np.full(2, 3.0, np.float32)}
+    optimizer = _optimizer(config, 10)
+    gradient = jax.tree.map(lambda leaf: 1e6 * np.ones_like(leaf), params)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["matrix"], -1.5, atol=1e-6)
+    np.testing.assert_allclose(updates["scale"], 0.0, atol=1e-6)
+
+
+def test_held_out_rooms_have_boards_of_their_own():
+    """A bank that holds every board several times, with the player in other places."""
+    env, bank = envs_jax.make("Sokoban-RAGEN-v0", num_levels=40)
+    moved = dataclasses.replace(bank.instances, player=(bank.instances.player + 1) % env.layout.num_cells)
+    both = envs_jax.TaskBank.concatenate([bank, envs_jax.make_bank(moved)])
+    training, held_out = split(both, 12, seed=3)
+    board = lambda tasks, i: tuple(
+        np.asarray(leaf[i]).tobytes()
+        for part in ("walls", "targets", "boxes")
+        for leaf in getattr(tasks.instances, part)
+    )
+    boards = [{board(tasks, i) for i in range(len(tasks))} for tasks in (training, held_out, both)]
+    assert len(held_out) == 12 and not boards[0] & boards[1] and boards[0] | boards[1] == boards[2]
+    again = split(both, 12, seed=3)
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(held_out), jax.tree.leaves(again[1]), strict=True))
+    assert split(both, 0, seed=3) == (both, both)
+    with pytest.raises(ValueError, match="evaluation.num_held_out=80 leaves none of the 80 tasks"):
+        split(both, 80, seed=3)
