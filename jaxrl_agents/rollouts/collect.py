@@ -72,8 +72,9 @@ def searched(
     rows = lambda tree: jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree)
     actions = rows(paths.actions).reshape(-1, num_turns, policy.max_turn_actions)
     repeated = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, group_size, axis=0), tree)
+    states, tasks = repeated((states, tasks))
     return _trajectory(
-        policy, *repeated((states, tasks)), actions, rows(words),
+        policy, states, tasks, actions, rows(words),
         log_probs=rows(paths.log_probs), counts=_counts(output, paths_each, copies), group_size=group_size,
         simulated=output.simulated if simulated is None else simulated, source=POLICY,
     )  # fmt: skip

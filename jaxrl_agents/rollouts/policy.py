@@ -14,7 +14,6 @@ from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents import models, search
 from jaxrl_agents.search import rng
-from jaxrl_agents.search.model import SearchModel
 
 Context = Literal["turn", "episode"]
 
@@ -53,7 +52,7 @@ class Policy:
         """The policy with other `fields`."""
         return dataclasses.replace(self, **fields)
 
-    def search_model(self, num_turns: int) -> SearchModel:
+    def search_model(self, num_turns: int) -> PolicyModel:
         """What the modes of search take as `model`, for searches of `num_turns` turns."""
         return PolicyModel(self, num_turns)
 
@@ -103,7 +102,7 @@ class PolicyModel:
     policy: Policy
     num_turns: int = static_field()
 
-    def step(self, params: Any, key: jax.Array, action: jax.Array, embedding: Any) -> tuple[jax.Array, ...]:
+    def step(self, params: Any, key: jax.Array, action: jax.Array, embedding: Any) -> tuple[jax.Array, jax.Array, Any]:
         if self.policy.context == "episode":
             return _episode(self.policy, self.num_turns).step(params, key, action, embedding)
         _, tasks = params

@@ -47,9 +47,9 @@ def _assembled(tree: Any, order: jax.Array, played: tuple[jax.Array, ...], simul
     """From what was played in each turn, [K, B, k, …]; empty slots have no path."""
     scores = _pick(tree.final_values, order)
     exists = (scores > -jnp.inf)[..., None]
-    *played, words = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
+    *moves, words = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
     actions, lengths, rewards, log_probs = (
-        _masked(exists, leaf, blank) for leaf, blank in zip(played, _BLANKS, strict=True)
+        _masked(exists, leaf, blank) for leaf, blank in zip(moves, _BLANKS, strict=True)
     )
     lengths = lengths.astype(jnp.int32)
     returns = jnp.where(exists[..., 0], _pick(tree.final_returns, order), 0)

@@ -8,6 +8,12 @@ from jaxrl_agents.training.evaluation import evaluate, normal, wilson
 from tests.jaxrl_agents.rollouts import cases
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _quickly():
+    with cases.quick_compilation():
+        yield
+
+
 def test_wilson_intervals():
     # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
     for successes, number, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611),

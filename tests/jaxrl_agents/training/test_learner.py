@@ -22,7 +22,18 @@ from tests.jaxrl_agents.rollouts import cases
 GROUPS, SIZE, TURNS = 4, 4, 5
 
 
-def learner(algorithm=None, optimizer=None, *, env=cases.lake, **options):
+@pytest.fixture(autouse=True, scope="module")
+def _quickly():
+    with cases.quick_compilation():
+        yield
+
+
+def holes():
+    """A lake in which returns differ from the first episodes on."""
+    return cases.lake(reward_schedule=(1.0, -1.0, 0.0))
+
+
+def learner(algorithm=None, optimizer=None, *, env=holes, **options):
     (policy, _), tasks = env()
     options = {"num_turns": TURNS, "num_groups": GROUPS, "group_size": SIZE} | options
     made = Learner(
@@ -31,7 +42,7 @@ def learner(algorithm=None, optimizer=None, *, env=cases.lake, **options):
     return made, tasks
 
 
-def started(made, tasks, *, env=cases.lake):
+def started(made, tasks, *, env=holes):
     """A state whose policy is far from uniform, and the batch that its first step would learn from."""
     state = made.init(jax.random.key(1))._replace(params=jax.tree.map(jnp.copy, env()[0][1]))
     reference = None if state.reference is None else jax.tree.map(lambda leaf: 0.9 * leaf, state.params)
@@ -133,7 +144,7 @@ def test_a_step_learns_and_reports(algorithm, options):
     made, tasks = learner(algorithm, **options)
     state, _, trajectory = started(made, tasks)
     before = jax.tree.map(np.asarray, (state.params, state.reference))
-    key = jax.random.key_data(state.key)
+    key = np.array(jax.random.key_data(state.key))
     after, numbers = made.step(state, tasks)
     assert metrics.divergence(numbers) is None
     assert float(numbers["return"]) == pytest.approx(float(trajectory.returns.mean()))
@@ -141,7 +152,7 @@ def test_a_step_learns_and_reports(algorithm, options):
     assert float(numbers["kept"]) == (0.5 if made.filter else 1)
     assert 0 < float(numbers["entropy"]) <= np.log(4) and float(numbers["gradient_norm"]) >= 0
     assert ("value_loss" in numbers) == credit.takes_values(algorithm)
-    assert int(after.step) == 1 and (jax.random.key_data(after.key) != key).any()
+    assert int(after.step) == 1 and (np.asarray(jax.random.key_data(after.key)) != key).any()
     if after.reference is not None:
         expected = jax.tree.map(lambda new, old: 0.25 * new + 0.75 * old, after.params, before[1])
         assert_near(after.reference, expected, 1e-6)
@@ -286,6 +297,7 @@ def on_eight_devices():
 
 def test_eight_devices_give_the_numbers_of_one():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     command = "from tests.jaxrl_agents.training.test_learner import on_eight_devices; on_eight_devices()"
     done = subprocess.run(
         [sys.executable, "-c", command], capture_output=True, text=True, env=environment, timeout=300, check=False
