@@ -246,8 +246,8 @@ def to_gymnasium_vector(
 def register_gymnasium() -> None:
     """Registers every id of `envs_jax.registered_ids()` with Gymnasium, as `envs_jax/<id>`.
 
-    Then `gymnasium.make("envs_jax/Sokoban-v0")` and `gymnasium.make_vec(…, vectorization_mode="vector_entry_point")`
-    work; keyword arguments go to `envs_jax.make`. A second call registers what has been added since the first.
+    Then `gymnasium.make("envs_jax/Sokoban-v0")` works and `gymnasium.make_vec`, fastest with
+    `vectorization_mode="vector_entry_point"`; keyword arguments go to `envs_jax.make`. A second call registers what has been added since the first.
     """
     for id in envs_jax.registered_ids():
         if f"envs_jax/{id}" not in gym.registry:
@@ -255,25 +255,25 @@ def register_gymnasium() -> None:
                 f"envs_jax/{id}",
                 entry_point=f"{__name__}:make",
                 vector_entry_point=f"{__name__}:make_vector",
-                kwargs={"id": id},
+                kwargs={"env_id": id},  # `id` is an argument of gymnasium.make itself
             )
 
 
-def make(id: str, *, render_mode: str | None = None, **kwargs: Any) -> GymnasiumEnvironment:
-    """`to_gymnasium(*envs_jax.make(id, **kwargs))`: what `gymnasium.make` calls."""
-    return to_gymnasium(*envs_jax.make(id, **kwargs), render_mode=render_mode)
+def make(env_id: str, *, render_mode: str | None = None, **kwargs: Any) -> GymnasiumEnvironment:
+    """`to_gymnasium(*envs_jax.make(env_id, **kwargs))`: what `gymnasium.make` calls."""
+    return to_gymnasium(*envs_jax.make(env_id, **kwargs), render_mode=render_mode)
 
 
 def make_vector(
-    id: str,
+    env_id: str,
     *,
     num_envs: int = 1,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     render_mode: str | None = None,
     **kwargs: Any,
 ) -> GymnasiumVectorEnvironment:
-    """`to_gymnasium_vector(*envs_jax.make(id, **kwargs), num_envs)`: what `gymnasium.make_vec` calls."""
-    env, tasks = envs_jax.make(id, **kwargs)
+    """`to_gymnasium_vector(*envs_jax.make(env_id, **kwargs), num_envs)`: what `gymnasium.make_vec` calls."""
+    env, tasks = envs_jax.make(env_id, **kwargs)
     return to_gymnasium_vector(env, tasks, num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode)
 
 

@@ -64,12 +64,13 @@ class GymnaxEnvironment(environment.Environment[EnvState, EnvParams]):
 
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[Any, EnvState]:
         # Outside of gymnax's jit, so that the default bank, too, is an argument of the program.
-        return super().reset(key, self.default_params if params is None else params)
+        return super().reset(key, self.default_params if params is None else _checked(params))
 
     def step(
         self, key: jax.Array, state: EnvState, action: int | float | jax.Array, params: EnvParams | None = None
     ) -> tuple[Any, EnvState, jax.Array, jax.Array, jax.Array, dict[Any, Any]]:
-        return super().step(key, state, action, self.default_params if params is None else params)
+        self._env.checked_action(action)
+        return super().step(key, state, action, self.default_params if params is None else _checked(params))
 
     def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[Any, EnvState]:
         """Draws a task and starts its episode."""
@@ -139,6 +140,15 @@ def to_gymnax(env: Environment[Any, Any], tasks: TaskBank[Any]) -> tuple[GymnaxE
     """
     environment = GymnaxEnvironment(env, tasks)
     return environment, environment.default_params
+
+
+def _checked(params: EnvParams) -> EnvParams:
+    if not isinstance(params, EnvParams):
+        raise TypeError(
+            f"params must be the EnvParams that to_gymnax returned; got {type(params).__name__}. "
+            "To play another bank pass params.replace(tasks=bank)"
+        )
+    return params
 
 
 def _state(env_state: Any, task: Any) -> EnvState:

@@ -293,6 +293,9 @@ def test_make_and_make_vec_pass_arguments_on() -> None:
     )
     assert isinstance(envs.unwrapped, adapter.GymnasiumVectorEnvironment)
     assert envs.num_envs == 2 and envs.metadata["autoreset_mode"] == AutoresetMode.DISABLED
+    envs = gym.make_vec(f"envs_jax/{id}", num_envs=2, vectorization_mode="sync", seed=3)
+    observations, _ = envs.reset(seed=0)
+    assert len(observations) == 2
     register_gymnasium()  # a second time: nothing to do, no warning
 
 

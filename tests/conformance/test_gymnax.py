@@ -178,3 +178,15 @@ def test_raw_and_typed_keys_play_the_same_episodes():
         outcome = env.step(make_key(4), state, 1, params)
         runs.append((observation, state, outcome))
     jax.tree.map(np.testing.assert_array_equal, *runs)
+
+
+def test_wrong_arguments_are_named() -> None:
+    environment, params = to_gymnax(Corridor("box"), corridors(3))
+    key = jax.random.key(0)
+    _, state = environment.reset(key, params)
+    with pytest.raises(TypeError, match=r"params must be the EnvParams .* got TaskBank.*params.replace"):
+        environment.reset(key, corridors(3))
+    with pytest.raises(TypeError, match="params must be the EnvParams"):
+        environment.step(key, state, 1, corridors(3))
+    with pytest.raises(ValueError, match="action=9 is not one of 0"):
+        environment.step(key, state, 9, params)
