@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     selected = suites.select(options.suites, settings)
     check_inputs(settings)
     folder = options.out or _new_folder(settings.budget.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     path = folder / "results.json"
     _forget_compilations()
     interrupted = False
@@ -71,7 +71,7 @@ def profile(options: argparse.Namespace) -> int:
     make = _program(options.case, settings)
     check_inputs(settings)
     folder = options.out or _new_folder("profile")
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     _forget_compilations()
     found = profiling.profile(options.case, make(), settings.budget, folder)
     out = console.terminal()
@@ -109,7 +109,8 @@ def _program(name: str, settings: Settings) -> Callable[[], Program]:
     }
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-        raise ValueError(f"{name!r} is no program that `list` names; close to it: {', '.join(close) or 'none'}")
+        hint = f"; close to it: {', '.join(close)}" if close else ""
+        raise ValueError(f"{name!r} is no program that `python -m benchmarks list` names{hint}")
     return known[name]
 
 
@@ -119,6 +120,12 @@ def _settings(options: argparse.Namespace) -> Settings:
         if path is not None and not path.exists():
             raise FileNotFoundError(f"--{name} {path}: there is no such file or folder")
     return Settings(BUDGETS[options.budget], options.peers, options.levels, options.products)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out {folder}: there is a file of this name, and no folder can be made")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _new_folder(kind: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ def run(
 
     A case that raises becomes a failed row. Where `path` holds an incomplete run of the same settings on the same
     machine and versions, its finished cases are kept; one that ended the process is reported as failed, not repeated.
+    Any other file there is renamed to `results.1.json`, `results.2.json`, ….
 
     Args:
       selected: the cases.
@@ -37,7 +39,10 @@ def run(
     Returns:
       The results. KeyboardInterrupt passes through, after the file is written.
     """
-    results = _resumed(path, _new(settings, wanted))
+    fresh = _new(settings, wanted)
+    results = _resumed(path, fresh)
+    if results is fresh:
+        _set_aside(path)
     start = time.perf_counter() - results.seconds
     try:
         for suite, case in selected:
@@ -91,6 +96,13 @@ def _contents(path: Path | None) -> dict[str, int] | None:
         return None
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     return {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
+
+
+def _set_aside(path: Path) -> None:
+    """Renames what lies at `path`: nobody's results are lost to a run that only shares its folder."""
+    if path.exists():
+        names = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
+        path.rename(next(name for name in names if not name.exists()))
 
 
 def _resumed(path: Path, fresh: Results) -> Results:

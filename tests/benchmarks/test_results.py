@@ -148,7 +148,7 @@ def test_a_case_that_killed_the_process_is_reported_and_not_repeated(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["complete", "machine", "versions", "settings", "text"])
-def test_other_results_are_replaced(tmp_path, change):
+def test_other_results_are_set_aside(tmp_path, change):
     path, ran = tmp_path / "results.json", []
     cases = [Case("a", lambda: ran.append("a") or [row(value=1.0)])]
     run(cases, path)
@@ -160,6 +160,9 @@ def test_other_results_are_replaced(tmp_path, change):
         document["versions"]["jax"] = "0.0.1"
     elif change == "settings":
         document["settings"]["levels"] = {"files": 1, "bytes": 1}
-    path.write_text("not JSON" if change == "text" else json.dumps(document))
-    assert len(run(cases, path).rows) == 1
-    assert ran == ["a", "a"]
+    other = "not JSON" if change == "text" else json.dumps(document)
+    for number in (1, 2):
+        path.write_text(other)
+        assert len(run(cases, path).rows) == 1
+        assert (tmp_path / f"results.{number}.json").read_text() == other
+    assert ran == ["a", "a", "a"]
