@@ -7,7 +7,7 @@ Source: `get_reward` in princeton-nlp/WebShop, `web_agent_site/engine/goal.py`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -151,7 +151,7 @@ def _matched_attributes(products: Sequence[Product], sources: Sequence[tuple[int
 
 def _type_codes(products: Sequence[Product], goal_products: Sequence[int], noun_fn: NounFn) -> np.ndarray:
     """int[S, P]: index into TYPE_FACTORS: do the goal's product and another seem to be the same kind of thing?"""
-    nouns = [noun_fn(product.title) for product in products]
+    nouns = [_nouns(noun_fn, product.title) for product in products]
     noun_sets = _incidence([set(words) for words in nouns])
     category_sets = _incidence([{part.strip() for part in product.product_category.split("›")} for product in products])
     _, query_ids = np.unique([product.query for product in products], return_inverse=True)
@@ -165,6 +165,13 @@ def _type_codes(products: Sequence[Product], goal_products: Sequence[int], noun_
     title_score = np.where(num_nouns == 0, 0.2, shared / np.maximum(num_nouns, 1))
     codes = np.where(same_query | same_category | (title_score > 0.2), 3, 2)
     return np.where(title_score == 0, 0, np.where(title_score < 0.1, 1, codes))
+
+
+def _nouns(noun_fn: NounFn, title: str) -> Collection[str]:
+    nouns = noun_fn(title)
+    if isinstance(nouns, str) or not isinstance(nouns, Collection) or not all(isinstance(noun, str) for noun in nouns):
+        raise TypeError(f"noun_fn({title!r}) returned {nouns!r}; it must return a list of nouns, each a str")
+    return nouns
 
 
 def _incidence(sets: Sequence[set[str]]) -> np.ndarray:

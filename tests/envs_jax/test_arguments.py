@@ -120,6 +120,12 @@ def test_unknown_argument_names():
         envs_jax.make("Sokoban-v0", colour="blue")
 
 
+@pytest.mark.parametrize("answer", ["abc", None, [3]])
+def test_what_a_noun_function_returns_is_checked(answer):
+    with pytest.raises(TypeError, match=rf"noun_fn\('.+'\) returned {re.escape(repr(answer))}; it must return a list"):
+        envs_jax.make("WebShop-v0", num_products=5, noun_fn=lambda title: answer)
+
+
 def test_ids():
     with pytest.raises(TypeError, match="id=5 is not a string"):
         envs_jax.make(5)
