@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -97,7 +98,8 @@ def read(paths: PathLike | Sequence[PathLike]) -> Levels:
       paths: a file, or a folder for all `.txt` and `.xsb` files in and below it, sorted by path; or several of them.
 
     Raises:
-      LevelError: a level that cannot be played as it stands, or a file or folder without a level.
+      LevelError: a level that cannot be played as it stands, a file or folder without a level, or the text of a level
+        in place of a path.
       FileNotFoundError: a path that does not exist.
       TypeError: something else than paths.
     """
@@ -183,6 +185,15 @@ _replay = jax.jit(rules.replay, static_argnums=0)
 
 
 def _files(path: Path) -> list[Path]:
+    if not os.path.exists(path):  # unlike `path.exists()` this takes a name of any length
+        if "\n" in str(path):
+            raise LevelError(
+                f"levels={reprlib.repr(str(path))} is the text of a level, not a path; "
+                "write it to a file, or read it with envs_jax.sokoban.levels.parse"
+            )
+        raise FileNotFoundError(
+            f"levels={str(path)!r}: no such file or folder; give the path of a level file or of a folder of them"
+        )
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -238,14 +249,19 @@ def _parse(data: bytes, source: str) -> Levels:
     return levels
 
 
+_CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
+
+
 def _check_encoding(data: bytes, source: str) -> None:
-    if data.isascii():
-        return
     try:
         data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise LevelError(f"{source}:{line}: byte {data[error.start]:#04x} is not UTF-8 text") from None
+    if len(data.translate(None, _CONTROL)) < len(data):  # far faster than a regular expression
+        position = min(position for position in map(data.find, _CONTROL) if position >= 0)
+        line = data.count(b"\n", 0, position) + 1
+        raise LevelError(f"{source}:{line}: byte {data[position]:#04x} is a control character; a level is text")
 
 
 def _check_line_ends(data: bytes, source: str) -> None:

@@ -208,8 +208,13 @@ def test_empty_files_and_folders_are_refused(tmp_path):
         levels.read(tmp_path)
     with pytest.raises(LevelError, match="no path was given"):
         levels.read([])
-    with pytest.raises(FileNotFoundError, match="missing"):
-        levels.read(tmp_path / "missing.txt")
+
+
+def test_paths_that_do_not_exist_are_named_with_the_argument(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"levels='.*missing\.txt': no such file or folder; give the path"):
+        levels.read([tmp_path / "missing.txt"])
+    with pytest.raises(LevelError, match=r"levels='####.* is the text of a level, not a path; .*\.levels\.parse"):
+        levels.read("\n\n".join([BOX] * 500))
 
 
 @pytest.mark.parametrize("wrong", [3, 2.5, b"levels.txt", [3], {"a": 1}])
@@ -222,6 +227,10 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "latin.txt").write_bytes(BOX.encode() + b"\n\nTitle: \xe9t\xe9\n")
     with pytest.raises(LevelError, match=r"latin\.txt:5: byte 0xe9 is not UTF-8"):
         levels.read(tmp_path / "latin.txt")
+    for code in (b"\x00", b"\x1a", b"\x7f"):
+        (tmp_path / "binary.txt").write_bytes(BOX.encode() + b"\n" + code)
+        with pytest.raises(LevelError, match=rf"binary\.txt:4: byte {code[0]:#04x} is a control character"):
+            levels.read(tmp_path / "binary.txt")
 
 
 def test_levels_that_are_too_large_are_refused_with_the_size_that_fits():
