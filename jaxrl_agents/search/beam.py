@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_agents.search import arguments, dedup, history, packing, rng, selection, weights
 from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
-from jaxrl_agents.search.model import SearchModel
+from jaxrl_agents.search.model import SearchModel, replayed
 from jaxrl_agents.search.nodes import (
     Branching,
     Children,
@@ -19,7 +20,9 @@ from jaxrl_agents.search.nodes import (
     Propose,
     ScoreFn,
     added,
+    anywhere,
     candidates_of_nodes,
+    commit,
     evaluated,
     flattened,
     root_nodes,
@@ -131,7 +134,7 @@ def _search(
     root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
     start = _Carry(jnp.int32(0), first, origin, record, tally, jnp.full(shape, -jnp.inf), root_actions)
     turn = partial(_turn, params, keys, model, branching, budget, deduplicate)
-    going = lambda carry: (carry.turn < num_turns) & jnp.any(_live(carry, branching, budget))
+    going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, branching, budget))
     end = jax.lax.while_loop(going, turn, start)
     return _output(end, sharpness, num_actions)
 
@@ -158,14 +161,20 @@ def _turn(
         width, number, batch_size
     )
     live = _live(carry, branching, budget)
-    finish = partial(_offspring, model, branching, deduplicate)
-    made = candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live, finish=finish)
+    children = candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live)
+    made = _offspring(model, branching, deduplicate, carry.history.action.dtype, flattened(children))
     ranked, merged = made.score, jnp.zeros(batch_size, jnp.int32)
-    if deduplicate:
+    if made.state_key is not None:
         ranked, merged = dedup.keep_best(carry.turn, made.score, made.state_key)
     score, chosen = selection.best(carry.turn, ranked, width)
     kept = once(carry.turn, selection.take, made.packed, chosen).unpack()
-    total = score if kept.total is None else kept.total
+    parents = jax.lax.div(chosen, np.int32(number))  # the floor of `//` costs more: it allows for negative numbers
+    held = nodes.embedding if replayed(model) else None, nodes.total, nodes.scale, nodes.score, carry.origin
+    *held, origin = once(carry.turn, selection.take, packing.pack(held), parents).unpack()
+    if replayed(model):
+        chosen_words = selection.take(words.reshape(-1, batch_size), chosen)
+        kept = commit(carry.turn, params, model, branching, chosen_words, tuple(held), kept, score > -jnp.inf)
+    total = score if branching.score == "return" else kept.total
     fields = {"total": total, "scale": kept.scale, "score": score, "filled": score > -jnp.inf}
     after = evaluated(carry.turn, model, params, words[:, 0], kept.embedding, **fields)
     moved = after.filled & (kept.length > 0)
@@ -176,10 +185,11 @@ def _turn(
         dead_ends=added(moved & after.dead_end),
         **rows_of_turn(branching, model, width * number, width),
     )
-    parents = chosen // number
+    if replayed(model):
+        tally = tally.add(**rows_of_turn(branching, model, width, 0, planned=True))
     record = Record(parents, kept.action, kept.length, kept.reward, kept.log_prob, score, chosen)
     first = carry.turn == 0
-    origin = jnp.where(first, chosen % number, selection.take(carry.origin, parents)).astype(carry.origin.dtype)
+    origin = jnp.where(first, jax.lax.rem(chosen, np.int32(number)), origin).astype(carry.origin.dtype)
     return _Carry(
         carry.turn + 1,
         after,
@@ -196,20 +206,25 @@ class _Offspring(NamedTuple):
 
     score: jax.Array  # float32[C, B]
     state_key: tuple[jax.Array, ...] | None  # the words of the keys, uint32[C, B] each
-    packed: packing.Packed  # Children, without scores
+    packed: packing.Packed  # Children, without scores; without what playing the chosen ones again will tell
     length: jax.Array  # [C, B]
     root_scores: jax.Array  # float32[M, B]: of the first node's candidates
     root_actions: jax.Array  # int32[M, B] or int32[M, B, L]
 
 
-def _offspring(model: SearchModel, branching: Branching, with_keys: bool, children: Children) -> _Offspring:
-    children = flattened(children)
+def _offspring(
+    model: SearchModel, branching: Branching, with_keys: bool, action_dtype: np.dtype, children: Children
+) -> _Offspring:
     number = branching.num_candidates
-    total = None if branching.score == "return" else children.total  # the score says it
+    packed = children._replace(score=None, action=children.action.astype(action_dtype))
+    if branching.score == "return":
+        packed = packed._replace(total=None)  # the score says it
+    if replayed(model):
+        packed = packed._replace(total=None, scale=None, reward=None, embedding=None)
     return _Offspring(
         score=children.score,
         state_key=_words(jax.vmap(model.state_key)(children.embedding)) if with_keys else None,
-        packed=packing.pack(children._replace(score=None, total=total)),
+        packed=packing.pack(packed),
         length=children.length,
         root_scores=jnp.where(children.length[:number] > 0, children.score[:number], -jnp.inf),
         root_actions=children.action[:number].astype(jnp.int32),

@@ -18,6 +18,7 @@ from jaxrl_agents.search.nodes import (
     Propose,
     ScoreFn,
     added,
+    anywhere,
     candidates_of_nodes,
     evaluated,
     flattened,
@@ -109,7 +110,7 @@ def _search(
     record = history.empty(num_turns, width, batch_size, num_actions, branching)
     tally = Tally.start(batch_size).add(dead_ends=first.dead_end[0].astype(jnp.int32))
     turn = partial(_turn, params, keys, model, branching, budget)
-    going = lambda carry: (carry.turn < num_turns) & jnp.any(_live(carry, branching, budget))
+    going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, branching, budget))
     end = jax.lax.while_loop(going, turn, _Carry(jnp.int32(0), first, record, tally))
     return rollouts_output(end.history, end.nodes, end.turn, end.tally, sharpness, num_actions)
 
@@ -127,7 +128,8 @@ def _turn(
     words = once(carry.turn, partial(rng.turn_words, turn=carry.turn, num_words=width), keys)[:, None]
     live = _live(carry, branching, budget)
     made = flattened(candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live))
-    fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
+    total = made.score if branching.score == "return" else made.total  # every slot is filled
+    fields = {"total": total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
     after = evaluated(carry.turn, model, params, words[:, 0], made.embedding, **fields)
     moved = made.length > 0
     tally = carry.tally.add(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from envs_jax.pytree import pytree_dataclass, static_field
-from jaxrl_agents.search import arguments, history, rng, selection, weights
+from jaxrl_agents.search import arguments, history, packing, rng, selection, weights
 from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
@@ -20,6 +20,7 @@ from jaxrl_agents.search.nodes import (
     Node,
     ScoreFn,
     added,
+    anywhere,
     candidates_of_nodes,
     evaluated,
     flattened,
@@ -28,7 +29,7 @@ from jaxrl_agents.search.nodes import (
     where_rows,
     within_budget,
 )
-from jaxrl_agents.search.proposals import distribution
+from jaxrl_agents.search.proposals import SMALL, distribution
 from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchOutput
 
 Distance = Literal["uniform", "fixed"]
@@ -154,13 +155,13 @@ def _rule(
 
 
 class _Saved(NamedTuple):
-    """What stepping back restores; the nodes of all iterations, row 0 being the root: [I + 1, N, B, …]."""
+    """What stepping back restores of a node."""
 
-    embedding: Any
-    logits: jax.Array  # [I + 1, A, N, B]: with the actions last, gathers and updates would not be vector code on CPUs
+    embedding: Any  # every leaf [N, B, …]
+    logits: Any  # A times [N, B]; [N, B, A] for many actions
     total: jax.Array
     scale: jax.Array
-    parent: jax.Array  # row of the parent
+    ancestors: tuple[jax.Array, ...]  # the rows of the nodes 1, 2, … `steps_back` turns before it, [N, B] each
 
 
 class _Carry(NamedTuple):
@@ -170,7 +171,8 @@ class _Carry(NamedTuple):
     first_row: jax.Array  # int32[N, B]: the row of the first node of the path; 0 where it is empty
     position: jax.Array  # int32[N, B]: the length of the path
     retries: jax.Array  # int32[N, B]: used
-    saved: _Saved
+    ancestors: tuple[jax.Array, ...]  # of the nodes where the rollouts stand, see _Saved
+    saved: packing.Packed  # _Saved of all iterations, every leaf [I + 1, N, B, …]; row 0 is the root
     history: Record  # [I, N, B]; `parent` is a row of `saved`
     steps_back: jax.Array  # [I, N, B]
     entropy: jax.Array  # float32[I, N, B]
@@ -196,7 +198,7 @@ def _search(
     if rule.clairvoyant:
         words = jax.vmap(lambda turn: rng.turn_words(keys, turn, width))(jnp.arange(rule.num_turns))
     iteration = partial(_iteration, params, keys, model, branching, rule, budget, words)
-    going = lambda carry: (carry.iteration < rule.num_iterations) & jnp.any(_live(carry, branching, rule, budget))
+    going = lambda carry: (carry.iteration < rule.num_iterations) & anywhere(_live(carry, branching, rule, budget))
     end = jax.lax.while_loop(going, iteration, _start(first, tally, branching, rule, num_actions))
     return _output(end, sharpness, num_actions, rule.num_turns, rule.clairvoyant)
 
@@ -207,15 +209,18 @@ def _start(first: Node, tally: Tally, branching: Branching, rule: Rule, num_acti
     record = history.empty(rows, width, batch_size, num_actions, branching)
     record = record._replace(parent=jnp.zeros((rows, width, batch_size), small_int(rows)), candidate=None)
     room = lambda leaf: jnp.zeros((rows + 1, *leaf.shape), leaf.dtype).at[0].set(leaf)
-    saved = jax.tree.map(room, _saved(first, record.parent[0]))
+    ancestors = (record.parent[0],) * min(rule.steps_back, rows)
+    saved = jax.tree.map(room, packing.pack(_saved(first, ancestors)))
     zeros = jnp.zeros((width, batch_size), jnp.int32)
     back = jnp.zeros(record.parent.shape, small_int(rule.steps_back))
-    return _Carry(jnp.int32(0), first, zeros, zeros, zeros, zeros, saved, record, back, record.reward, tally)
+    return _Carry(jnp.int32(0), first, zeros, zeros, zeros, zeros, ancestors, saved, record, back, record.reward, tally)
 
 
-def _saved(nodes: Node, parent: jax.Array) -> _Saved:
+def _saved(nodes: Node, ancestors: tuple[jax.Array, ...]) -> _Saved:
     """A row of what can be restored."""
-    return _Saved(nodes.embedding, jnp.moveaxis(nodes.logits, -1, 0), nodes.total, nodes.scale, parent)
+    logits = nodes.logits
+    columns = tuple(logits) if len(logits) <= SMALL else jnp.moveaxis(logits, 0, -1)
+    return _Saved(nodes.embedding, columns, nodes.total, nodes.scale, ancestors)
 
 
 def _live(carry: _Carry, branching: Branching, rule: Rule, budget: jax.Array) -> jax.Array:
@@ -240,8 +245,8 @@ def _iteration(
     with jax.named_scope("propose"):
         entropy = distribution(carry.nodes.logits, branching.temperature).entropy
     back = jnp.where(live, _steps_back(carry, rule, entropy, words), 0)
-    row = _row_before(carry, rule, back)
-    nodes = _restored(carry, row, back > 0)
+    row = _row_before(carry, back)
+    nodes, ancestors = _restored(carry, row, back)
     position = carry.position - back
     temperature = jnp.where(back > 0, rule.retry_temperature, branching.temperature)
     hot = dataclasses.replace(branching, temperature=temperature)
@@ -252,7 +257,8 @@ def _iteration(
         )
     )
     moved = made.length > 0
-    fields = {"total": made.total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
+    total = made.score if branching.score == "return" else made.total  # every slot is filled
+    fields = {"total": total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
     after = evaluated(carry.iteration, model, params, words, made.embedding, **fields)
     tally = carry.tally.add(
         generated=added(made.length),
@@ -261,11 +267,18 @@ def _iteration(
         **rows_of_turn(branching, model, width, width),
     )
     entropy = jnp.where(live, entropy, 0)
-    return _advanced(carry, back, row, made, after, entropy)._replace(tally=tally)
+    ancestors = (row.astype(ancestors[0].dtype), *ancestors[:-1])
+    return _advanced(carry, back, row, ancestors, made, after, entropy)._replace(tally=tally)
 
 
 def _advanced(
-    carry: _Carry, back: jax.Array, row: jax.Array, made: Children, after: Node, entropy: jax.Array
+    carry: _Carry,
+    back: jax.Array,
+    row: jax.Array,
+    ancestors: tuple[jax.Array, ...],
+    made: Children,
+    after: Node,
+    entropy: jax.Array,
 ) -> _Carry:
     """The carry of the next iteration: the rollouts stepped `back` to `row` and have `made` the nodes `after`."""
     put = lambda rows, leaf, at: jax.lax.dynamic_update_index_in_dim(rows, leaf.astype(rows.dtype), at, 0)
@@ -278,7 +291,10 @@ def _advanced(
         first_row=jnp.where(moved & (position == 0), here + 1, carry.first_row),
         position=position + moved,
         retries=carry.retries + (back > 0),
-        saved=jax.tree.map(lambda rows, leaf: put(rows, leaf, here + 1), carry.saved, _saved(after, row)),
+        ancestors=ancestors,
+        saved=jax.tree.map(
+            lambda rows, leaf: put(rows, leaf, here + 1), carry.saved, packing.pack(_saved(after, ancestors))
+        ),
         history=history.write(carry.history, here, record),
         steps_back=put(carry.steps_back, back, here),
         entropy=put(carry.entropy, entropy, here),
@@ -296,24 +312,24 @@ def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array)
     return jnp.where(triggers, most, 0)
 
 
-@jax.named_scope("gather")
-def _row_before(carry: _Carry, rule: Rule, back: jax.Array) -> jax.Array:
+def _row_before(carry: _Carry, back: jax.Array) -> jax.Array:
     """int32[N, B]: the rows of the nodes `back` turns before those where the rollouts stand."""
     row = carry.row
-    for step in range(min(rule.steps_back, rule.num_iterations)):
-        row = jnp.where(step < back, selection.take(carry.saved.parent, row[None])[0].astype(jnp.int32), row)
+    for step, ancestor in enumerate(carry.ancestors, start=1):
+        row = jnp.where(back == step, ancestor.astype(jnp.int32), row)
     return row
 
 
 @jax.named_scope("gather")
-def _restored(carry: _Carry, row: jax.Array, back: jax.Array) -> Node:
-    """The nodes from which the rollouts act: those of `row` where they step back, else where they stand."""
-    now, saved = carry.nodes, carry.saved
-    rest = selection.take((saved.embedding, saved.total, saved.scale), row[None])
-    embedding, total, scale = jax.tree.map(lambda leaf: leaf[0], rest)
-    columns = jnp.take_along_axis(saved.logits, row[None, None], axis=0, mode="promise_in_bounds")[0]
-    earlier = {"embedding": embedding, "logits": jnp.moveaxis(columns, 0, -1), "total": total, "scale": scale}
-    return now._replace(**{name: where_rows(back, leaf, getattr(now, name)) for name, leaf in earlier.items()})
+def _restored(carry: _Carry, row: jax.Array, back: jax.Array) -> tuple[Node, tuple[jax.Array, ...]]:
+    """The nodes from which the rollouts act, and their ancestors: of `row` where they step back, else as they are."""
+    earlier = jax.tree.map(lambda leaf: leaf[0], selection.take(carry.saved, row[None]))
+    now = packing.pack(_saved(carry.nodes, carry.ancestors))
+    restore = lambda back, earlier, now: where_rows(back > 0, earlier, now)
+    found: _Saved = once(carry.iteration, restore, back, earlier, now).unpack()
+    logits = jnp.stack(found.logits) if isinstance(found.logits, tuple) else jnp.moveaxis(found.logits, -1, 0)
+    nodes = carry.nodes._replace(embedding=found.embedding, logits=logits, total=found.total, scale=found.scale)
+    return nodes, found.ancestors
 
 
 def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:
@@ -324,20 +340,23 @@ def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:
 
 def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int, clairvoyant: bool) -> SearchOutput:
     record = end.history
-    by_root = lambda leaf: jnp.swapaxes(leaf, 1, 2)
     played = record.length > 0
+    rows = {
+        "parents": jnp.where(played, record.parent - 1, -1),
+        "action_from_parent": record.action,
+        "lengths": record.length,
+        "rewards": record.reward,
+        "log_probs": record.log_prob,
+        "node_values": jnp.where(played, record.score, -jnp.inf),
+        "steps_back": end.steps_back,
+        "entropies": end.entropy,
+    }
+    rows = history.by_root(end.iteration, rows)
     tree = BacktrackTree(
-        parents=by_root(jnp.where(played, record.parent - 1, -1)),
-        action_from_parent=by_root(record.action),
-        lengths=by_root(record.length),
-        rewards=by_root(record.reward),
-        log_probs=by_root(record.log_prob),
-        node_values=by_root(jnp.where(played, record.score, -jnp.inf)),
-        node_visits=by_root(played.astype(jnp.int8)),
+        **rows,
+        node_visits=(rows["lengths"] > 0).astype(jnp.int8),
         final_values=end.nodes.score.T,
         final_returns=end.nodes.total.T,
-        steps_back=by_root(end.steps_back),
-        entropies=by_root(end.entropy),
         final_nodes=(end.row - 1).T,
         path_lengths=end.position.T,
         num_turns=num_turns,

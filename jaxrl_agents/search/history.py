@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_agents.search import packing
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.model import RecurrentModel
 from jaxrl_agents.search.nodes import Branching, small_int, where_rows
 from jaxrl_agents.search.types import Counts, SearchTree
@@ -54,21 +56,28 @@ def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.A
     filled = score > -jnp.inf
     first = jnp.arange(history.score.shape[0])[:, None, None] == 0
     parent = jnp.where(filled, jnp.where(first, 0, history.parent), -1).astype(history.parent.dtype)
-    by_root = lambda leaf: jnp.swapaxes(leaf, 1, 2)
-    history = history._replace(action=where_rows(filled, history.action, jnp.full_like(history.action, -1)))
     blank = lambda leaf: jnp.where(filled, leaf, 0)
-    return SearchTree(
-        parents=by_root(parent),
-        action_from_parent=by_root(history.action),
-        lengths=by_root(blank(history.length)),
-        rewards=by_root(blank(history.reward)),
-        log_probs=by_root(blank(history.log_prob)),
-        node_values=by_root(score),
-        node_visits=by_root(filled.astype(jnp.int8)),
-        final_values=scores.T,
-        final_returns=returns.T,
-        candidates=by_root(blank(history.candidate)),
-    )
+    rows = {
+        "parents": parent,
+        "action_from_parent": where_rows(filled, history.action, jnp.full_like(history.action, -1)),
+        "lengths": blank(history.length),
+        "rewards": blank(history.reward),
+        "log_probs": blank(history.log_prob),
+        "node_values": score,
+        "candidates": blank(history.candidate),
+    }
+    rows = by_root(turns, rows)
+    visits = (rows["node_values"] > -jnp.inf).astype(jnp.int8)
+    return SearchTree(node_visits=visits, final_values=scores.T, final_returns=returns.T, **rows)
+
+
+def by_root(turn: jax.Array, rows: Any) -> Any:
+    """Leaves [K, W, B, …] as [K, B, W, …]; `turn` as in `once`.
+
+    Small integers go together: to swap axes costs the same for 8 bits as for 32, and more than to take words apart.
+    """
+    swapped = lambda packed: jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 1, 2), packed)
+    return once(turn, swapped, packing.pack(rows)).unpack()
 
 
 class Tally(NamedTuple):

@@ -22,6 +22,7 @@ from jaxrl_agents.search.nodes import (
     Propose,
     ScoreFn,
     added,
+    anywhere,
     candidates_of_nodes,
     commit,
     evaluated,
@@ -29,7 +30,7 @@ from jaxrl_agents.search.nodes import (
     root_nodes,
     within_budget,
 )
-from jaxrl_agents.search.proposals import Candidates
+from jaxrl_agents.search.proposals import Candidates, reduced
 from jaxrl_agents.search.types import RootFnOutput, SearchOutput
 
 Continuation = Literal["policy", "full"]
@@ -167,7 +168,7 @@ def _search(
     root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
     start = _Carry(jnp.int32(0), first, record, tally, jnp.full(shape, -jnp.inf), root_actions)
     turn = partial(_turn, params, keys, model, plan, budget)
-    going = lambda carry: (carry.turn < num_turns) & jnp.any(_live(carry, plan, budget))
+    going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, plan, budget))
     end = jax.lax.while_loop(going, turn, start)
     scores = end.root_scores
     if root_actions.ndim == 2:
@@ -197,10 +198,12 @@ def _turn(
     words = once(carry.turn, partial(rng.turn_words, turn=carry.turn, num_words=width * number), keys)
     simulated = words if plan.clairvoyant else rng.mix(words, _SIMULATE)
     shaped = lambda leaf: leaf.reshape(width, number, batch_size)
-    made = candidates_of_nodes(
-        carry.turn, params, model, plan.branching, shaped(words), nodes, _live(carry, plan, budget),
-        step_words=shaped(simulated), finish=flattened,
-    )  # fmt: skip
+    live = _live(carry, plan, budget)
+    made = flattened(
+        candidates_of_nodes(
+            carry.turn, params, model, plan.branching, shaped(words), nodes, live, step_words=shaped(simulated)
+        )
+    )
     prospects, tally = _prospects(params, model, plan, simulated, made, carry.tally, carry.turn)
     score, chosen = selection.best(carry.turn, prospects, width)
     kept = selection.take(made._replace(embedding=None), chosen)
@@ -262,7 +265,8 @@ def _prospects(
         score = score + jnp.where(live, nodes.scale * nodes.value, 0)
         forwards = 0 if isinstance(model, RecurrentModel) else len(words)
         tally = tally.add(evaluated=added(live), forwards=np.int32(forwards))
-    return jnp.max(score.reshape(num_candidates, -1, batch_size), axis=1), tally
+    leaves = jnp.swapaxes(score.reshape(num_candidates, -1, batch_size), 0, 1)
+    return reduced(jnp.maximum, leaves), tally
 
 
 def _as_nodes(turn: jax.Array, params: Any, model: SearchModel, words: jax.Array, made: Children) -> Node:

@@ -119,8 +119,15 @@ def _counts(tree: Any, num_simulations: int, has_legal: jax.Array) -> Counts:
     """Each simulation steps and evaluates one row per root; those that start from an ended node are wasted."""
     roots = jnp.arange(len(tree.parents))[:, None]
     parents = jnp.maximum(tree.parents, 0)
-    ended = (tree.parents >= 0) & (tree.children_discounts[roots, parents, tree.action_from_parent] == 0)
-    made = (tree.parents >= 0) & ~jnp.take_along_axis(ended, parents, axis=1) & has_legal[:, None]
+
+    def below_ended() -> jax.Array:
+        ended = (tree.parents >= 0) & (tree.children_discounts[roots, parents, tree.action_from_parent] == 0)
+        return jnp.take_along_axis(ended, parents, axis=1)
+
+    # Gathers from whole trees cost some per cent of the search, and most often no episode ends.
+    any_ended = jnp.any((tree.children_index >= 0) & (tree.children_discounts == 0))
+    wasted = jax.lax.cond(any_ended, below_ended, lambda: jnp.zeros(parents.shape, bool))
+    made = (tree.parents >= 0) & ~wasted & has_legal[:, None]
     generated = made.sum(1, dtype=jnp.int32)
     whole = jnp.full_like(generated, num_simulations)
     dead_ends = (~has_legal).astype(jnp.int32)

@@ -16,6 +16,7 @@ import mctx
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import rng
+from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.proposals import legal_actions
 from jaxrl_agents.search.types import RootFnOutput
 
@@ -122,7 +123,9 @@ class EnvModel(_Recurrent):
         mask = jax.vmap(self.env.action_mask)(embedding, tasks)
         if self.policy is None:
             return jnp.where(mask, 0.0, -jnp.inf), jnp.zeros(mask.shape[:1]), embedding
-        logits, value = self.policy(params, jax.vmap(self.env.observe)(embedding, tasks))
+        # Once: a policy's one-hot code or convolution would otherwise observe anew for each number that it makes of it.
+        observe = jax.vmap(self.env.observe)
+        logits, value = self.policy(params, once(tasks.time_limit[0].astype(jnp.int32), observe, embedding, tasks))
         ended = jnp.logical_or(*jax.vmap(self.env.status)(embedding, tasks))
         return jnp.where(mask, logits, -jnp.inf), jnp.where(ended, 0, value), embedding
 
@@ -162,6 +165,11 @@ def from_env(env: Environment[Any, Any], policy: Policy | None = None, discount:
     if not 0 < discount <= 1:
         raise ValueError(f"discount={discount} is not in (0, 1]; an episode's end discounts by 0 without it")
     return EnvModel(env, policy, float(discount))
+
+
+def replayed(model: SearchModel) -> bool:
+    """Whether a beam plays the candidates that it keeps anew: cheaper than keeping the embeddings of all of them."""
+    return isinstance(model, EnvModel)
 
 
 def as_model(model: Any) -> SearchModel:

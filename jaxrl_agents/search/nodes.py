@@ -7,6 +7,7 @@ loops of the compiled program run over roots.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -17,7 +18,15 @@ from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import rng
 from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.model import SearchModel
-from jaxrl_agents.search.proposals import Candidates, candidates_of, distribution, legal_actions, sample
+from jaxrl_agents.search.proposals import (
+    SMALL,
+    Candidates,
+    candidates_of,
+    distribution,
+    enumerated,
+    legal_actions,
+    sample,
+)
 from jaxrl_agents.search.types import Candidate, Proposal, RootFnOutput
 
 Propose = Callable[[Any, jax.Array, Any], Proposal]
@@ -36,6 +45,11 @@ class Branching:
     temperature: Any  # float[], or [W, B]
 
     @property
+    def enumerates(self) -> bool:
+        """Whether the candidates are the single actions, whatever the node."""
+        return self.kind == "enumerate" and self.propose is None and self.turn_actions == 1
+
+    @property
     def draws_as_it_plays(self) -> bool:
         """Whether turns of several actions are drawn from the model's logits step by step."""
         return self.propose is None and self.turn_actions > 1
@@ -45,7 +59,7 @@ class Node(NamedTuple):
     """The nodes of a frontier."""
 
     embedding: Any  # every leaf [W, B, …]
-    logits: jax.Array  # [W, B, A]
+    logits: jax.Array  # [A, W, B]: with the actions last, what reads them would not be vector code on CPUs
     value: jax.Array  # [W, B]
     total: jax.Array  # float32[W, B]: discounted return from the root
     scale: jax.Array  # float32[W, B]: product of the discounts; 0 where the episode has ended
@@ -81,9 +95,9 @@ class Children(NamedTuple):
     action: jax.Array  # as in Expansion; −1 for copies and what is not a candidate
     length: jax.Array  # small integers [W, M, B]; 0 for copies and what is not a candidate
     log_prob: jax.Array  # float32[W, M, B]
-    reward: jax.Array  # float32[W, M, B]
+    reward: Any  # float32[W, M, B]
     total: Any  # float32[W, M, B]
-    scale: jax.Array  # float32[W, M, B]
+    scale: Any  # float32[W, M, B]
     score: Any  # float32[W, M, B]; −inf for what is neither a candidate nor a copy
     embedding: Any
 
@@ -94,8 +108,9 @@ def root_nodes(root: RootFnOutput, width: int, copies: int = 1) -> Node:
     spread = lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape))
     filled = jnp.broadcast_to(jnp.arange(width)[:, None] < copies, (width, batch_size))
     zeros = jnp.zeros((width, batch_size))
+    logits = jnp.broadcast_to(root.prior_logits.T[:, None], (root.prior_logits.shape[1], width, batch_size))
     return Node(
-        jax.tree.map(spread, root.embedding), spread(root.prior_logits), spread(root.value), zeros, zeros + 1,
+        jax.tree.map(spread, root.embedding), logits, spread(root.value), zeros, zeros + 1,
         jnp.where(filled, 0.0, -jnp.inf), filled,
     )  # fmt: skip
 
@@ -107,7 +122,9 @@ def evaluated(
     """Nodes with the model's logits and value; `words` uint32[W, B], `turn` as in `once`."""
 
     def evaluate(words: jax.Array, embedding: Any) -> Any:
-        return jax.vmap(model.evaluate, in_axes=(None, 0, 0))(params, rng.row_keys(words, rng.EVALUATE), embedding)
+        over = jax.vmap(model.evaluate, in_axes=(None, 0, 0))
+        logits, value, embedding = over(params, rng.row_keys(words, rng.EVALUATE), embedding)
+        return jnp.moveaxis(logits, -1, 0), value, embedding
 
     logits, value, embedding = once(turn, evaluate, words, embedding)
     return Node(embedding=embedding, logits=logits, value=value, **fields)
@@ -127,20 +144,33 @@ def propose(model_params: Any, branching: Branching, words: jax.Array, nodes: No
     return candidates_of(branching.kind, nodes.logits, words, branching.temperature)
 
 
+@jax.named_scope("step")
 def play(
-    model: SearchModel, params: Any, branching: Branching, words: jax.Array, parents: Any, proposal: Proposal
+    turn: jax.Array,
+    model: SearchModel,
+    params: Any,
+    branching: Branching,
+    words: jax.Array,
+    parents: Any,
+    proposal: Proposal,
+    *,
+    all_actions: bool = False,
 ) -> Expansion:
-    """Plays proposals [W, M, B] from the nodes with the embeddings `parents` [W, B, …]."""
-    if branching.turn_actions == 1:
-        return _play_action(model, params, words, parents, proposal)
-    return _play_turn(model, params, branching, words, parents, proposal)
+    """Plays proposals [W, M, B] from the nodes with the embeddings `parents` [W, B, …]; `turn` as in `once`.
 
-
-def _play_action(model: SearchModel, params: Any, words: jax.Array, parents: Any, proposal: Proposal) -> Expansion:
+    With `all_actions` candidate m of each node is action m.
+    """
+    if branching.turn_actions > 1:
+        return _play_turn(model, params, branching, words, parents, proposal)
     step = jax.vmap(jax.vmap(model.step, in_axes=(None, 0, 0, None)), in_axes=(None, 0, 0, 0))
-    taken = jnp.maximum(proposal.action, 0)
-    reward, discount, embedding = step(params, rng.row_keys(words, rng.STEP), taken, parents)
-    return Expansion(*proposal, reward, discount, embedding)
+
+    def played(words: jax.Array, parents: Any, action: jax.Array | None) -> tuple[jax.Array, jax.Array, Any]:
+        if action is None:  # not read from memory: what depends on the action alone is computed once for all nodes
+            action = jnp.broadcast_to(np.arange(words.shape[1], dtype=np.int32)[:, None], words.shape)
+        return step(params, rng.row_keys(words, rng.STEP), jnp.maximum(action, 0), parents)
+
+    given = None if all_actions else proposal.action
+    return Expansion(*proposal, *once(turn, played, words, parents, given))
 
 
 def _play_turn(
@@ -190,7 +220,7 @@ def _drawn(
     over = jax.vmap(jax.vmap(model.evaluate, in_axes=(None, 0, 0)), in_axes=(None, 0, 0))
     logits, _, _ = over(params, rng.row_keys(words, rng.EVALUATE), embedding)
     temperature = jnp.asarray(branching.temperature)
-    policy = distribution(logits, temperature[:, None] if temperature.ndim else temperature)
+    policy = distribution(jnp.moveaxis(logits, -1, 0), temperature[:, None] if temperature.ndim else temperature)
     action = sample(policy, rng.mix(words, rng.PROPOSE))
     return action, jnp.where(action >= 0, policy.log_prob(action), 0)
 
@@ -206,9 +236,8 @@ def candidates_of_nodes(
     *,
     step_words: jax.Array | None = None,
     depth: jax.Array | None = None,
-    finish: Callable[[Children], Any] = lambda children: children,
-) -> Any:
-    """`finish` of the candidates of the `live` nodes (bool[W, B]); other filled slots survive as their first one.
+) -> Children:
+    """The candidates of the `live` nodes (bool[W, B]); other filled slots survive as their first one.
 
     Each candidate is drawn with its of the `words` uint32[W, M, B] and played with its of the `step_words`, which
     are the same ones by default. `depth` is what the caller's score sees as the turn. `turn` is as in `once`.
@@ -216,27 +245,18 @@ def candidates_of_nodes(
     depth = turn if depth is None else depth
     is_first = np.arange(words.shape[1])[None, :, None] == 0
 
-    @jax.named_scope("propose")
-    def proposed(words: jax.Array, nodes: Node, live: jax.Array) -> tuple[Proposal, jax.Array]:
-        copied = (nodes.filled & ~live)[:, None] & is_first  # as integers: XLA's CPU compiler vectorises those alone
-        return _masked(propose(params, branching, words, nodes), live[:, None]), copied.astype(jnp.int32)
-
-    @jax.named_scope("step")
-    def played(words: jax.Array, nodes: Node, proposal: Proposal, copied: jax.Array, depth: jax.Array) -> Any:
-        made = play(model, params, branching, words, nodes.embedding, proposal)
-        before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
-        return finish(_settled(params, branching, made, before, made.length > 0, copied > 0, depth))
-
-    proposal, copied = once(turn, proposed, words, nodes, live)
-    return once(turn, played, words if step_words is None else step_words, nodes, proposal, copied, depth)
-
-
-def _masked(proposal: Proposal, live: jax.Array) -> Proposal:
-    """The proposal where `live` (bool[W, 1, B]), else no candidate: action −1 and length 0."""
-    action = where_rows(live, proposal.action, jnp.full_like(proposal.action, -1))
-    return Proposal(
-        action, jnp.where(live, proposal.length, 0), jnp.where(live, proposal.log_prob, 0), proposal.entropy
-    )
+    propose_all = jax.named_scope("propose")(partial(propose, params, branching))
+    proposal = once(turn, propose_all, words, nodes)
+    if branching.enumerates:
+        action, length = enumerated(nodes.logits, words.shape[1])
+        proposal = proposal._replace(action=action, length=length)
+    step_words = words if step_words is None else step_words
+    made = play(turn, model, params, branching, step_words, nodes.embedding, proposal, all_actions=branching.enumerates)
+    # Integers: XLA's CPU compiler does not make vector code of what reads booleans.
+    goes, stays = once(turn, lambda *kinds: tuple(kind.astype(jnp.int32) for kind in kinds), live, nodes.filled & ~live)
+    valid = (goes > 0)[:, None] & (made.length > 0)
+    before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
+    return _settled(params, branching, made, before, valid, (stays > 0)[:, None] & is_first, depth)
 
 
 def commit(
@@ -254,16 +274,11 @@ def commit(
     `parents` are the embedding, total, scale and score of their parents; what is `filled` without being a candidate
     survives as it is.
     """
-
-    @jax.named_scope("step")
-    def played(words: jax.Array, parents: Any, chosen: Children, filled: jax.Array) -> Children:
-        proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
-        proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
-        made = play(model, params, branching, words[:, None], parents[0], proposal)
-        valid = (filled & (chosen.length > 0))[:, None]
-        return flattened(_settled(params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
-
-    return once(turn, played, words, parents, chosen._replace(embedding=None), filled)
+    proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
+    proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
+    made = play(turn, model, params, branching, words[:, None], parents[0], proposal)
+    valid = filled[:, None] & (made.length > 0)
+    return flattened(_settled(params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
 
 
 def flattened(children: Any) -> Any:
@@ -327,6 +342,11 @@ def added(counts: jax.Array) -> jax.Array:
     return total
 
 
+def anywhere(holds: jax.Array) -> jax.Array:
+    """bool[]: whether `holds` (bool[W, B]) does for any node; rows are added first, which is vector code on CPUs."""
+    return jnp.any(added(holds) > 0)
+
+
 def small_int(largest: int) -> np.dtype:
     """The smallest signed integer dtype that holds `largest` and −1."""
     return np.min_scalar_type(-largest - 1)
@@ -334,8 +354,9 @@ def small_int(largest: int) -> np.dtype:
 
 def _any_legal(logits: jax.Array) -> jax.Array:
     legal = legal_actions(logits)
-    columns = [legal[..., index] for index in range(legal.shape[-1])] if legal.shape[-1] <= 16 else [legal.any(-1)]
-    any_legal = columns[0]
-    for column in columns[1:]:
+    if len(legal) > SMALL:
+        return legal.any(0)
+    any_legal = legal[0]
+    for column in legal[1:]:
         any_legal = any_legal | column
     return any_legal

@@ -14,9 +14,9 @@ from envs_jax.pytree import pytree_dataclass, static_field
 
 @pytree_dataclass
 class Packed:
-    """A tree whose leaves of rank 2 share words."""
+    """A tree whose leaves of the least rank share words. (Axes may be swapped, or put in front of all arrays.)"""
 
-    words: tuple[jax.Array, ...]  # uint32[C, B]
+    words: tuple[jax.Array, ...]  # uint32[C, B], for example
     whole: tuple[jax.Array, ...]  # leaves of higher rank and other dtypes, as they are
     structure: Any = static_field()
     leaves: tuple[jax.ShapeDtypeStruct, ...] = static_field()
@@ -24,54 +24,58 @@ class Packed:
     def unpack(self) -> Any:
         """The tree."""
         rest = iter(self.whole)
-        out = [None if _num_bits(leaf) else next(rest) for leaf in self.leaves]
-        for word, group in zip(self.words, _groups(self.leaves), strict=True):
+        bits = _num_bits(self.leaves)
+        out = [None if num_bits else next(rest) for num_bits in bits]
+        for word, group in zip(self.words, _groups(bits), strict=True):
             shift = 0
             for index in group:
                 out[index] = _value(word >> shift, self.leaves[index].dtype)
-                shift += _num_bits(self.leaves[index])
+                shift += bits[index]
         return jax.tree.unflatten(self.structure, out)
 
 
 def pack(tree: Any) -> Packed:
-    """Puts the leaves of rank 2 into as few words as their bits need."""
+    """Puts the leaves of the least rank, which have one shape, into as few words as their bits need."""
     leaves, structure = jax.tree.flatten(tree)
+    bits = _num_bits(leaves)
     words = []
-    for group in _groups(leaves):
+    for group in _groups(bits):
         word, shift = jnp.uint32(0), 0
         for index in group:
             word = word | (_bits(leaves[index]) << shift)
-            shift += _num_bits(leaves[index])
+            shift += bits[index]
         words.append(word)
-    whole = tuple(leaf for leaf in leaves if not _num_bits(leaf))
+    whole = tuple(leaf for leaf, num_bits in zip(leaves, bits, strict=True) if not num_bits)
     kinds = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
     return Packed(tuple(words), whole, structure, kinds)
 
 
-def _num_bits(leaf: Any) -> int:
-    """Bits of an element; 0 for a leaf that is not packed."""
-    if leaf.ndim != 2:
-        return 0
-    if leaf.dtype == jnp.bool_:
+def _num_bits(leaves: Sequence[Any]) -> list[int]:
+    """Bits of an element of each leaf; 0 for those that are not packed."""
+    rank = min((leaf.ndim for leaf in leaves), default=0)
+    return [_width(leaf.dtype) if leaf.ndim == rank else 0 for leaf in leaves]
+
+
+def _width(dtype: Any) -> int:
+    """Bits of an element; 0 for a dtype that is not packed."""
+    if dtype == jnp.bool_:
         return 1
-    integer = jnp.issubdtype(leaf.dtype, jnp.integer)
-    return 8 * leaf.dtype.itemsize if (integer and leaf.dtype.itemsize <= 4) or leaf.dtype == jnp.float32 else 0
+    integer = jnp.issubdtype(dtype, jnp.integer)
+    return 8 * dtype.itemsize if (integer and dtype.itemsize <= 4) or dtype == jnp.float32 else 0
 
 
-def _groups(leaves: Sequence[Any]) -> list[list[int]]:
+def _groups(bits: Sequence[int]) -> list[list[int]]:
     """Indices of leaves that share a word: first fit, the widest first."""
     groups: list[list[int]] = []
     room: list[int] = []
-    order = sorted((i for i, leaf in enumerate(leaves) if _num_bits(leaf)), key=lambda i: -_num_bits(leaves[i]))
-    for index in order:
-        bits = _num_bits(leaves[index])
-        slot = next((i for i, free in enumerate(room) if free >= bits), None)
+    for index in sorted((i for i, num_bits in enumerate(bits) if num_bits), key=lambda i: -bits[i]):
+        slot = next((i for i, free in enumerate(room) if free >= bits[index]), None)
         if slot is None:
             groups.append([index])
-            room.append(32 - bits)
+            room.append(32 - bits[index])
         else:
             groups[slot].append(index)
-            room[slot] -= bits
+            room[slot] -= bits[index]
     return groups
 
 

@@ -31,7 +31,7 @@ class Distribution(NamedTuple):
     @property
     def entropy(self) -> jax.Array:
         """float32[…], in nats."""
-        return -jnp.sum(jnp.where(self.probs > 0, self.probs * self.log_probs, 0), axis=0)
+        return -reduced(jnp.add, jnp.where(self.probs > 0, self.probs * self.log_probs, 0))
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """float32[…] of an action […]; −inf for −1."""
@@ -45,15 +45,13 @@ class Distribution(NamedTuple):
 
 
 def distribution(logits: jax.Array, temperature: Any) -> Distribution:
-    """The distribution over legal actions that `logits` […, A] give."""
-    columns = jnp.moveaxis(logits, -1, 0)
-    legal = legal_actions(columns)
-    scaled = jnp.where(legal, columns.astype(jnp.float32) / temperature, -jnp.inf)
-    top = _reduce(jnp.maximum, scaled)
+    """The distribution over legal actions that `logits` [A, …] give."""
+    scaled = jnp.where(legal_actions(logits), logits.astype(jnp.float32) / temperature, -jnp.inf)
+    top = reduced(jnp.maximum, scaled)
     any_legal = top > -jnp.inf
     shifted = scaled - jnp.where(any_legal, top, 0)
     weights = jnp.exp(shifted)
-    total = _reduce(jnp.add, weights)
+    total = reduced(jnp.add, weights)
     return Distribution(shifted - jnp.log(total), weights / jnp.where(any_legal, total, 1), any_legal)
 
 
@@ -92,11 +90,17 @@ def top_actions(policy: Distribution, words: jax.Array, num_candidates: int) -> 
     chosen = []
     for _ in range(num_candidates):
         best = jnp.argmax(noisy, axis=0).astype(jnp.int32)
-        value = _reduce(jnp.maximum, noisy)
+        value = reduced(jnp.maximum, noisy)
         chosen.append(jnp.where(value > -jnp.inf, best, -1))
         taken = np.arange(len(noisy), dtype=np.int32).reshape(-1, *(1,) * words.ndim) == best
         noisy = jnp.where(taken, -jnp.inf, noisy)
     return jnp.stack(chosen)
+
+
+def enumerated(logits: jax.Array, num_candidates: int) -> tuple[jax.Array, jax.Array]:
+    """(action, length) of all actions as candidates, int32[W, M, B]: the length is 0 where the action is illegal."""
+    length = jnp.moveaxis(legal_actions(logits), 0, 1).astype(jnp.int32)
+    return jnp.broadcast_to(np.arange(num_candidates, dtype=np.int32)[None, :, None], length.shape), length
 
 
 def candidates_of(kind: Candidates, logits: jax.Array, words: jax.Array, temperature: Any) -> Proposal:
@@ -104,7 +108,7 @@ def candidates_of(kind: Candidates, logits: jax.Array, words: jax.Array, tempera
 
     Args:
       kind: how they are chosen; M is the number of actions for "enumerate".
-      logits: [W, B, A].
+      logits: [A, W, B].
       words: uint32[W, M, B]; each candidate draws from its own, Gumbel-top-k from the first of the node.
       temperature: divides the logits.
 
@@ -114,9 +118,9 @@ def candidates_of(kind: Candidates, logits: jax.Array, words: jax.Array, tempera
     policy = distribution(logits, temperature)
     num_candidates = words.shape[1]
     if kind == "enumerate":
-        numbers = np.arange(num_candidates, dtype=np.int32)[None, :, None]
+        numbers, length = enumerated(logits, num_candidates)
         log_prob = jnp.moveaxis(policy.log_probs, 0, 1)
-        action = jnp.where(jnp.moveaxis(legal_actions(logits), -1, 1), numbers, -1)
+        action = jnp.where(length > 0, numbers, -1)
     else:
         if kind == "sample":
             spread = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, -2), policy)
@@ -130,7 +134,8 @@ def candidates_of(kind: Candidates, logits: jax.Array, words: jax.Array, tempera
     return Proposal(action, length, jnp.where(action >= 0, log_prob, 0), entropy)
 
 
-def _reduce(function: Any, columns: jax.Array) -> jax.Array:
+def reduced(function: Any, columns: jax.Array) -> jax.Array:
+    """The sum (jnp.add) or maximum (jnp.maximum) of [A, …] over A: few rows one by one, which fuses on CPUs."""
     if len(columns) > SMALL:
         return (jnp.max if function is jnp.maximum else jnp.sum)(columns, axis=0)
     result = columns[0]

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.random_words import random_words, word_pairs
+from envs_jax.random_words import word_pairs
+from jaxrl_agents.search.barriers import once
 
 # What a word is used for: the first half of the key data that a model is handed, and an offset of the hash.
 STEP, PROPOSE, EVALUATE = range(3)
@@ -27,12 +28,21 @@ def root_keys(rng_key: jax.Array, batch_size: int) -> jax.Array:
 @jax.named_scope("propose")
 def turn_words(keys: jax.Array, turn: jax.Array, num_words: int) -> jax.Array:
     """uint32[C, B]: word i of `bits(fold_in(root_key, turn))` for every root; `turn` int32[]."""
+    if str(jax.random.key_impl(keys)) != "threefry2x32":
+        draw = lambda key: jax.random.bits(jax.random.fold_in(key, turn), (num_words,), jnp.uint32)
+        return jax.vmap(draw, out_axes=1)(keys)
 
-    def draw(key: jax.Array) -> jax.Array:
-        data = jnp.concatenate(word_pairs(key, turn.astype(jnp.uint32)[None]))
-        return random_words(jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(key))), num_words)
+    def folded(keys: jax.Array) -> jax.Array:
+        pairs = jax.vmap(lambda key: word_pairs(key, turn.astype(jnp.uint32)[None]))(keys)
+        return jnp.concatenate(pairs, axis=-1)
 
-    return jax.vmap(draw, out_axes=1)(keys)
+    def word(key: jax.Array, number: jax.Array) -> jax.Array:
+        first, second = word_pairs(key, number[None])
+        return (first ^ second)[0]
+
+    # Word by word over all roots: drawn root by root, they would have to be transposed.
+    turn_keys = jax.random.wrap_key_data(once(turn, folded, keys), impl="threefry2x32")
+    return jax.vmap(jax.vmap(word, (0, None)), (None, 0))(turn_keys, jnp.arange(num_words, dtype=jnp.uint32))
 
 
 def words_at(keys: jax.Array, index: jax.Array, num_words: int) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxrl_agents.search.barriers import once
 
 RANKED = 128  # up to so many candidates all pairs are compared, which is much faster than sorting on every backend
+_CHOSEN_AMONG = 32  # rows among which a tree of selects, which is vector code, is faster than a gather on CPUs
 
 
 @jax.named_scope("select")
@@ -26,7 +27,7 @@ def best(turn: jax.Array, scores: jax.Array, width: int) -> tuple[jax.Array, jax
         return values.T, indices.T
     ranks = once(turn, ranks_of, scores)
     indices = once(turn, lambda ranks: _with_ranks(ranks, width), ranks)
-    return jnp.take_along_axis(scores, indices, axis=0), indices
+    return take(scores, indices), indices
 
 
 def ranks_of(scores: jax.Array) -> jax.Array:
@@ -60,7 +61,21 @@ def take(leaves: Any, indices: jax.Array) -> Any:
     """Rows of every leaf: `indices` int32[W, …] picks along axis 0 of leaves [C, …, …], giving [W, …, …]."""
 
     def pick(leaf: jax.Array) -> jax.Array:
+        if leaf.ndim == indices.ndim and len(leaf) <= _CHOSEN_AMONG:
+            return _chosen(leaf, indices)
         rows = indices.reshape(indices.shape + (1,) * (leaf.ndim - indices.ndim))
         return jnp.take_along_axis(leaf, rows, axis=0, mode="promise_in_bounds")
 
     return jax.tree.map(pick, leaves)
+
+
+def _chosen(leaf: jax.Array, indices: jax.Array) -> jax.Array:
+    """`take` by a tree of selects, one level for each bit of the indices."""
+    rows = list(leaf[:, None])
+    bit = 0
+    while len(rows) > 1:
+        odd = (indices >> bit) & 1 > 0
+        pairs = zip(rows[::2], [*rows[1::2], rows[-1]] if len(rows) % 2 else rows[1::2], strict=True)
+        rows = [jnp.where(odd, high, low) for low, high in pairs]
+        bit += 1
+    return jnp.broadcast_to(rows[0], indices.shape)

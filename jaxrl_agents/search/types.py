@@ -50,7 +50,9 @@ class Counts:
     generated: jax.Array  # transitions of live nodes with legal actions: the nodes of the search
     unique: jax.Array  # of these, those that deduplication did not merge with another
     evaluated: jax.Array  # live nodes whose logits and value were asked for
-    wasted: jax.Array  # rows stepped for nothing: of ended nodes, empty slots, illegal candidates, finished roots
+    # Rows stepped for nothing: of ended nodes, empty slots, illegal candidates, finished roots; and those that a beam
+    # over one of our environments steps a second time, the candidates that it keeps.
+    wasted: jax.Array
     policy_forwards: jax.Array  # rows that went through `model.evaluate` (a recurrent_fn: through the function)
     dead_ends: jax.Array  # nodes reached that had not ended but had no legal action
 

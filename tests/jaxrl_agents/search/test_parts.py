@@ -120,18 +120,19 @@ def test_best_candidates(scores, width):
     np.testing.assert_array_equal(values, np.take_along_axis(np.asarray(array), expected, 0))
 
 
-@pytest.mark.parametrize("number", [60, 300])
-def test_many_candidates(number):
+@pytest.mark.parametrize("number, batch_size", [(60, 64), (300, 4)])
+def test_many_candidates(number, batch_size):
     """Both ways of selecting and of merging, for few and many candidates."""
     generator = np.random.default_rng(0)
-    scores = generator.integers(-5, 5, (number, 4)).astype(np.float32)
+    scores = generator.integers(-5, 5, (number, batch_size)).astype(np.float32)
     scores[generator.random(scores.shape) < 0.2] = -np.inf
-    keys = generator.integers(0, 6, (2, number, 4)).astype(np.uint32)
+    keys = generator.choice(np.array([0, 1, 63, 64, 2**31], np.uint32), (2, number, batch_size))
+    keys = np.concatenate([keys, keys[:1] >> 4, np.zeros_like(keys)])  # five words, alike in part
     _, chosen = selection.best(jnp.int32(0), jnp.asarray(scores), 20)
     np.testing.assert_array_equal(chosen, np.argsort(-scores, axis=0, kind="stable")[:20])
     left, merged = dedup.keep_best(jnp.int32(0), jnp.asarray(scores), tuple(map(jnp.asarray, keys)))
     expected = scores.copy()
-    for b in range(4):
+    for b in range(batch_size):
         seen = set()
         for i in np.argsort(-scores[:, b], kind="stable"):
             if scores[i, b] == -np.inf:
@@ -167,7 +168,7 @@ def test_sampling_follows_the_policy(num_actions):
     """Frequencies of both ways to sample; actions without probability are never drawn, whatever the word."""
     logits = np.random.default_rng(1).normal(size=num_actions).astype(np.float32)
     logits[[0, num_actions - 1]] = [-np.inf, -1e9]
-    policy = proposals.distribution(jnp.asarray(logits)[None], 0.7)
+    policy = proposals.distribution(jnp.asarray(logits)[:, None], 0.7)
     words = jax.random.bits(jax.random.key(0), (1, 40_000), jnp.uint32)
     spread = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*leaf.shape[:-1], words.shape[1])), policy)
     actions = proposals.sample(
@@ -178,7 +179,7 @@ def test_sampling_follows_the_policy(num_actions):
     np.testing.assert_allclose(share[1:-1], exact, atol=0.01)
     assert share[0] == share[-1] == 0
     extreme = proposals.sample(
-        proposals.distribution(jnp.tile(jnp.asarray(logits), (2, 1)), 0.7), jnp.array([0, 0xFFFFFFFF], jnp.uint32)
+        proposals.distribution(jnp.tile(jnp.asarray(logits)[:, None], 2), 0.7), jnp.array([0, 0xFFFFFFFF], jnp.uint32)
     )
     assert np.all(np.isfinite(logits[np.asarray(extreme)]))
 
