@@ -54,6 +54,7 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3) -> dict[str, Sear
     """The modes as they are measured; `width` is W and N, `depth` that of the lookahead."""
     beam = {"num_turns": turns, "beam_width": width, "candidates": "enumerate"}
     full = {"num_turns": max(1, turns // 4), "depth": depth, "candidates": "enumerate", "continuation": "full"}
+    full["bootstrap"] = False  # there is no value to add: without a policy it is 0
     backtrack = {"num_turns": turns, "num_rollouts": width, "entropy_threshold": 0.9, "max_retries": turns}
     return {
         "best_of_n": Search(search.best_of_n, {"num_turns": turns, "num_rollouts": width}),
@@ -145,7 +146,7 @@ _NOTES = {
     "mcts": "the same under search.mcts, with all of its output",
     "entropy_backtrack": "N = 16, 32 turns, up to 3 back, a table as policy",
     "best_of_n": "N = 16, 32 turns, uniform policy",
-    "lookahead": "full tree, D = 3, M = 4, 8 turns",
+    "lookahead": "full tree, D = 3, M = 4, 8 turns, no bootstrap",
     "beam_search": "W = 16, M = 4, 32 turns",
     "beam_search, dedup": "the same with exact deduplication",
 }
