@@ -11,10 +11,25 @@ from jaxrl_agents.training.config import DEFAULT_ENV, TrainConfig
 
 # What differs from the defaults of `TrainConfig`, as a configuration file would say it.
 PRESETS: dict[str, dict[str, Any]] = {
-    "FrozenLake-v0": {},
+    "FrozenLake-v0": {  # all episodes start in one state, and GiGPO compares actions within each state
+        "loss": "gigpo",
+        "num_steps": 40,
+        "model": {"d_model": 16, "num_layers": 1, "num_heads": 2},
+        "batch": {"num_groups": 1, "group_size": 128, "num_epochs": 4},
+        "objective": {"discount": 0.95},
+        "optimizer": {"learning_rate": 1e-2},
+        "evaluation": {"every": 10, "num_episodes": 2048},
+        "checkpoint": {"every": 20},
+    },
     "Sokoban-RAGEN-v0": {
         "env_arguments": {"num_levels": 4096 + 256},
-        "evaluation": {"num_held_out": 256, "num_episodes": 256},
+        "num_steps": 500,
+        "model": {"num_heads": 2},
+        "batch": {"num_groups": 64, "group_size": 16, "num_micro_batches": 16},
+        "objective": {"credit": "step"},
+        "optimizer": {"learning_rate": 2e-3},
+        "evaluation": {"every": 20, "num_episodes": 256, "num_held_out": 256},
+        "checkpoint": {"every": 20},
     },
 }
 
