@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from envs_jax.files import replaced
+
 
 def save_gif(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: float = 5.0) -> None:
     """Writes `frames` as an animated GIF that loops for ever; the last frame is shown for a second longer.
@@ -41,8 +43,6 @@ def save_gif(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: fl
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     duration = round(1000 / fps)
     durations = [duration] * (len(images) - 1) + [duration + 1000]
-    partial = f"{os.fspath(path)}.partial"
-    images[0].save(
-        partial, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
-    )
-    os.replace(partial, path)
+    settings = {"append_images": images[1:], "duration": durations, "loop": 0, "optimize": False}
+    with replaced(path) as partial:
+        images[0].save(partial, format="GIF", save_all=True, **settings)

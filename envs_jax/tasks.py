@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.arguments import as_integer, check_number
+from envs_jax.files import replaced
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.random_words import check_key
 
@@ -157,18 +158,15 @@ class TaskBank(Generic[TaskT]):
         return make_bank(instances, weights=weights, checksum=banks[0].checksum)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the bank to one `.npz` file, replacing it only when the new one is complete."""
-        path = os.fspath(path)
+        """Writes the bank to one `.npz` file, replacing it only when the new one is complete (see `files.replaced`)."""
         header: dict[str, Any] = {"format": FORMAT, "type": type(self.instances).__name__, "checksum": self.checksum}
         header["made_for"] = self.instances.made_for
         arrays = _leaves_by_path(self.instances)
         header["dtypes"] = {name: str(array.dtype) for name, array in arrays.items()}
         if self.cumulative_weights is not None:
             arrays["cumulative_weights"] = np.asarray(self.cumulative_weights)
-        partial = f"{path}.partial"
-        with open(partial, "wb") as file:
+        with replaced(path) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-        os.replace(partial, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> TaskBank[Any]:
@@ -234,14 +232,22 @@ def _read(path: str | os.PathLike[str]) -> TaskBank[Any]:
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']}; this version reads {FORMAT}")
     cumulative = arrays.pop("cumulative_weights", None)
+    _check_dtypes(arrays, header["dtypes"])
     instances = _from_leaves(Task._types[header["type"]], arrays, header["made_for"])
-    dtypes = {name: str(array.dtype) for name, array in arrays.items()}
-    if dtypes != header["dtypes"]:
-        raise ValueError(f"the arrays have dtypes {dtypes}, not {header['dtypes']}")
     weights = None
     if cumulative is not None:
         weights = np.diff(cumulative.astype(np.float64), prepend=0.0)
     return make_bank(instances, weights=weights, checksum=header["checksum"])
+
+
+def _check_dtypes(arrays: dict[str, np.ndarray], expected: dict[str, str]) -> None:
+    for name in expected.keys() | arrays.keys():
+        if name not in arrays:
+            raise ValueError(f"the array {name!r} is missing")
+        if name not in expected:
+            raise ValueError(f"the array {name!r} does not belong there")
+        if str(arrays[name].dtype) != expected[name]:
+            raise ValueError(f"the array {name!r} is {arrays[name].dtype}, not {expected[name]}")
 
 
 def _leaves_by_path(tree: Any) -> dict[str, np.ndarray]:

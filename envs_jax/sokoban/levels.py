@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.files import replaced
 from envs_jax.sokoban import rules
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.grid import Code
@@ -142,9 +143,8 @@ def write(path: PathLike, layout: Layout, tasks: TaskBank[SokobanTask]) -> None:
     """
     arrays = jax.tree.map(np.asarray, tasks.instances)
     blocks = [f"; {i}\n{to_text(layout, jax.tree.map(lambda x, i=i: x[i], arrays))}\n\n" for i in range(len(tasks))]
-    partial = Path(f"{os.fspath(path)}.partial")
-    partial.write_text("".join(blocks), encoding="ascii")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text("".join(blocks), encoding="ascii")
 
 
 def lurd_to_actions(text: str) -> np.ndarray:

@@ -181,13 +181,19 @@ def test_damaged_contents_are_refused(tmp_path):
         with pytest.raises(ValueError, match=match):
             TaskBank.load(path)
 
-    refused("bank.npz.*dtypes", **{"task.time_limit": arrays["task.time_limit"].astype(np.float64)})
+    refused(
+        "bank.npz.*array 'task.time_limit' is float64, not uint16",
+        **{"task.time_limit": arrays["task.time_limit"].astype(np.float64)},
+    )
     refused("bank.npz.*time_limit is 0", **{"task.time_limit": np.zeros(4, np.uint16)})
     refused("bank.npz.*weights", cumulative_weights=np.full(4, np.nan, np.float32))
     refused("bank.npz.*weights", cumulative_weights=np.array([1, 0.5, 0, -1], np.float32))
     refused("bank.npz.*weights", cumulative_weights=np.ones(1, np.float32))
     refused("bank.npz.*format 2", header=np.array(str(arrays["header"]).replace('"format": 1', '"format": 2')))
     refused("bank.npz.*KeyError", header=np.array(str(arrays["header"]).replace('"checksum"', '"sum"')))
+    refused("bank.npz.*array 'task.other' does not belong there", **{"task.other": np.ones(4)})
+    del arrays["task.time_limit"]
+    refused("bank.npz.*array 'task.time_limit' is missing")
     bank.save(path)
     content = bytearray(path.read_bytes())
     for position in range(0, len(content), 97):
