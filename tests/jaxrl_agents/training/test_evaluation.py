@@ -38,7 +38,7 @@ def test_episodes_do_not_depend_on_the_batch_size():
         for size in (50, 16)
     ]
     assert found[0] == found[1] and found[0].num_episodes == 50
-    assert found[0].success.low < found[0].success.mean < found[0].success.high
+    assert found[0].length.low < found[0].length.mean < found[0].length.high
 
 
 def test_the_optimum_is_that_of_planning():
