@@ -16,6 +16,7 @@ EntryPoint = Callable[..., tuple[Environment[Any, Any], TaskBank[Any]]]
 
 _PATH = re.compile(r"[\w.]+:\w+")
 _ID = re.compile(r"[A-Za-z][\w-]*-v\d+")
+_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _registry: dict[str, _Entry] = {}
 
 
@@ -33,6 +34,10 @@ def register(id: str, entry_point: EntryPoint | str, *, description: str = "", *
       entry_point: a function `(*, seed, …) -> (env, tasks)`, or `"module:function"`, imported at the first use.
       description: one line for lists of environments.
       **defaults: keyword arguments, which those of `make` override.
+
+    Raises:
+      TypeError: `id` is not a string, or `entry_point` is no such function.
+      ValueError: `id` has another form or is registered already.
     """
     if not isinstance(id, str):
         raise TypeError(f"id={id!r} is not a string, such as 'Sokoban-v0'")
@@ -42,6 +47,8 @@ def register(id: str, entry_point: EntryPoint | str, *, description: str = "", *
         raise ValueError(f"id={id!r} is registered already")
     if not callable(entry_point) and not (isinstance(entry_point, str) and _PATH.fullmatch(entry_point)):
         raise TypeError(f"entry_point={entry_point!r} is neither a function nor 'module:function'")
+    if callable(entry_point):
+        _check_seed(id, entry_point)
     _registry[id] = _Entry(entry_point, defaults, description)
 
 
@@ -67,15 +74,22 @@ def make(id: str, *, seed: int = 0, **kwargs: Any) -> tuple[Environment[Any, Any
       (env, tasks).
 
     Raises:
-      TypeError: `id` is not a string, or the environment has no argument of a name in `kwargs`.
+      TypeError: `id` is not a string, the environment has no argument of a name in `kwargs`, or the registered
+        function makes something else.
       ValueError: `id` is not registered.
     """
     entry_point, defaults, _ = _entry(id)
     if isinstance(entry_point, str):
         module, _, function = entry_point.partition(":")
         entry_point = getattr(importlib.import_module(module), function)
+        _check_seed(id, entry_point)
     _check_names(id, entry_point, kwargs)
-    return entry_point(seed=seed, **{**defaults, **kwargs})
+    made = entry_point(seed=seed, **{**defaults, **kwargs})
+    match made:
+        case (Environment(), TaskBank()):
+            return made
+    kinds = ", ".join(type(part).__name__ for part in made) if isinstance(made, tuple) else type(made).__name__
+    raise TypeError(f"id={id!r}: its function returned ({kinds}), not (Environment, TaskBank)")
 
 
 def _entry(id: str) -> _Entry:
@@ -84,6 +98,14 @@ def _entry(id: str) -> _Entry:
     if id not in _registry:
         raise ValueError(f"id={id!r} is not registered.{_hint(id, _registry)} Known ids: {', '.join(registered_ids())}")
     return _registry[id]
+
+
+def _check_seed(id: str, entry_point: EntryPoint) -> None:
+    parameters = inspect.signature(entry_point).parameters
+    if not any(p.kind is p.VAR_KEYWORD or (p.name == "seed" and p.kind in _KEYWORD) for p in parameters.values()):
+        raise TypeError(
+            f"id={id!r}: entry_point takes ({', '.join(parameters)}); it must take `seed` as a keyword argument"
+        )
 
 
 def _check_names(id: str, entry_point: EntryPoint, arguments: Iterable[str]) -> None:

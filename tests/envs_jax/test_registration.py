@@ -17,11 +17,17 @@ def test_unknown_ids_get_a_suggestion():
 
 def test_registering(monkeypatch):
     monkeypatch.setattr(registration, "_registry", dict(registration._registry))
-    envs_jax.register("Echo-v3", lambda *, seed, size, depth=1: (seed, size, depth), size=4, description="An echo.")
+    made, calls = envs_jax.make("FrozenLake-v0"), []
+
+    def echo(*, seed, size, depth=1):
+        calls.append((seed, size, depth))
+        return made
+
+    envs_jax.register("Echo-v3", echo, size=4, description="An echo.")
     assert registration.describe("Echo-v3") == "An echo."
     assert "Echo-v3" in envs_jax.registered_ids()
-    assert envs_jax.make("Echo-v3", seed=7) == (7, 4, 1)
-    assert envs_jax.make("Echo-v3", size=5, depth=2) == (0, 5, 2)
+    assert envs_jax.make("Echo-v3", seed=7) is made and envs_jax.make("Echo-v3", size=5, depth=2) is made
+    assert calls == [(7, 4, 1), (0, 5, 2)]
     with pytest.raises(ValueError, match="registered already"):
         envs_jax.register("Echo-v3", lambda *, seed: None)
     for entry_point in (5, "", "envs_jax", "envs_jax.sokoban.env.make"):
@@ -31,6 +37,21 @@ def test_registering(monkeypatch):
         envs_jax.register(5, lambda *, seed: None)
     with pytest.raises(ValueError, match="not of the form"):
         envs_jax.register("Echo", lambda *, seed: None)
+
+
+def test_functions_that_cannot_make_an_environment(monkeypatch):
+    monkeypatch.setattr(registration, "_registry", dict(registration._registry))
+    for function in (lambda: 3, lambda size: 3, lambda seed, /: 3, lambda *seed: 3):
+        with pytest.raises(TypeError, match=r"id='Bad-v0': entry_point takes \(.*\); it must take `seed` as a keyword"):
+            envs_jax.register("Bad-v0", function)
+    assert "Bad-v0" not in envs_jax.registered_ids()
+    for i, (answer, kinds) in enumerate([(3, "int"), (("a", None), "str, NoneType"), ((), "")]):
+        envs_jax.register(f"Bad-v{i}", lambda answer=answer, **arguments: answer)
+        with pytest.raises(TypeError, match=rf"id='Bad-v{i}': its function returned \({kinds}\), not \(Environment"):
+            envs_jax.make(f"Bad-v{i}")
+    envs_jax.register("Bad-v3", "math:dist")
+    with pytest.raises(TypeError, match=r"id='Bad-v3': entry_point takes \(p, q\); it must take `seed`"):
+        envs_jax.make("Bad-v3")
 
 
 def test_unknown_arguments_are_refused():
