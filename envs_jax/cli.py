@@ -80,6 +80,8 @@ def _level_settings(id: str, path: Path) -> dict[str, object]:
 
 
 def _data_boxoban(arguments: argparse.Namespace) -> int:
+    if arguments.out.is_file():
+        return _fail(NotADirectoryError(f"--out {arguments.out} is a file; name the folder for the levels"))
     files = download.boxoban_files(arguments.split)
     try:
         with download.Progress(sys.stderr) as progress:

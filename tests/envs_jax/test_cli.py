@@ -40,6 +40,13 @@ def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.Captur
     assert "usage: python -m envs_jax" in capsys.readouterr().err
 
 
+def test_data_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert cli.main(["data", "boxoban", "--out", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err == f"error: --out {tmp_path / 'file'} is a file; name the folder for the levels\n"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_play_names_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
