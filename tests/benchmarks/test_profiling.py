@@ -8,6 +8,8 @@ from benchmarks import hlo
 from benchmarks.profile_report import kind
 from benchmarks.profiling import Cost, own_times
 
+pytestmark = pytest.mark.usefixtures("optimized_programs")
+
 
 def compiled(function, *arguments):
     return hlo.parse(jax.jit(function).lower(*arguments).compile().as_text())

@@ -18,7 +18,8 @@ from jaxrl_agents import cli, solve_command
 from tests.reference import sokoban as reference
 
 EASY = "#######\n#@ $ .#\n#     #\n#  *  #\n#######\n"
-STUCK = "; 1\n\n#######\n#@    #\n#   $ #\n#    $#\n# ..  #\n#######\n"  # a box on a wall without a target
+HARDER = "#######\n#@$  .#\n#     #\n# $  .#\n#######\n"  # of the same size: one program for all three
+STUCK = "; 1\n\n#######\n#@  $ #\n#     #\n# $ ..#\n#######\n"  # a box on a wall without a target
 LONG = (
     "####################################\n#@ $                              .#\n#                                  #\n"
     + "#" * 36
@@ -68,14 +69,14 @@ def test_plans_of_a_folder_replay(capsys, folder):
 
 def test_levels_given_up_are_named_with_the_reason(capsys, tmp_path):
     file = tmp_path / "levels.xsb"
-    file.write_text(f"{EASY}\n{STUCK}\n{LONG}\n")
+    file.write_text(f"{EASY}\n{STUCK}\n{HARDER}\n")
     status, output, _ = solve(capsys, file, "--out", tmp_path / "plans", "--mode", "satisficing", "--max-nodes", 5)
     plans = (tmp_path / "plans").read_text().splitlines()
     assert status == 0 and "solved     1 of 3 levels" in output
     assert f"gave up on {file}:9: proven unsolvable\n" in output
-    assert f"gave up on {file}:16: more than 5 nodes (--max-nodes)\n" in output
+    assert f"gave up on {file}:15: more than 5 nodes (--max-nodes)\n" in output
     assert replay(EASY, plans[0])
-    assert plans[1:] == [f"; {file}:9: proven unsolvable", f"; {file}:16: more than 5 nodes (--max-nodes)"]
+    assert plans[1:] == [f"; {file}:9: proven unsolvable", f"; {file}:15: more than 5 nodes (--max-nodes)"]
 
 
 def test_generated_levels(capsys):
@@ -227,35 +228,24 @@ def test_progress_is_shown_on_a_terminal(capsys, monkeypatch, folder):
     assert re.fullmatch(r"3 of 3 solved, 0 given up, [\d,]+ nodes, [\d,]+ levels/s", lines[-1]["description"])
 
 
-def test_devices_change_no_number(tmp_path):
-    """In a process of its own: the number of CPU devices is fixed when JAX starts."""
+def test_devices_change_no_number(capsys, tmp_path):
+    """Two in a process of its own: the number of CPU devices is fixed when JAX starts."""
     from envs_jax.sokoban.board import Layout
     from envs_jax.sokoban.generator import generate
 
     layout = Layout(7, 7)
     file = tmp_path / "levels.txt"
     levels.write(file, layout, generate(jax.random.key(0), 130, layout=layout, num_boxes=2))
-    pushes = {}
-    for devices in (1, 2):
-        out = tmp_path / f"plans{devices}"
-        command = [
-            sys.executable,
-            "-m",
-            "jaxrl_agents",
-            "solve",
-            str(file),
-            "--devices",
-            str(devices),
-            "--out",
-            str(out),
-        ]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2], env=_environment()
-        )
-        assert f"130 levels, {devices} cpu device" in done.stdout
-        plans = out.read_text().splitlines()
-        pushes[devices] = [sum(map(str.isupper, plan)) for plan in plans]
-    assert pushes[1] == pushes[2] and min(pushes[1]) >= 4 and len(pushes[1]) == 130
+    status, said, _ = solve(capsys, file, "--devices", 1, "--out", tmp_path / "plans1")
+    assert status == 0 and "130 levels, 1 cpu device" in said
+    command = [sys.executable, "-m", "jaxrl_agents", "solve", file, "--devices", "2", "--out", tmp_path / "plans2"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2], env=_environment()
+    )
+    assert "130 levels, 2 cpu device" in done.stdout
+    plans = [(tmp_path / name).read_text().splitlines() for name in ("plans1", "plans2")]
+    one, two = ([sum(map(str.isupper, plan)) for plan in lines] for lines in plans)
+    assert one == two and min(one) >= 4 and len(one) == 130
 
 
 def _environment():

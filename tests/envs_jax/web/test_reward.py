@@ -16,10 +16,22 @@ from tests.reference import webshop as reference
 
 
 @jax.jit
-def buy(env, state, task):
-    """The outcome of buying, for a batch of states on item pages."""
-    action = jnp.int32(env.actions.buy)
-    return jax.vmap(lambda s, t: env.transition(s, action, jnp.uint32(0), t))(state, task)
+def buy(env, task, products, chosen):
+    """(rewards, whether they end the episode, successes) of purchases from item pages, for a batch."""
+
+    def one(task, product, options):
+        first = env.initial(jnp.uint32(0), task)
+        state = dataclasses.replace(
+            first,
+            page=jnp.uint8(Page.ITEM),
+            number=jnp.uint16(1),
+            product=product.astype(first.product.dtype),
+            options=options.astype(first.options.dtype),
+        )
+        after, reward, terminated, _ = env.transition(state, jnp.int32(env.actions.buy), jnp.uint32(0), task)
+        return reward, terminated, env.success(after, task)
+
+    return jax.vmap(one)(task, products, chosen)
 
 
 def random_purchases(env, tasks, count, seed):
@@ -49,18 +61,9 @@ def random_purchases(env, tasks, count, seed):
 
 def outcomes(env, tasks, goals, products, chosen):
     """(rewards, successes) of purchases."""
-    task = tasks[goals].instances
-    first = jax.vmap(env.initial)(jnp.zeros(len(goals), jnp.uint32), task)
-    state = dataclasses.replace(
-        first,
-        page=jnp.full(len(goals), Page.ITEM, jnp.uint8),
-        number=jnp.ones(len(goals), jnp.uint16),
-        product=jnp.asarray(products, first.product.dtype),
-        options=jnp.asarray(chosen, first.options.dtype),
-    )
-    result = buy(env, state, task)
-    assert result.terminated.all()
-    return np.asarray(result.reward), np.asarray(jax.vmap(env.success)(result.state, task))
+    rewards, terminated, successes = jax.device_get(buy(env, tasks[goals].instances, products, chosen))
+    assert terminated.all()
+    return rewards, successes
 
 
 def check_against_reference(env, tasks, products, human, count, ratio, seed=0):
@@ -104,7 +107,7 @@ def test_asked_product_with_the_wanted_options_is_best():
 
 def test_reward_modes():
     raw, tasks = shops.synthetic()
-    purchases = random_purchases(raw, tasks, 200, 1)
+    purchases = random_purchases(raw, tasks, 1000, 1)
     rewards, successes = outcomes(raw, tasks, *purchases)
     for mode, best in (("binary", 1.0), ("harsh", 10.0)):
         env = dataclasses.replace(raw, reward_mode=mode)
