@@ -202,7 +202,7 @@ def make(
     if levels is None:
         tasks = _generated(seed, layout, preset, limit, **generation)
     else:
-        _check_unused("levels", levels, preset=preset if chosen.ragen else None, **generation)
+        _check_for_files(levels, preset, **generation)
         tasks = level_files.load(levels, layout, time_limit=limit)
     if deadlock_termination:
         tasks = deadlocks.with_dead_squares(layout, tasks)
@@ -224,6 +224,8 @@ def _generated(
     num_levels = NUM_LEVELS if num_levels is None else check_integer("num_levels", num_levels, 1, 2**31 - 1)
     num_boxes = chosen.num_boxes if num_boxes is None else num_boxes
     most = (layout.num_cells - 1) // 2  # a cell for each box, one for each target, one for the player
+    if most < 1:
+        raise ValueError(f"size={layout.size} is too small: a level needs 3 cells inside the walls, or more")
     if not 1 <= as_integer("num_boxes", num_boxes) <= most:
         raise ValueError(
             f"num_boxes={num_boxes}; inside the walls of size={layout.size} there is room for "
@@ -246,6 +248,15 @@ def _checked_layout(size: int | tuple[int, int]) -> Layout:
         raise ValueError(f"size={size!r} is neither (height, width) nor one number")
     height, width = np.broadcast_to(np.asarray(size), (2,)).tolist()
     return Layout(as_integer("size", height), as_integer("size", width))
+
+
+def _check_for_files(levels: Any, preset: str, **generation: Any) -> None:
+    if PRESETS[preset].ragen:
+        raise ValueError(
+            f"Sokoban-RAGEN-v0 and Sokoban-RAGEN-2box-v0 (preset={preset!r} of Sokoban) play generated rooms and "
+            f"cannot be combined with levels={levels!r}; use Sokoban-v0 with levels="
+        )
+    _check_unused("levels", levels, **generation)
 
 
 def _check_unused(cause: str, given: Any, **arguments: Any) -> None:

@@ -69,6 +69,8 @@ WRONG_VALUES = [
     ),
     ("Sokoban-v0", {"seed": -1}, "seed=-1 is not in 0 … 4,294,967,295"),
     ("Sokoban-v0", {"reward": 5}, "reward=5 is not one of dense, sparse"),
+    ("Sokoban-v0", {"size": 3, "num_boxes": 1}, "size=(3, 3) is too small: a level needs 3 cells inside the walls"),
+    ("Sokoban-RAGEN-v0", {"levels": "a.txt"}, "Sokoban-RAGEN-v0 and Sokoban-RAGEN-2box-v0 (preset='ragen' of Sokoban)"),
 ]
 
 
