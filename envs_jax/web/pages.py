@@ -67,7 +67,7 @@ def index_page(searches: Sequence[str]) -> list[Element]:
     """The search page. The instruction stands above every page, so its search is shown as one word."""
     texts = [_INSTRUCTION_SEARCH if i == INSTRUCTION else text for i, text in enumerate(searches)]
     return [
-        Element(text, Segment.SEARCH, i, f"search[{search}]")
+        Element(text, Segment.SEARCH, i, f"search[{search.strip()}]")
         for i, (text, search) in enumerate(zip(texts, searches, strict=True))
     ]
 

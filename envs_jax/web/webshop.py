@@ -168,17 +168,26 @@ class WebShop(Environment[Session, WebShopTask]):
         """The action that a command means on the open page.
 
         Args:
-          text: "search[…]" or "click[…]", the argument in any case. A search must be one of the task's templates.
+          text: "search[…]" or "click[…]", the argument in any case. A search must be one of the task's templates;
+            blanks around it do not count.
           state: the state, concrete.
           task: the task.
 
         Returns:
           The action, or −1 where the page does not offer it (WebShop then changes nothing).
+
+        Raises:
+          TypeError: `text` is not a str.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text={text!r} is not a str, such as 'search[…]' or 'click[…]'")
         command = _COMMAND.match(text)
         if command is None:
             return -1
-        return self._commands(state, task).get(command[0].lower(), -1)
+        verb, argument = command[1], command[2].lower()
+        if verb == "search":
+            argument = argument.strip()  # the blanks mean nothing to the search engine
+        return self._commands(state, task).get(f"{verb}[{argument}]", -1)
 
     def action_text(self, action: int, state: Session, task: WebShopTask) -> str:
         """The command for `action` on the open page; its plain name where the page does not offer it."""

@@ -1,6 +1,7 @@
 """Pages as text and as pictures."""
 
 import dataclasses
+import re
 import sys
 
 import jax.numpy as jnp
@@ -35,6 +36,17 @@ def test_chosen_options_are_starred():
     )  # fmt: skip
     text = env.render_text(state, tasks[0])
     assert f"[*{first}]" in text and f"[*{second}]" in text and text.count("[*") == 2
+
+
+def test_searches_may_have_outer_blanks_and_must_be_text():
+    env, tasks = shops.synthetic()
+    state = env.initial(jnp.uint32(0), tasks[0])
+    for action in range(len(env.shop.searches[0])):
+        command = env.action_text(action, state, tasks[0])
+        assert env.parse_action(command.replace("[", "[ ").replace("]", "\t ]"), state, tasks[0]) == action
+    for wrong in (None, 3, b"search[x]"):
+        with pytest.raises(TypeError, match=re.escape(f"text={wrong!r} is not a str, such as 'search[")):
+            env.parse_action(wrong, state, tasks[0])
 
 
 def test_page_text_is_webshops():
