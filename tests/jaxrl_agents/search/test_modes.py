@@ -16,6 +16,13 @@ PROCESSES = tables.processes(NUM_ROOTS)
 TASKS = tables.table(PROCESSES)
 ROOT = tables.root(TASKS)
 KEYS = tables.keys(NUM_ROOTS)
+# Small ones, the same in several tests: each is compiled once.
+MODES = (
+    (search.best_of_n, {"num_rollouts": 3}),
+    (search.beam_search, {"beam_width": 3, "num_candidates": 2}),
+    (search.lookahead, {"depth": 2, "num_candidates": 2}),
+    (search.entropy_backtrack, {"entropy_threshold": 0.6, "num_rollouts": 2}),
+)
 
 
 def run(mode, model=tables.MODEL, root=ROOT, **kwargs):
@@ -163,18 +170,11 @@ def test_modes_reduce_to_the_plain_rollout():
 
 
 def test_recurrent_fn_runs_under_every_mode():
-    kwargs = {
-        search.best_of_n: {"num_rollouts": 3},
-        search.beam_search: {"beam_width": 3, "num_candidates": 2},
-        search.lookahead: {"depth": 2, "num_candidates": 2, "continuation": "full"},
-        search.entropy_backtrack: {"entropy_threshold": 0.6},
-    }
-    for mode, options in kwargs.items():
+    for mode, options in MODES:
         two_functions, plain = run(mode, **options), run(mode, model=tables.recurrent_fn, **options)
+        found, expected = plain.trajectories(1), two_functions.trajectories(1)
         for name in ("actions", "rewards", "log_probs", "returns"):
-            np.testing.assert_array_equal(
-                getattr(plain.trajectories(1), name), getattr(two_functions.trajectories(1), name)
-            )
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
         np.testing.assert_array_equal(plain.counts.generated, two_functions.counts.generated)
         rows = plain.counts.generated + plain.counts.wasted
         np.testing.assert_array_equal(plain.counts.policy_forwards, rows)
@@ -213,12 +213,7 @@ def test_gumbel_frequencies():
 
 def test_node_budget_is_never_exceeded_and_is_used():
     budget = np.arange(NUM_ROOTS)
-    for mode, options in (
-        (search.beam_search, {"beam_width": 3, "candidates": "enumerate"}),
-        (search.best_of_n, {"num_rollouts": 3}),
-        (search.lookahead, {"depth": 2, "num_candidates": 2}),
-        (search.entropy_backtrack, {"entropy_threshold": 0.6, "num_rollouts": 2}),
-    ):
+    for mode, options in MODES:
         limited, free = run(mode, node_budget=budget, **options), run(mode, **options)
         assert np.all(limited.counts.generated <= budget)
         untouched = np.asarray(free.counts.generated) * 20 < budget
@@ -243,13 +238,8 @@ def test_custom_score():
 def test_dead_root():
     logits = ROOT.prior_logits.at[3].set(-jnp.inf)
     root = search.RootFnOutput(prior_logits=logits, value=ROOT.value, embedding=ROOT.embedding)
-    for mode, options in (
-        (search.beam_search, {"beam_width": 3, "num_candidates": 2}),
-        (search.best_of_n, {"num_rollouts": 3}),
-        (search.lookahead, {"depth": 2, "num_candidates": 2}),
-        (search.entropy_backtrack, {"entropy_threshold": 0.6}),
-    ):
-        output, masked = run(mode, root=root, **options), None
+    for mode, options in MODES:
+        output = run(mode, root=root, **options)
         assert int(output.action[3]) == -1
         assert int(output.counts.generated[3]) == 0
         assert int(output.counts.dead_ends[3]) == 1
