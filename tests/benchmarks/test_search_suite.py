@@ -50,7 +50,8 @@ def test_our_mcts_searches_what_mctx_does(lake):
     import mctx
 
     root, recurrent_fn, key = lean_root(lake), lean_recurrent_fn(lake.env), jax.random.key(5)
-    theirs = mctx.gumbel_muzero_policy((None, lake.tasks), key, root, recurrent_fn, 8)
+    alone = lambda params, key, root: mctx.gumbel_muzero_policy(params, key, root, recurrent_fn, 8)
+    theirs = jax.jit(alone)((None, lake.tasks), key, root)
     ours = search.mcts(None, key, root, recurrent_fn, tasks=lake.tasks, num_simulations=8)
     np.testing.assert_array_equal(ours.search_tree.node_visits, theirs.search_tree.node_visits)
     np.testing.assert_array_equal(ours.action, theirs.action)
@@ -61,13 +62,12 @@ def test_bare_steps_step_every_row(sokoban, words):
     program = search_arms.bare_steps(sokoban, 4, words=words)
     assert program.items == 4 * SIZE
     key = jax.random.key(0)
-    states, reward, _, step = program.body(program.constants, program.carry, key)
+    states, reward, _, step = jax.jit(program.body)(program.constants, program.carry, key)
     drawn = jax.random.bits(key, (4, SIZE), jnp.uint32) if words else jnp.zeros((4, SIZE), jnp.uint32)
     action = drawn % 4 if words else jnp.arange(4)[:, None] + jnp.zeros((4, SIZE))
+    stepped = jax.jit(jax.vmap(sokoban.env.live_transition))
     for row in range(4):
-        expected = jax.vmap(sokoban.env.live_transition)(
-            sokoban.states, action[row].astype(jnp.int32), drawn[row], sokoban.tasks
-        )
+        expected = stepped(sokoban.states, action[row].astype(jnp.int32), drawn[row], sokoban.tasks)
         jax.tree.map(lambda a, b, row=row: np.testing.assert_array_equal(a[row], b), states, expected.state)
         np.testing.assert_array_equal(reward[row], expected.reward)
     assert step == 1
@@ -75,7 +75,7 @@ def test_bare_steps_step_every_row(sokoban, words):
 
 def test_the_table_policy_is_legal_and_differs_in_entropy(sokoban):
     root = with_table(sokoban).root()
-    mask = np.asarray(jax.vmap(sokoban.env.action_mask)(sokoban.states, sokoban.tasks))
+    mask = np.asarray(jax.jit(jax.vmap(sokoban.env.action_mask))(sokoban.states, sokoban.tasks))
     np.testing.assert_array_equal(np.isfinite(root.prior_logits), mask)
     assert len(np.unique(np.asarray(root.prior_logits)[:, :].max(1))) > 1
 
@@ -83,8 +83,9 @@ def test_the_table_policy_is_legal_and_differs_in_entropy(sokoban):
 def test_forwards_are_those_of_the_search(sokoban):
     base = with_network(sokoban)
     program = search_arms.forwards(base, 2)
-    observations, logits, _ = program.body(program.constants, program.carry, jax.random.key(0))
-    expected, _ = base.model.policy(base.params, jax.vmap(base.env.observe)(base.states, base.tasks))
+    observations, logits, _ = jax.jit(program.body)(program.constants, program.carry, jax.random.key(0))
+    observe = lambda params, states, tasks: base.model.policy(params, jax.vmap(base.env.observe)(states, tasks))
+    expected, _ = jax.jit(observe)(base.params, base.states, base.tasks)
     np.testing.assert_allclose(logits[0], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(observations[:, 1:], program.carry[0][:, :-1])
     assert program.items == 2 * SIZE
@@ -93,7 +94,7 @@ def test_forwards_are_those_of_the_search(sokoban):
 def test_a_program_for_profiles_moves_its_roots_on(lake):
     searched = search_arms.Search(search.best_of_n, {"num_turns": 3, "num_rollouts": 2})
     program = search_arms.search_program(searched, lake)
-    root, tasks, output = program.body(program.constants, program.carry, jax.random.key(0))
+    root, tasks, output = jax.jit(program.body)(program.constants, program.carry, jax.random.key(0))
     np.testing.assert_array_equal(root.prior_logits, jnp.roll(lake.root().prior_logits, 1, axis=0))
     assert program.items > 0 and output.action.shape == (SIZE,)
 

@@ -24,19 +24,31 @@ def made(request):
 def played(made):
     """States, tasks and actions of BATCH random episodes, at various times, some ended."""
     env, tasks = made
-    keys = jax.random.split(jax.random.key(0), BATCH)
-    task = jax.vmap(tasks.sample)(keys)
 
     @jax.jit
-    def play(env, task, keys):
+    def play(env, tasks, keys):
+        task = jax.vmap(tasks.sample)(keys)
         run = lambda task, key: envs_jax.rollout(env, _uniform(env), task, key, 40)
-        return jax.vmap(run)(task, keys)
+        return task, jax.vmap(run)(task, keys)
 
-    return task, play(env, task, keys)
+    return play(env, tasks, jax.random.split(jax.random.key(0), BATCH))
 
 
 def _uniform(env):
     return lambda key, observation, mask: jax.random.randint(key, (), 0, env.num_actions)
+
+
+@pytest.fixture(scope="module")
+def begun(made):
+    """The first task, and the observation and state at its beginning."""
+    env, tasks = made
+    return tasks[0], *jax.jit(env.reset)(jax.random.key(0), tasks[0])
+
+
+@pytest.fixture(scope="module")
+def step(made):
+    """`env.step`, compiled once."""
+    return jax.jit(made[0].step)
 
 
 def test_environment_is_a_pytree_that_jit_accepts(made):
@@ -47,12 +59,11 @@ def test_environment_is_a_pytree_that_jit_accepts(made):
     assert jax.jit(lambda env, tasks: env.reset(jax.random.key(0), tasks[0])[0])(env, tasks) is not None
 
 
-def test_signatures_and_dtypes(made):
-    env, tasks = made
-    task = tasks.sample(jax.random.key(1))
-    observation, state = env.reset(jax.random.key(2), task)
+def test_signatures_and_dtypes(made, begun, step):
+    env, _ = made
+    task, observation, state = begun
     assert env.observation_space.contains(jax.tree.map(np.asarray, observation))
-    observation, after, reward, terminated, truncated, info = env.step(jax.random.key(3), state, jnp.int32(0), task)
+    observation, after, reward, terminated, truncated, info = step(jax.random.key(3), state, jnp.int32(0), task)
     assert env.observation_space.contains(jax.tree.map(np.asarray, observation))
     assert (reward.dtype, terminated.dtype, truncated.dtype) == (jnp.float32, jnp.bool_, jnp.bool_)
     assert reward.shape == terminated.shape == truncated.shape == ()
@@ -83,15 +94,17 @@ def test_ended_episodes_absorb(made, played):
     state = jax.tree.map(lambda leaf: leaf[:, -1], trajectory.state)
     # Run every lane's clock out, so that there are ended lanes in every environment.
     state = dataclasses.replace(state, steps=jnp.maximum(state.steps, task.time_limit))
-    step = jax.jit(jax.vmap(env.step))
+    steps = jax.jit(jax.vmap(env.step))
     keys = jax.random.split(jax.random.key(5), BATCH)
-    flags = jax.vmap(env.status)(state, task)
+    flags, masks = jax.jit(jax.vmap(lambda state, task: (env.status(state, task), env.action_mask(state, task))))(
+        state, task
+    )
     for action in range(min(env.num_actions, 6)):
-        _, after, reward, terminated, truncated, _ = step(keys, state, jnp.full(BATCH, action), task)
+        _, after, reward, terminated, truncated, _ = steps(keys, state, jnp.full(BATCH, action), task)
         jax.tree.map(np.testing.assert_array_equal, after, state)
         assert (reward == 0).all() and truncated.all()
         np.testing.assert_array_equal(terminated, flags[0])
-    assert jax.vmap(env.action_mask)(state, task).all()
+    assert masks.all()
 
 
 def test_rewards_stop_at_the_end(made, played):
@@ -123,7 +136,7 @@ def test_state_keys_tell_states_apart(made, played):
     env, _ = made
     task, trajectory = played
     untimed = dataclasses.replace(trajectory.state, steps=jnp.zeros_like(trajectory.state.steps))
-    keys = np.asarray(jax.vmap(jax.vmap(env.state_key))(untimed))
+    keys = np.asarray(jax.jit(jax.vmap(jax.vmap(env.state_key)))(untimed))
     leaves = [np.asarray(leaf).reshape(BATCH, 41, -1) for leaf in jax.tree.leaves(untimed)]
     for lane in range(0, BATCH, 16):
         whole = {tuple(np.concatenate([leaf[lane, t] for leaf in leaves]).tolist()) for t in range(41)}
@@ -157,9 +170,10 @@ def test_new_tasks_and_states_do_not_retrace(made):
         traces += 1
         return env.step(key, state, action, task)
 
+    reset = jax.jit(env.reset)
     for i in range(min(3, len(tasks))):
         task = tasks[i]
-        _, state = env.reset(jax.random.key(i), task)
+        _, state = reset(jax.random.key(i), task)
         for _ in range(2):
             _, state, *_ = step(env, jax.random.key(i), state, jnp.int32(i % env.num_actions), task)
     assert traces == 1
@@ -176,13 +190,12 @@ def test_banks_survive_a_file(made, tmp_path):
     tasks.save(tmp_path / "tasks.npz")
     loaded = envs_jax.TaskBank.load(tmp_path / "tasks.npz")
     jax.tree.map(np.testing.assert_array_equal, loaded, tasks)
-    AutoReset(env, loaded).reset(jax.random.key(0), 2)
+    jax.eval_shape(lambda vec: vec.reset(jax.random.key(0), 2), AutoReset(env, loaded))
 
 
-def test_rendering(made):
-    env, tasks = made
-    task = tasks[0]
-    _, state = env.reset(jax.random.key(0), task)
+def test_rendering(made, begun):
+    env, _ = made
+    task, _, state = begun
     text = env.render_text(state, task)
     assert isinstance(text, str) and text.strip()
     picture = env.render_rgb(state, task)
@@ -190,11 +203,10 @@ def test_rendering(made):
     assert picture.std() > 0
 
 
-def test_wrong_arguments_are_named(made):
+def test_wrong_arguments_are_named(made, begun):
     env, tasks = made
-    task = tasks[0]
+    task, _, state = begun
     key = jax.random.key(0)
-    _, state = env.reset(key, task)
     with pytest.raises(TypeError, match="task is a whole TaskBank"):
         env.reset(key, tasks)
     with pytest.raises(TypeError, match="task is a whole TaskBank"):
@@ -227,10 +239,9 @@ def two(tree):
     return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tree)
 
 
-def test_every_view_refuses_what_is_not_one_state_and_one_task(made):
+def test_every_view_refuses_what_is_not_one_state_and_one_task(made, begun):
     env, tasks = made
-    task = tasks[0]
-    _, state = env.reset(jax.random.key(0), task)
+    task, _, state = begun
     views = (env.observe, env.action_mask, env.success, env.info, env.terminated, env.status)
     for view in (*views, env.render_text, env.render_ansi, env.render_rgb):
         for wrong, error, message in (
@@ -246,10 +257,10 @@ def test_every_view_refuses_what_is_not_one_state_and_one_task(made):
                 view(state=wrong[0], task=wrong[1])
 
 
-def test_steps_refuse_what_is_not_one_state_and_one_task(made):
+def test_steps_refuse_what_is_not_one_state_and_one_task(made, begun):
     env, tasks = made
-    key, task = jax.random.key(0), tasks[0]
-    _, state = env.reset(key, task)
+    key = jax.random.key(0)
+    task, _, state = begun
     word, action = jnp.uint32(0), jnp.int32(0)
     for method in (env.transition, env.live_transition, env.advance):
         with pytest.raises(TypeError, match="task is a whole TaskBank"):
@@ -266,11 +277,10 @@ def test_steps_refuse_what_is_not_one_state_and_one_task(made):
         env.step(key, two(state), 0, task)
 
 
-def test_traced_actions_out_of_range_have_no_effect(made):
-    env, tasks = made
-    task = tasks[0]
-    _, state = env.reset(jax.random.key(0), task)
+def test_traced_actions_out_of_range_have_no_effect(made, begun, step):
+    env, _ = made
+    task, _, state = begun
     for action in (-1, env.num_actions, 200):
-        _, after, *_ = jax.jit(env.step)(jax.random.key(1), state, jnp.int32(action), task)
+        _, after, *_ = step(jax.random.key(1), state, jnp.int32(action), task)
         np.testing.assert_array_equal(env.state_key(after), env.state_key(state))
         assert after.steps == 1
