@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,16 @@ import envs_jax
 from envs_jax.frozen_lake import planning
 from envs_jax.frozen_lake.env import FrozenLakeState
 from jaxrl_agents import search
+from tests.jaxrl_agents.search import tables
+from tests.jaxrl_agents.search.roots import started
 from tests.reference import sokoban as reference
 
 
 def batch(env, tasks, number):
     """The first tasks of a bank, their initial states and the root of a search there."""
     picked = tasks[np.arange(number)]
-    states = jax.vmap(env.initial)(jnp.zeros(number, jnp.uint32), picked.instances)
     model = search.from_env(env)
-    return model, picked, model.root(None, states, picked)
+    return model, picked, started(env, model, picked.instances)
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +37,27 @@ def small():
 def breadth_first(env, task, limit):
     """Moves to the nearest goal, stepping the environment itself; None beyond the limit."""
     start = env.initial(jnp.uint32(0), task)
-    step = jax.jit(jax.vmap(env.transition, in_axes=(None, 0, None, None)))
-    key = jax.jit(env.state_key)
-    layer, seen = [start], {tuple(np.asarray(key(start)).tolist())}
+    layer, seen = [start], {tuple(np.asarray(env.state_key(start)).tolist())}
     for depth in range(1, limit + 1):
         after = []
         for state in layer:
-            out = step(state, jnp.arange(4), jnp.uint32(0), task)
-            for action in range(4):
-                child = jax.tree.map(lambda leaf, action=action: leaf[action], out.state)
-                if bool(env.success(child, task)):
-                    return depth
-                name = tuple(np.asarray(key(child)).tolist())
-                if name not in seen and not bool(out.terminated[action]):
+            children, terminated, success, keys = jax.device_get(expanded(env, state, task))
+            if success.any():
+                return depth
+            for action, name in enumerate(map(tuple, keys.tolist())):
+                if name not in seen and not terminated[action]:
                     seen.add(name)
-                    after.append(child)
+                    after.append(jax.tree.map(lambda leaf, action=action: leaf[action], children))
         layer = after
     return None
+
+
+@jax.jit
+def expanded(env, state, task):
+    """(states, terminated, success, state keys), [A, …] each, after every action."""
+    out = jax.vmap(env.transition, in_axes=(None, 0, None, None))(state, jnp.arange(4), jnp.uint32(0), task)
+    success = jax.vmap(env.success, in_axes=(0, None))(out.state, task)
+    return out.state, out.terminated, success, jax.vmap(env.state_key)(out.state)
 
 
 def test_wide_deduplicated_beam_finds_the_shortest_plan(small):
@@ -82,17 +88,21 @@ def test_beam_finds_the_shortest_way_over_ice():
     assert int(output.trajectories(1).mask[0, 0].sum()) == breadth_first(env, picked[0], 20)
 
 
+ENDED_BEAMS = {"num_turns": 8, "beam_width": 16, "num_candidates": 4, "deduplicate": True}
+
+
 def test_exported_paths_replay(small):
     """States, rewards and log-probabilities are those of playing the actions."""
     env, model, tasks, root = small
     masks = jax.jit(jax.vmap(jax.vmap(env.action_mask), in_axes=(1, None)))
     for mode, options in (
         (search.best_of_n, {"num_rollouts": 4}),
-        (search.beam_search, {"beam_width": 4, "num_candidates": 3, "deduplicate": True}),
+        (search.beam_search, ENDED_BEAMS),
         (search.lookahead, {"depth": 2, "num_candidates": 3, "beam_width": 2}),
         (search.entropy_backtrack, {"entropy_threshold": 0.9, "num_rollouts": 4}),
     ):
-        output = mode(None, jax.random.key(1), root, model, tasks=tasks, num_turns=8, temperature=0.7, **options)
+        options = {"num_turns": 8, "temperature": 0.7} | options
+        output = mode(None, jax.random.key(1), root, model, tasks=tasks, **options)
         found = output.trajectories(2)
         for k in range(2):
             played = search.execute(None, jax.random.key(9), root, model, found.actions[:, k], tasks=tasks)
@@ -110,12 +120,12 @@ def test_exported_paths_replay(small):
                 )
 
 
+SOLVING = {"num_turns": 16, "beam_width": 64, "candidates": "enumerate", "deduplicate": True}
+
+
 def test_solutions_replay_in_plain_python(small):
     env, model, tasks, root = small
-    output = search.beam_search(
-        None, jax.random.key(0), root, model, tasks=tasks, num_turns=16, beam_width=64, candidates="enumerate",
-        deduplicate=True,
-    )  # fmt: skip
+    output = search.beam_search(None, jax.random.key(0), root, model, tasks=tasks, **SOLVING)
     plans, solved = np.asarray(output.trajectories(1).plan()), np.asarray(output.value) > 5
     assert solved.mean() > 0.9
     for b in np.flatnonzero(solved):
@@ -127,10 +137,7 @@ def test_solutions_replay_in_plain_python(small):
 
 def test_ended_beams_are_unique_and_nothing_is_played_after_the_end(small):
     env, model, tasks, root = small
-    output = search.beam_search(
-        None, jax.random.key(0), root, model, tasks=tasks, num_turns=12, beam_width=16, num_candidates=4,
-        deduplicate=True,
-    )  # fmt: skip
+    output = search.beam_search(None, jax.random.key(0), root, model, tasks=tasks, **ENDED_BEAMS)
     found = output.trajectories(16)
     actions, scores = np.asarray(found.actions), np.asarray(found.scores)
     for b in range(len(actions)):
@@ -139,42 +146,52 @@ def test_ended_beams_are_unique_and_nothing_is_played_after_the_end(small):
     assert not np.any(np.asarray(found.mask)[..., 1:] & ~np.asarray(found.mask)[..., :-1])
 
 
-@pytest.mark.parametrize("mode", ["beam_search", "best_of_n", "lookahead", "entropy_backtrack"])
-def test_roots_do_not_depend_on_the_batch(small, mode):
-    env, model, tasks, root = small
-    options = {
-        "beam_search": {"beam_width": 3, "num_candidates": 3, "deduplicate": True},
-        "best_of_n": {"num_rollouts": 3},
-        "lookahead": {"depth": 2, "num_candidates": 2, "beam_width": 2},
-        "entropy_backtrack": {"entropy_threshold": 0.9, "num_rollouts": 2},
-    }[mode]
-    run = getattr(search, mode)
+@pytest.fixture(scope="module")
+def maps():
+    """Slippery 4×4 maps, different ones: chance and boards differ from root to root."""
+    env, tasks = envs_jax.make("FrozenLake-RAGEN-v0", seed=0)
+    return env, *batch(env, tasks, 32)
+
+
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        (search.beam_search, {"beam_width": 3, "num_candidates": 3, "deduplicate": True}),
+        (search.best_of_n, {"num_rollouts": 3}),
+        (search.lookahead, {"depth": 2, "num_candidates": 2, "beam_width": 2}),
+        (search.entropy_backtrack, {"entropy_threshold": 0.9, "num_rollouts": 2}),
+    ],
+)
+def test_roots_do_not_depend_on_the_batch(maps, mode, options):
+    env, model, tasks, root = maps
     keys = jax.random.split(jax.random.key(4), 32)
 
     def part(rows):
         few = jax.tree.map(lambda leaf: leaf[rows], root)
-        return run(None, keys[rows], few, model, tasks=tasks[rows], num_turns=6, **options)
+        return mode(None, keys[rows], few, model, tasks=tasks[rows], num_turns=6, **options)
 
-    whole = part(np.arange(32)).trajectories(2)
+    output = part(np.arange(32))
+    whole = jax.device_get(output.trajectories(2))
     order = np.random.default_rng(0).permutation(32)
-    for rows in (order, np.arange(7), np.array([5])):
+    for rows in (order, np.arange(7)):
         jax.tree.map(
             lambda a, b, rows=rows: np.testing.assert_array_equal(a, b[rows]), part(rows).trajectories(2), whole
         )
-    chunked = search.chunked(run, None, keys, root, model, tasks=tasks, chunk_size=10, num_turns=6, **options)
+    chunked = search.chunked(mode, None, keys, root, model, tasks=tasks, chunk_size=7, num_turns=6, **options)
     jax.tree.map(np.testing.assert_array_equal, chunked.trajectories(2), whole)
-    np.testing.assert_array_equal(chunked.counts.generated, part(np.arange(32)).counts.generated)
+    np.testing.assert_array_equal(chunked.counts.generated, output.counts.generated)
 
 
 DEVICES = """
-import jax, numpy as np, envs_jax
+import jax, jax.numpy as jnp, numpy as np, envs_jax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxrl_agents import search
-import jax.numpy as jnp
-env, tasks = envs_jax.make("Sokoban-RAGEN-v0", num_levels=16)
+env, bank = envs_jax.make("FrozenLake-v0")
+tasks = bank[np.zeros(16, int)]
 model = search.from_env(env)
-states = jax.vmap(env.initial)(jnp.zeros(16, jnp.uint32), tasks.instances)
-root = model.root(None, states, tasks)
+root = jax.jit(lambda tasks: model.root(None, jax.vmap(env.initial)(jnp.zeros(16, jnp.uint32), tasks), tasks))(
+    tasks.instances
+)
 keys = jax.random.split(jax.random.key(0), 16)
 def run(keys, root, tasks):
     return search.beam_search(None, keys, root, model, tasks=tasks, num_turns=5, beam_width=3, num_candidates=2)
@@ -194,8 +211,8 @@ def test_eight_devices_give_the_same():
     assert done.stdout.strip().endswith("same"), done.stderr
 
 
-def test_visits_are_mctx_own(small):
-    env, model, tasks, root = small
+def test_visits_are_mctx_own(maps):
+    env, model, tasks, root = maps
     discounted = search.from_env(env, discount=0.9)
     logits = jax.random.normal(jax.random.key(2), root.prior_logits.shape)
     root = search.RootFnOutput(prior_logits=logits, value=root.value, embedding=root.embedding)
@@ -204,8 +221,9 @@ def test_visits_are_mctx_own(small):
         ours = search.mcts(
             None, key, root, discounted, tasks=tasks, num_simulations=24, policy=policy, max_depth=6, **options
         )
-        theirs = getattr(mctx, f"{policy}_policy")(
-            (None, tasks.instances), key, root, discounted, 24, max_depth=6, **options
+        alone = partial(getattr(mctx, f"{policy}_policy"), num_simulations=24, max_depth=6, **options)
+        theirs = jax.jit(lambda *args, alone=alone: alone(*args, recurrent_fn=discounted))(
+            (None, tasks.instances), key, root
         )
         np.testing.assert_array_equal(ours.search_tree.node_visits, theirs.search_tree.node_visits)
         np.testing.assert_array_equal(ours.action, theirs.action)
@@ -214,8 +232,6 @@ def test_visits_are_mctx_own(small):
 
 def test_mcts_on_a_table_written_apart():
     """The same process as arrays and as a Model gives the same visits; its best path follows them."""
-    from tests.jaxrl_agents.search import tables
-
     processes = tables.processes(16)
     tasks = tables.table(processes)
     root = tables.root(tasks)
@@ -245,12 +261,9 @@ def test_mcts_on_a_table_written_apart():
 @pytest.fixture(scope="module")
 def slippery():
     env, tasks = envs_jax.make("FrozenLake-v0")
-    number = 2048
-    rows = np.zeros(number, int)
-    picked = tasks[rows]
-    states = jax.vmap(env.initial)(jnp.zeros(number, jnp.uint32), picked.instances)
+    picked = tasks[np.zeros(2048, int)]
     model = search.from_env(env)
-    return env, model, picked, model.root(None, states, picked)
+    return env, model, picked, started(env, model, picked.instances)
 
 
 def test_lookahead_is_not_clairvoyant(slippery):
@@ -301,15 +314,21 @@ def test_backtracked_steps_are_drawn_afresh(slippery):
 
 
 def test_full_lookahead_over_ice_has_the_planned_value():
-    """Where nothing slips, what the best action promises is the exact finite-horizon value."""
-    env, tasks = envs_jax.make("FrozenLake-Random-v0", is_slippery=False)
-    model, picked, root = batch(env, tasks, 8)
+    """Where nothing slips, it earns the exact discounted optimum if the goal is within sight, else nothing."""
+    env, tasks = envs_jax.make("FrozenLake-RAGEN-v0", seed=0, is_slippery=False)
+    _, picked, root = batch(env, tasks, 32)
     output = search.lookahead(
-        None, jax.random.key(0), root, model, tasks=picked, num_turns=6, depth=6, candidates="enumerate",
-        continuation="full",
+        None, jax.random.key(0), root, search.from_env(env, discount=0.9), tasks=picked, num_turns=4, depth=4,
+        candidates="enumerate", continuation="full",
     )  # fmt: skip
-    for b in range(8):
-        assert float(output.value[b]) == pytest.approx(float(planning.optimal_return(env, picked[b], 6)))
+
+    def optimum(env, task):
+        return planning.start_value(env, task, planning.infinite_horizon(env, task, 0.9).values)
+
+    optima = jax.jit(jax.vmap(optimum, in_axes=(None, 0)))(env, picked.instances)
+    within_sight = np.asarray(optima) > 0.9**3.5  # a goal four steps away is worth 0.9³
+    np.testing.assert_allclose(output.value, np.where(within_sight, optima, 0), rtol=1e-5)
+    assert 0.2 < within_sight.mean() < 1
 
 
 def test_next_root_goes_where_the_search_said(small):
@@ -317,10 +336,7 @@ def test_next_root_goes_where_the_search_said(small):
     env, model, tasks, root = small
     here, total = root, np.zeros(32)
     for turn in range(12):
-        output = search.beam_search(
-            None, jax.random.key(turn), here, model, tasks=tasks, num_turns=12, beam_width=32,
-            candidates="enumerate", deduplicate=True,
-        )  # fmt: skip
+        output = search.beam_search(None, jax.random.key(turn), here, model, tasks=tasks, **SOLVING)
         here, played = search.next_root(None, jax.random.key(100 + turn), here, model, output.action, tasks=tasks)
         total += np.asarray(played.returns)
         if turn == 0:
@@ -330,8 +346,10 @@ def test_next_root_goes_where_the_search_said(small):
     assert (total > 5).mean() > 0.8
 
 
-def test_counts_equal_the_calls(small):
-    env, model, tasks, root = small
+def test_counts_equal_the_calls():
+    """On tables, which have ends, dead ends and illegal actions."""
+    tasks, model = tables.table(tables.processes(16)), tables.MODEL
+    root = tables.root(tasks)
     calls = {"step": 0, "evaluate": 0}
 
     def tick(name):
@@ -341,12 +359,12 @@ def test_counts_equal_the_calls(small):
         return add
 
     def step(params, key, action, state):
-        jax.debug.callback(tick("step"), action + state.player)
+        jax.debug.callback(tick("step"), action + state)
         return model.step(params, key, action, state)
 
     def evaluate(params, key, state):
         logits, value, state = model.evaluate(params, key, state)
-        jax.debug.callback(tick("evaluate"), state.player)
+        jax.debug.callback(tick("evaluate"), state)
         return logits, value, state
 
     shim = search.Model(step, evaluate, model.state_key)
