@@ -57,6 +57,12 @@ def registered_ids() -> tuple[str, ...]:
     return tuple(sorted(_registry))
 
 
+def modules() -> tuple[str, ...]:
+    """The modules that registered ids name, each once; they may not have been imported yet."""
+    paths = [entry.entry_point for entry in _registry.values() if isinstance(entry.entry_point, str)]
+    return tuple(dict.fromkeys(path.partition(":")[0] for path in paths))
+
+
 def describe(id: str) -> str:
     """The description of a registered id, one line; empty where it was registered without."""
     return _entry(id).description

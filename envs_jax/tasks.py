@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -233,11 +234,24 @@ def _read(path: str | os.PathLike[str]) -> TaskBank[Any]:
         raise ValueError(f"format {header['format']}; this version reads {FORMAT}")
     cumulative = arrays.pop("cumulative_weights", None)
     _check_dtypes(arrays, header["dtypes"])
-    instances = _from_leaves(Task._types[header["type"]], arrays, header["made_for"])
+    instances = _from_leaves(_task_type(header["type"]), arrays, header["made_for"])
     weights = None
     if cumulative is not None:
         weights = np.diff(cumulative.astype(np.float64), prepend=0.0)
     return make_bank(instances, weights=weights, checksum=header["checksum"])
+
+
+def _task_type(name: str) -> type[Task]:
+    """The class of that name. Environments are imported at their first use, which may be to come."""
+    from envs_jax import registration  # here, since it imports this module
+
+    for module in registration.modules():
+        if name in Task._types:
+            break
+        importlib.import_module(module)
+    if name not in Task._types:
+        raise ValueError(f"no registered environment has tasks of type {name}; import the module that defines it first")
+    return Task._types[name]
 
 
 def _check_dtypes(arrays: dict[str, np.ndarray], expected: dict[str, str]) -> None:

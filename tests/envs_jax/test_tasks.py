@@ -1,5 +1,8 @@
 """TaskBank: indexing, sampling, selections and the file format."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -206,6 +209,21 @@ def test_damaged_contents_are_refused(tmp_path):
             assert "bank.npz" in str(error)  # noqa: PT017 (some bytes may hold no content)
         else:
             assert ids(loaded) == ids(bank)
+
+
+def test_a_bank_loads_before_its_environment_is_imported(tmp_path):
+    path = tmp_path / "bank.npz"
+    envs_jax.make("FrozenLake-v0")[1].save(path)
+    program = f"import envs_jax; print(type(envs_jax.TaskBank.load({str(path)!r}).instances).__name__)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "FrozenLakeTask\n"
+
+
+def test_unknown_types_are_named(tmp_path, monkeypatch):
+    toy_bank().save(tmp_path / "bank.npz")
+    monkeypatch.delitem(Task._types, "ToyTask")
+    with pytest.raises(ValueError, match="bank.npz.*no registered environment has tasks of type ToyTask; import the"):
+        TaskBank.load(tmp_path / "bank.npz")
 
 
 def test_tasks_remember_what_they_were_made_for(tmp_path):
