@@ -1,6 +1,7 @@
 """AutoReset against a plain loop over single environments, in all four modes."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,19 +25,26 @@ def env_and_tasks(request):
 def run(vec, key, num_envs=NUM_ENVS, stagger=True):
     """Plays NUM_STEPS steps with random actions; returns the initial state and everything each step returned."""
 
-    @jax.jit
-    def play(vec, key):
-        observation, state = vec.reset(key, num_envs, stagger=stagger)
+    return jax.device_get(_play(vec, key, num_envs, stagger))
 
-        def step(state, key):
-            action = jax.random.randint(jax.random.fold_in(key, 7), (num_envs,), 0, vec.num_actions)
-            out = vec.step(key, state, action)
-            return out[1], (action, *out)
 
-        _, steps = jax.lax.scan(step, state, jax.random.split(key, NUM_STEPS))
-        return observation, state, steps
+@partial(jax.jit, static_argnames=("num_envs", "stagger"))
+def _play(vec, key, num_envs, stagger):
+    observation, state = vec.reset(key, num_envs, stagger=stagger)
 
-    return jax.tree.map(np.asarray, play(vec, key))
+    def step(state, key):
+        action = jax.random.randint(jax.random.fold_in(key, 7), (num_envs,), 0, vec.num_actions)
+        out = vec.step(key, state, action)
+        return out[1], (action, *out)
+
+    _, steps = jax.lax.scan(step, state, jax.random.split(key, NUM_STEPS))
+    return observation, state, steps
+
+
+@partial(jax.jit, static_argnames=("num_envs", "stagger"))
+def begin(vec, num_envs, stagger=False):
+    """The states of new episodes."""
+    return vec.reset(jax.random.key(0), num_envs, stagger=stagger)[1]
 
 
 def lane(tree, *index):
@@ -152,7 +160,7 @@ def test_optimistic_shares_fresh_episodes(env_and_tasks):
 
 def test_changing_the_bank_leaves_running_episodes_alone(env_and_tasks):
     env, tasks = env_and_tasks
-    _, state = AutoReset(env, tasks).reset(jax.random.key(0), 64, stagger=True)
+    state = begin(AutoReset(env, tasks), 64, stagger=True)
     longer = dataclasses.replace(tasks.instances, time_limit=jnp.full(len(tasks), 30, jnp.uint16))
     vec = AutoReset(env, envs_jax.make_bank(longer))
     _, after, _, terminated, truncated, _ = jax.jit(vec.step)(jax.random.key(1), state, jnp.zeros(64, jnp.int32))
@@ -164,7 +172,7 @@ def test_changing_the_bank_leaves_running_episodes_alone(env_and_tasks):
 def test_reset_where_starts_the_lanes_asked_for(env_and_tasks):
     env, tasks = env_and_tasks
     vec = AutoReset(env, tasks, "disabled")
-    _, state = vec.reset(jax.random.key(0), 70, stagger=True)
+    state = begin(vec, 70, stagger=True)
     mask = jnp.arange(70) % 3 == 0
     _, after = jax.jit(vec.reset_where)(jax.random.key(1), state, mask)
     assert (after.env_state.steps[mask] == 0).all()
@@ -176,7 +184,7 @@ def test_tasks_are_drawn_uniformly(env_and_tasks):
     tasks = tasks[:8]
     limits = jnp.arange(1, 9, dtype=jnp.uint16)  # a label that survives in the lanes
     tasks = envs_jax.make_bank(dataclasses.replace(tasks.instances, time_limit=limits))
-    _, state = AutoReset(env, tasks).reset(jax.random.key(0), 8000)
+    state = begin(AutoReset(env, tasks), 8000)
     counts = np.bincount(state.task.time_limit, minlength=9)[1:]
     chi_square = ((counts - 1000) ** 2 / 1000).sum()
     assert chi_square < 24.3  # the 0.999 quantile for 7 degrees of freedom
@@ -197,7 +205,7 @@ def test_exactly_the_ended_lanes_are_replaced(num_envs):
 def test_errors_name_the_argument(env_and_tasks):
     env, tasks = env_and_tasks
     vec = AutoReset(env, tasks)
-    _, state = vec.reset(jax.random.key(0), 4)
+    state = begin(vec, 4)
     key = jax.random.key(0)
     for num_envs in (0, -3):
         with pytest.raises(ValueError, match=f"num_envs={num_envs} is not in 1"):

@@ -147,8 +147,8 @@ def test_observations_show_the_same_position(layout):
     views = {}
     for kind in ("grid", "planes", "tokens"):
         env = Sokoban(layout, observation=kind)
-        states = jax.vmap(env.initial)(jnp.zeros(5, jnp.uint32), bank.instances)
-        views[kind] = np.asarray(jax.vmap(env.observe)(states, bank.instances))
+        first = lambda task, env=env: env.observe(env.initial(jnp.uint32(0), task), task)
+        views[kind] = np.asarray(jax.jit(jax.vmap(first))(bank.instances))
         assert env.observation_space.contains(views[kind][0])
     grid, planes, tokens = views["grid"], views["planes"], views["tokens"]
     for i, codes in enumerate(grid):
@@ -225,10 +225,10 @@ def test_deadlock_termination_needs_dead_squares(tmp_path):
 def test_a_node_and_a_batch_are_small():
     bank = bank_of(Layout(10, 10), [random_text(Layout(10, 10), np.random.default_rng(0), 4)])
     env = Sokoban(Layout(10, 10))
-    size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-    _, state = env.reset(jax.random.key(0), bank[0])
+    size = lambda tree: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    _, state = jax.eval_shape(env.reset, jax.random.key(0), bank[0])
     assert size(state) == 11  # at most 24
-    _, batch = envs_jax.AutoReset(env, bank).reset(jax.random.key(0), 1000)
+    _, batch = jax.eval_shape(lambda key: envs_jax.AutoReset(env, bank).reset(key, 1000), jax.random.key(0))
     assert size(batch) <= 200 * 1000
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import re
 from functools import partial
@@ -45,24 +46,20 @@ CROWD = """
 #        #
 ##########
 """
-# Nine words a board.
+# Five words a board.
 LARGE = """
-####################
-#        ##        #
-# $   .  ##   . $  #
-#        ##        #
-#   ##        ##   #
-#   ##   @    ##   #
-#        ##        #
-#        ##        #
-#  $  .  ##  .  $  #
-#        ##        #
-####################
-#                  #
-#                  #
-#                  #
-#                  #
-####################
+##################
+#       ##       #
+# $  .  ##  . $  #
+#       ##       #
+#   #        #   #
+#   #    @   #   #
+#       ##       #
+#  $ .  ##  . $  #
+#       ##       #
+##################
+#                #
+##################
 """
 
 
@@ -206,14 +203,14 @@ def test_a_large_board():
     layout = levels.parse(LARGE).layout
     assert layout.num_words > 4
     bank = bank_of(layout, [LARGE])
-    result = solve(bank, layout=layout)
-    assert result.pushes.tolist() == [optimum(references_of(bank, layout)[0])]
-    check_plans(result, references_of(bank, layout), layout)
+    result, references = solve(bank, layout=layout), references_of(bank, layout)
+    assert result.pushes.tolist() == [optimum(references[0])]
+    check_plans(result, references, layout)
 
 
-def test_mixed_numbers_of_boxes(small):
+def test_mixed_numbers_of_boxes():
     rng = np.random.default_rng(5)
-    bank = bank_of(SMALL, [random_text(SMALL, rng, n, 0.05) for n in (1, 4, 5, 6, 7, 2, 3)])
+    bank = bank_of(SMALL, [random_text(SMALL, rng, n, 0.05) for n in (1, 5, 7, 6, 2)])  # three groups
     result = solve(bank, layout=SMALL, max_nodes=50_000)
     references = references_of(bank, SMALL)
     check_plans(result, references, SMALL)
@@ -268,17 +265,18 @@ def test_memory_that_does_not_suffice_is_reported(monkeypatch, small):
 @pytest.mark.parametrize("longest", [0, 6])
 def test_costs_that_a_node_cannot_hold_are_reported(monkeypatch, small, solved, longest):
     """As if a node's cost had room for `longest` pushes only: no level is called unsolvable for want of room."""
-    solver.compile_programs.cache_clear()
+    other_programs = functools.lru_cache(solver.compile_programs.__wrapped__)
+    monkeypatch.setattr(solver, "compile_programs", other_programs)
     monkeypatch.setattr(bounds, "TOO_LONG", np.int32(longest + 1))
-    chosen = np.flatnonzero(solved.pushes != 0)[:40]
+    chosen = np.flatnonzero(solved.pushes != 0)[:16]
     limit = solver.memory(solver.make_config(SMALL, "optimal", 2, len(chosen)))
     result = solve(small[0][chosen], layout=SMALL, memory_limit=limit)
-    solver.compile_programs.cache_clear()
     given_up = result.status == Status.MEMORY_LIMIT
     expected, pushes = solved.status[chosen], solved.pushes[chosen]
     assert (result.status[~given_up] == expected[~given_up]).all()
     assert (result.pushes[~given_up] == pushes[~given_up]).all()
-    assert given_up[pushes > longest + 1].all() and (longest == 0 or not given_up.all())
+    assert (pushes > longest + 1).any() and given_up[pushes > longest + 1].all()
+    assert longest == 0 or not given_up.all()
 
 
 def test_the_node_limit_gives_up_and_says_so(small, solved):
@@ -326,8 +324,8 @@ def test_a_device_without_the_memory_searches_fewer_levels_together(monkeypatch,
         return begin_if_small, advance
 
     monkeypatch.setattr(solver, "compile_programs", compile_for_small_device)
-    result = solve(small[0][:100], layout=SMALL)
-    assert (result.status == solved.status[:100]).all() and (result.pushes == solved.pushes[:100]).all()
+    result = solve(small[0], layout=SMALL)
+    assert (result.status == solved.status).all() and (result.pushes == solved.pushes).all()
     assert max(tried) > 32 >= min(tried)
 
 
