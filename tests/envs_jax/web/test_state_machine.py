@@ -83,8 +83,8 @@ def play_both(env, tasks, products, num_sessions, seed):
     state = jax.vmap(env.initial)(jnp.zeros(num_sessions, jnp.uint32), task)
     sessions = [begin(goal) for goal in goals]
     seen = dict.fromkeys(Page, 0)
+    rows = unstacked(state, num_sessions)
     for _ in range(STEPS):
-        rows = unstacked(state, num_sessions)
         actions = np.zeros(num_sessions, np.int32)
         for i, (shopper, templates) in enumerate(sessions):
             if shopper.page == "done":
@@ -101,10 +101,13 @@ def play_both(env, tasks, products, num_sessions, seed):
         outcome = advance(env, state, jnp.asarray(actions), task)
         bought = np.asarray(outcome.terminated) & ~ended
         assert (np.asarray(outcome.reward)[~bought & ~ended] == 0).all()
-        state = jax.vmap(lambda keep, old, new: jax.tree.map(lambda a, b: jnp.where(keep, a, b), old, new))(
-            ended, state, outcome.state
+        state = jax.tree.map(
+            lambda old, new, ended=ended: np.where(ended.reshape(-1, *[1] * (new.ndim - 1)), old, new),
+            state,
+            outcome.state,
         )
-        for row, (shopper, templates) in zip(unstacked(state, num_sessions), sessions, strict=True):
+        rows = unstacked(state, num_sessions)
+        for row, (shopper, templates) in zip(rows, sessions, strict=True):
             check_place(env, row, shopper, templates)
             seen[Page(row.page)] += 1
     return seen
