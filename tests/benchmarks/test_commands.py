@@ -69,6 +69,7 @@ def test_compare_shows_what_got_worse(folder, tmp_path, capsys):
     assert "worse" in out and "0.001" in out and "better" not in out
 
 
+@pytest.mark.usefixtures("optimized_programs")
 def test_profile_writes_a_trace_and_a_report(tmp_path, capsys):
     assert main(["profile", "environments/FrozenLake-v0/step/bare", "--out", str(tmp_path)]) == 0
     out, text = capsys.readouterr().out, (tmp_path / "profile.md").read_text()
