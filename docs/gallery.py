@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 import envs_jax
-from envs_jax.animation import save_gif
+from envs_jax.animation import frames, save_gif
 
 IMAGES = Path(__file__).parent / "images"
 IDS = ("Sokoban-v0", "FrozenLake-Random-v0", "TabularWeb-v0")
@@ -22,8 +22,7 @@ def played(id: str, num_steps: int) -> list[np.ndarray]:
     key = jax.random.key(3)
     task = tasks[0]
     trajectory = envs_jax.rollout(env, envs_jax.random_policy, task, key, num_steps)
-    states = [jax.tree.map(lambda leaf, t=t: leaf[t], trajectory.state) for t in range(num_steps + 1)]
-    return [env.render_rgb(state, task) for state in states]
+    return frames(env, trajectory.state, task)
 
 
 def shopped() -> np.ndarray:

@@ -1,13 +1,36 @@
-"""Animations from rendered frames."""
+"""Episodes as pictures that move."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import numpy as np
 
+from envs_jax.environment import Environment
 from envs_jax.files import replaced
+
+
+def frames(env: Environment[Any, Any], states: Any, task: Any) -> list[np.ndarray]:
+    """The pictures of a trajectory, uint8[height, width, 3] each.
+
+    Args:
+      env: the environment.
+      states: every leaf [K, …], as `envs_jax.rollout(…).state` holds them.
+      task: the task that they belong to.
+    """
+    states = jax.device_get(states)
+    (length,) = {len(leaf) for leaf in jax.tree.leaves(states)}
+    return [env.render_rgb(jax.tree.map(lambda leaf, k=k: leaf[k], states), task) for k in range(length)]
+
+
+def animate(
+    env: Environment[Any, Any], states: Any, task: Any, path: str | os.PathLike[str], *, fps: float = 5.0
+) -> None:
+    """Writes a trajectory as an animated GIF: `save_gif(frames(env, states, task), path, fps)`."""
+    save_gif(frames(env, states, task), path, fps)
 
 
 def save_gif(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: float = 5.0) -> None:

@@ -247,7 +247,8 @@ def register_gymnasium() -> None:
     """Registers every id of `envs_jax.registered_ids()` with Gymnasium, as `envs_jax/<id>`.
 
     Then `gymnasium.make("envs_jax/Sokoban-v0")` works and `gymnasium.make_vec`, fastest with
-    `vectorization_mode="vector_entry_point"`; keyword arguments go to `envs_jax.make`. A second call registers what has been added since the first.
+    `vectorization_mode="vector_entry_point"`; keyword arguments go to `envs_jax.make`. A second call registers what has
+    been added since the first.
     """
     for id in envs_jax.registered_ids():
         if f"envs_jax/{id}" not in gym.registry:

@@ -1,20 +1,14 @@
-"""Pictures of Sokoban positions: text for terminals, RGB arrays from sprites drawn here, animations."""
+"""Pictures of Sokoban positions: text for terminals, RGB arrays from sprites drawn here."""
 
 from __future__ import annotations
 
-import os
-from functools import cache, partial
+from functools import cache
 from typing import Literal, NamedTuple, get_args
 
-import jax
 import numpy as np
 
-from envs_jax.animation import save_gif
-from envs_jax.sokoban import grid
-from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.grid import Code
 from envs_jax.sokoban.levels import codes_to_text
-from envs_jax.sokoban.types import SokobanState, SokobanTask
 
 TextStyle = Literal["xsb", "unicode", "ansi"]
 TILE_SIZE = 32
@@ -67,38 +61,6 @@ def rgb(codes: np.ndarray, tile_size: int = TILE_SIZE) -> np.ndarray:
     height, width = codes.shape
     picture = picture.transpose(0, 2, 1, 3, 4).reshape(height * tile_size, width * tile_size, 3)
     return np.round(picture * 255).astype(np.uint8)
-
-
-def animate(
-    layout: Layout,
-    states: SokobanState,
-    task: SokobanTask,
-    path: str | os.PathLike[str],
-    *,
-    fps: float = 5.0,
-    tile_size: int = TILE_SIZE,
-) -> None:
-    """Writes an animated GIF of a trajectory.
-
-    Args:
-      layout: the size of the board, `env.layout`.
-      states: the states, every leaf [K, …], as `envs_jax.rollout(…).state` holds them.
-      task: the level they belong to.
-      path: the file to write.
-      fps: frames a second.
-      tile_size: pixels a side of a cell.
-
-    Raises:
-      ImportError: Pillow is not installed.
-    """
-    positions = np.asarray(_codes_of_states(layout, states, task))
-    save_gif([rgb(codes, tile_size) for codes in positions], path, fps)
-
-
-@partial(jax.jit, static_argnums=0)
-def _codes_of_states(layout: Layout, states: SokobanState, task: SokobanTask) -> jax.Array:
-    view = lambda state: grid.codes(layout, task.walls, task.targets, state.boxes, state.player)
-    return jax.vmap(view)(states)
 
 
 def _checked(codes: np.ndarray) -> np.ndarray:

@@ -1,11 +1,29 @@
-"""The writer of animated GIFs."""
+"""Trajectories as pictures and as animated GIFs."""
 
 import builtins
 
+import jax
 import numpy as np
 import pytest
 
+import envs_jax
+from envs_jax import animation
 from envs_jax.animation import save_gif
+
+
+@pytest.mark.parametrize("id", ["Sokoban-RAGEN-v0", "FrozenLake-v0", "TabularWeb-v0", "WebShop-v0"])
+def test_trajectories_are_animated(id, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    env, tasks = envs_jax.make(id)
+    trajectory = envs_jax.rollout(env, envs_jax.random_policy, tasks[0], jax.random.key(0), 4)
+    animation.animate(env, trajectory.state, tasks[0], tmp_path / "play.gif", fps=4)
+    expected = env.render_rgb(jax.tree.map(lambda leaf: leaf[-1], trajectory.state), tasks[0])
+    with image.open(tmp_path / "play.gif") as gif:
+        assert gif.n_frames <= 5 and gif.size == expected.shape[1::-1]  # equal frames become one
+        gif.seek(gif.n_frames - 1)
+        last = np.asarray(gif.convert("RGB"), int)
+    assert np.abs(last - expected).mean() < 4  # 256 colours
+    assert len(animation.frames(env, trajectory.state, tasks[0])) == 5
 
 
 def frames(count, height=8, width=12):

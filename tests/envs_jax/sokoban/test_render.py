@@ -1,4 +1,4 @@
-"""Text, pictures and animations of positions."""
+"""Text and pictures of positions."""
 
 import re
 
@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-import envs_jax
 from envs_jax.sokoban import levels, render
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.env import Sokoban
@@ -67,18 +66,3 @@ def test_bad_pictures_are_refused(codes):
         render.rgb(codes.reshape(-1))
     with pytest.raises(ValueError, match="0 … 6"):
         render.text(codes + np.uint8(1))
-
-
-def test_animation(position, tmp_path):
-    image = pytest.importorskip("PIL.Image")
-    env, _, task = position
-    trajectory = envs_jax.rollout(env, envs_jax.random_policy, task, jax.random.key(0), 5)
-    render.animate(env.layout, trajectory.state, task, tmp_path / "play.gif", fps=4, tile_size=16)
-    with image.open(tmp_path / "play.gif") as gif:
-        assert gif.n_frames == 6 and gif.size == (7 * 16, 5 * 16)
-        assert gif.info["duration"] == 250
-        gif.seek(5)
-        last = np.asarray(gif.convert("RGB"), int)
-    expected = render.rgb(np.asarray(trajectory.observation[-1]), 16).astype(int)
-    assert np.abs(last - expected).mean() < 4  # 256 colours
-    assert [path.name for path in tmp_path.iterdir()] == ["play.gif"]
