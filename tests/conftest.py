@@ -11,6 +11,18 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+MAX_MAPPINGS = 20_000  # of memory; Linux allows a process 65,530, and LLVM's code crashes where it gets no more
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_dropped_in_time():
+    """Forgets compiled programs before they fill the process: each takes a dozen mappings, and there are thousands."""
+    yield
+    mappings = Path("/proc/self/maps")  # only Linux has it
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MAX_MAPPINGS:
+        jax.clear_caches()
+
+
 @pytest.fixture
 def optimized_programs():
     """For tests of what the compiler makes: its usual effort, also where JAX_DISABLE_MOST_OPTIMIZATIONS saves time."""

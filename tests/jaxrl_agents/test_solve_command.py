@@ -106,7 +106,8 @@ def test_bad_levels_are_one_clear_line(capsys, tmp_path, text, message):
 
 def test_missing_files_are_one_clear_line(capsys, tmp_path):
     status, _, errors = solve(capsys, tmp_path / "missing.txt")
-    assert status == 1 and errors == f"error: {tmp_path / 'missing.txt'}: No such file or directory\n"
+    assert status == 1 and errors.startswith(f"error: levels='{tmp_path / 'missing.txt'}': no such file or folder")
+    assert errors.count("\n") == 1
     status, _, errors = solve(capsys, tmp_path)
     assert status == 1 and errors == f"error: {tmp_path}: the folder holds no .txt or .xsb file\n"
 
