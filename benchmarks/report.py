@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from benchmarks.console import cells, figures, label
 from benchmarks.results import Results, Row
 from benchmarks.suites import Suite
+from envs_jax.files import replaced
 
 METHOD = """Each value is the median over the repeats, with the range from the 10th to the 90th percentile. Arms of one
 case run in turn, repeat by repeat, and a ratio is the median of the ratios within a repeat. Compile time is apart;
@@ -21,9 +21,8 @@ start at random times of their limits."""
 def write(results: Results, suites: Sequence[Suite], path: Path) -> None:
     """Writes the report, and beside it the plots that it shows."""
     text = render(results, [(suite, _plots(suite, results, path.parent)) for suite in suites])
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def render(results: Results, suites: Sequence[tuple[Suite, list[str]]]) -> str:

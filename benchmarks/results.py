@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from envs_jax.files import replaced
 
 SCHEMA_VERSION = 1
 
@@ -91,9 +92,8 @@ class Results:
     def save(self, path: Path) -> None:
         """Writes the file, replacing the old one only when the new one is complete."""
         document = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        os.replace(partial, path)
+        with replaced(path) as partial:
+            partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
     @staticmethod
     def load(path: Path) -> Results:

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
+from envs_jax.files import replaced
 from envs_jax.sokoban import levels as level_files
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import Difficulty, generate
@@ -290,12 +291,8 @@ def _write(
     if path.exists() and not path.is_file():  # a pipe or a terminal
         path.write_text(text, encoding="utf-8")
         return
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    with replaced(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _reason(status: int, arguments: argparse.Namespace) -> str:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.animation import save_gif
+from envs_jax.files import replaced
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.training.evaluation import GREEDY
 
@@ -70,7 +71,8 @@ def save(episodes: list[Episode], env: Any, path: str | os.PathLike[str]) -> Non
         raise ValueError("episodes is empty; there is nothing to write")
     suffix = Path(path).suffix.lower()
     if suffix == ".txt":
-        _write(Path(path), "\n".join(as_text(episode, env) for episode in episodes).encode())
+        with replaced(path) as partial:
+            partial.write_text("\n".join(as_text(episode, env) for episode in episodes), encoding="utf-8", newline="")
         return
     frames = [[env.render_rgb(state, episode.task) for state in episode.states] for episode in episodes]
     if suffix == ".gif":
@@ -171,12 +173,5 @@ def _save_png(picture: np.ndarray, path: Path) -> None:
         from PIL import Image
     except ImportError as error:
         raise ImportError('pictures need Pillow: pip install "envs-jax[render]"') from error
-    partial = path.with_name(f"{path.name}.partial")
-    Image.fromarray(picture).save(partial, format="PNG")
-    os.replace(partial, path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        Image.fromarray(picture).save(partial, format="PNG")

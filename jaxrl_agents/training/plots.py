@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from envs_jax.files import replaced
 from jaxrl_agents.training.records import Row, series
 
 
@@ -52,9 +52,8 @@ def plot_curves(rows: Sequence[Row], path: str | os.PathLike[str], *, title: str
     for axes, panel in zip(figure.axes, panels, strict=True):
         _draw(axes, panel, rows)
     figure.suptitle(title)
-    partial = Path(f"{os.fspath(path)}.partial")
-    figure.savefig(partial, format="png", dpi=100)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
 
 
 def _figure(num_panels: int) -> Any:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from envs_jax.files import replaced
+
 Row = dict[str, Any]
 
 
@@ -36,9 +38,8 @@ class MetricLog:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_rows(path) if row["step"] <= last_step] if path.exists() else []
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
-        os.replace(partial, path)
+        with replaced(path) as partial:
+            partial.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def __enter__(self) -> MetricLog:

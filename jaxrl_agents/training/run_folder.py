@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from envs_jax.files import replaced
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.config import TrainConfig
 from jaxrl_agents.training.presets import read_config
@@ -55,9 +55,8 @@ class RunFolder:
     def write_config(self, config: TrainConfig) -> None:
         """Writes the configuration, making the folder, and replacing the file only when the new one is complete."""
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.config.with_name(f"{self.config.name}.partial")
-        partial.write_text(fields.to_json(config) + "\n", encoding="utf-8")
-        os.replace(partial, self.config)
+        with replaced(self.config) as partial:
+            partial.write_text(fields.to_json(config) + "\n", encoding="utf-8")
 
     def read_config(self) -> TrainConfig:
         """The configuration of the run.
