@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.arguments import check_bool, check_choice, check_integer
+from envs_jax.barriers import once
 from envs_jax.environment import Environment, Observation, Transition, check_playable
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.random_words import check_key, random_words, word_pairs
@@ -111,7 +112,8 @@ class AutoReset(Generic[StateT, TaskT]):
         if self.mode == "disabled":
             return self._step_disabled(words, state, action)
         operands = (state.env_state, action, words, state.task)
-        outcome = _evaluated_once(jax.vmap(self.env.live_transition), state, *operands)
+        # Else every consumer would evaluate the transition, and all tasks would be copied, as resets replace some.
+        outcome = once(state.episode_length[0], jax.vmap(self.env.live_transition), *operands)
         if self.mode == "next_step":
             return self._step_next(key_reset, outcome, state)
         reached = self._advanced(state, outcome)
@@ -193,7 +195,7 @@ class AutoReset(Generic[StateT, TaskT]):
         num_envs = done.shape[0]
         num_fresh = max(number for number in range(1, MAX_SHARED + 1) if num_envs % number == 0)
         # Otherwise every lane would draw the few episodes anew.
-        fresh = _evaluated_once(self._fresh, state, key, jnp.arange(num_fresh, dtype=jnp.uint32))
+        fresh = once(state.episode_length[0], self._fresh, key, jnp.arange(num_fresh, dtype=jnp.uint32))
 
         def select(new: jax.Array, old: jax.Array) -> jax.Array:
             blocks = jnp.broadcast_to(new[:, None], (num_fresh, num_envs // num_fresh, *new.shape[1:]))
@@ -206,21 +208,6 @@ class AutoReset(Generic[StateT, TaskT]):
         if not isinstance(state, AutoResetState):
             raise TypeError(f"state must be the AutoResetState that reset or step returned; got {type(state).__name__}")
         self.env.check_task(state.task)
-
-
-def _evaluated_once(function: Callable[..., Any], state: AutoResetState, *operands: Any) -> Any:
-    """`function(*operands)`, on CPUs behind a conditional that always holds.
-
-    XLA's CPU compiler would fuse a transition anew into every consumer of an output; and as these then read the tasks
-    while the reset writes them, it would copy all tasks at every step. What leaves a conditional exists once.
-    """
-
-    def behind_conditional(*operands: Any) -> Any:
-        always = state.episode_length[0] >= 0  # which the compiler cannot know
-        nothing = lambda *xs: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *xs))
-        return jax.lax.cond(always, function, nothing, *operands)
-
-    return jax.lax.platform_dependent(*operands, cpu=behind_conditional, default=function)
 
 
 def _expanded(mask: jax.Array, like: jax.Array) -> jax.Array:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.barriers import once
 from jaxrl_agents.search import arguments, dedup, history, packing, rng, selection, weights
-from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel, replayed
 from jaxrl_agents.search.nodes import (

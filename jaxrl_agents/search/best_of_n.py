@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from envs_jax.barriers import once
 from jaxrl_agents.search import arguments, history, rng, weights
-from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (

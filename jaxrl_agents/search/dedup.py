@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_agents.search.barriers import once
+from envs_jax.barriers import once
 from jaxrl_agents.search.nodes import added
 from jaxrl_agents.search.selection import RANKED, ordered
 

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from envs_jax.barriers import once
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import arguments, history, packing, rng, selection, weights
-from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.history import Record, Tally, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.barriers import once
 from jaxrl_agents.search import packing
-from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.model import RecurrentModel
 from jaxrl_agents.search.nodes import Branching, small_int, where_rows
 from jaxrl_agents.search.types import Counts, SearchTree

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import mctx
 
+from envs_jax.barriers import once
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import rng
-from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.proposals import legal_actions
 from jaxrl_agents.search.types import RootFnOutput
 

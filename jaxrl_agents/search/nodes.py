@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.barriers import once
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import rng
-from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.proposals import (
     SMALL,

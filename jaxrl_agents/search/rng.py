@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.barriers import once
 from envs_jax.random_words import word_pairs
-from jaxrl_agents.search.barriers import once
 
 # What a word is used for: the first half of the key data that a model is handed, and an offset of the hash.
 STEP, PROPOSE, EVALUATE = range(3)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_agents.search.barriers import once
+from envs_jax.barriers import once
 
 RANKED = 128  # up to so many candidates all pairs are compared, which is much faster than sorting on every backend
 _CHOSEN_AMONG = 32  # rows among which a tree of selects, which is vector code, is faster than a gather on CPUs

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax import bitboard as bb
+from envs_jax.barriers import once
 from envs_jax.bitboard import Board
 from envs_jax.sokoban import deadlocks, pushes, rules
-from jaxrl_agents.search.barriers import once
 from jaxrl_agents.search.best_first import bounds, closed, frontier
 from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
 from jaxrl_agents.search.best_first.types import (

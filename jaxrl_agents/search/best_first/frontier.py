@@ -11,7 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxrl_agents.search.barriers import once
+from envs_jax.barriers import once
 from jaxrl_agents.search.best_first.lanes import compact, prefix_sum
 from jaxrl_agents.search.best_first.types import Config, Nodes, Pages
 

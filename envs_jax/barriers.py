@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 
 
-def once(turn: jax.Array, function: Callable[..., Any], *operands: Any) -> Any:
+def once(never_negative: jax.Array, function: Callable[..., Any], *operands: Any) -> Any:
     """`function(*operands)`; on CPUs its results exist in memory before anything else uses them.
 
-    They leave a conditional that always holds: `turn` (int32[]) is not negative, which the compiler cannot know.
-    Without it a gather, for example, would step the environment again for every element that it reads.
+    They leave a conditional that always holds: `never_negative` (int32[]) is at least 0, which the compiler cannot
+    know. Without it a gather, for example, would step the environment again for every element that it reads; and
+    consumers that read an array while another one replaces it would make the compiler copy that array.
     """
 
     def behind_conditional(*operands: Any) -> Any:
         nothing = lambda *xs: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *xs))
-        return jax.lax.cond(turn >= 0, function, nothing, *operands)
+        return jax.lax.cond(never_negative >= 0, function, nothing, *operands)
 
     return jax.lax.platform_dependent(*operands, cpu=behind_conditional, default=function)
