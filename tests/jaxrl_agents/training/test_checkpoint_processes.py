@@ -48,9 +48,7 @@ def read_until(process, number):
 
 
 def test_restores_on_1_2_and_8_devices(tmp_path):
-    state = worker.init(jax.random.key(0))
-    for _ in range(2):
-        state, _, _ = worker.train_step_on_one_device(state, worker.batch_of())
+    state = worker.known()
     with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(1, state)
         checkpointer.wait()
@@ -91,8 +89,8 @@ def test_sigterm_finishes_the_step_saves_and_exits_with_0(tmp_path):
         stopped = checkpointer.restore(worker.init(jax.random.key(1)))
     assert stopped.step == max([3, *map(int, lines)])
     state, value, _ = worker.reference(stopped.step)
-    worker.assert_equal(worker.as_arrays(stopped.state), state)
-    assert stopped.metadata == {"loss": float(value)}
+    worker.assert_close(worker.as_arrays(stopped.state), state, 1e-5)
+    assert stopped.metadata["loss"] == pytest.approx(float(value), rel=1e-4)
 
 
 def test_two_processes_of_two_devices(tmp_path):
