@@ -1,13 +1,18 @@
 """Settings and data that all tests share."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import jax
 import pytest
 
+# Nearly all the time of the tests is XLA's. In jax 0.10 its older emitter of fused loops, which later versions lack,
+# compiles more than twice as fast as the default; processes that the tests start inherit the choice.
+if jax.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
@@ -23,14 +28,29 @@ def programs_are_dropped_in_time():
         jax.clear_caches()
 
 
+@contextlib.contextmanager
+def _most_optimizations(disabled):
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, disabled)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
 @pytest.fixture
 def optimized_programs():
     """For tests of what the compiler makes: its usual effort, also where JAX_DISABLE_MOST_OPTIMIZATIONS saves time."""
-    name = "jax_disable_most_optimizations"
-    before = jax.config.read(name)
-    jax.config.update(name, False)
-    yield
-    jax.config.update(name, before)
+    with _most_optimizations(disabled=False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For modules whose programs run a few times only: optimising them would cost more than it saves."""
+    with _most_optimizations(disabled=True):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ import pytest
 
 from jaxrl_agents import cli
 from jaxrl_agents.training.records import read_rows
-from tests.jaxrl_agents.rollouts import cases
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 pytest.importorskip("tyro")
 
@@ -33,12 +34,6 @@ def run(capsys, *arguments):
         status = end.code
     captured = capsys.readouterr()
     return status, captured.out, captured.err
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    with cases.quick_compilation():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Small policies that tests of rollouts and training share."""
 
-import contextlib
 import functools
 
 import jax
@@ -26,14 +25,6 @@ def rooms(**fields):
     env, tasks = envs_jax.make("Sokoban-RAGEN-v0", seed=0, num_levels=6, observation="tokens")
     model = Transformer(config_for(env, **SIZES, end_of_turn=fields.get("max_turn_actions", 1) > 1))
     return _decided(Policy(env, model, use_action_mask=False, **fields)), tasks
-
-
-@contextlib.contextmanager
-def quick_compilation():
-    """What is compiled here runs a few times only: XLA's optimisations would cost more than they save."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def batch(tasks, number):

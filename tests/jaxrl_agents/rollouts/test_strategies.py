@@ -20,6 +20,8 @@ from jaxrl_agents.rollouts import (
 )
 from tests.jaxrl_agents.rollouts import cases
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GROUPS, SIZE, TURNS = 3, 4, 6
 STRATEGIES = {
     "standard": Standard(),
@@ -35,12 +37,6 @@ _RUN = jax.jit(
     static_argnums=0,
     static_argnames=("group_size", "num_turns"),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quickly():
-    with cases.quick_compilation():
-        yield
 
 
 def run(strategy, policy, params, tasks, key=0, group_size=SIZE, num_turns=TURNS, num_groups=GROUPS):

@@ -7,11 +7,7 @@ import pytest
 from jaxrl_agents.training.evaluation import evaluate, normal, wilson
 from tests.jaxrl_agents.rollouts import cases
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _quickly():
-    with cases.quick_compilation():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_wilson_intervals():

@@ -19,13 +19,9 @@ from jaxrl_agents.rollouts import Beam, Policy, Standard, Top, demonstrated
 from jaxrl_agents.training import Checkpointer, Learner, credit, make_mesh, metrics, update
 from tests.jaxrl_agents.rollouts import cases
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GROUPS, SIZE, TURNS = 4, 4, 5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quickly():
-    with cases.quick_compilation():
-        yield
 
 
 def holes():

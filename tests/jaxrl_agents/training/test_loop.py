@@ -19,7 +19,8 @@ from jaxrl_agents.training.progress import Display
 from jaxrl_agents.training.records import MetricLog, read_rows, series
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import build
-from tests.jaxrl_agents.rollouts import cases
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 TINY = {
     "env": "FrozenLake-v0",
@@ -32,12 +33,6 @@ TINY = {
     "checkpoint": {"every": 4, "keep_last": 2},
 }
 OPTIMUM = 1 - (2 / 3) ** 4 - 4 * (2 / 3) ** 3 / 3  # going right works a third of the time, and must work twice
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    with cases.quick_compilation():
-        yield
 
 
 @pytest.fixture(scope="module")
