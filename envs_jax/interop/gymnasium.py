@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import jax
@@ -45,6 +46,7 @@ class GymnasiumEnvironment(gym.Env):
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": 4}  # noqa: RUF012 (Gymnasium's own declaration)
 
     def __init__(self, env: Environment[Any, Any], tasks: TaskBank[Any], render_mode: str | None = None) -> None:
+        _check_process()
         check_playable(env, tasks)
         self._env = env
         self._tasks = tasks
@@ -247,8 +249,8 @@ def register_gymnasium() -> None:
     """Registers every id of `envs_jax.registered_ids()` with Gymnasium, as `envs_jax/<id>`.
 
     Then `gymnasium.make("envs_jax/Sokoban-v0")` works and `gymnasium.make_vec`, fastest with
-    `vectorization_mode="vector_entry_point"`; keyword arguments go to `envs_jax.make`. A second call registers what has
-    been added since the first.
+    `vectorization_mode="vector_entry_point"`; keyword arguments go to `envs_jax.make`. The processes of "async" must be
+    spawned: `vector_kwargs={"context": "spawn"}`. A second call registers what has been added since the first.
     """
     for id in envs_jax.registered_ids():
         if f"envs_jax/{id}" not in gym.registry:
@@ -262,7 +264,28 @@ def register_gymnasium() -> None:
 
 def make(env_id: str, *, render_mode: str | None = None, **kwargs: Any) -> GymnasiumEnvironment:
     """`to_gymnasium(*envs_jax.make(env_id, **kwargs))`: what `gymnasium.make` calls."""
+    _check_process()  # before anything is computed, which would hang
     return to_gymnasium(*envs_jax.make(env_id, **kwargs), render_mode=render_mode)
+
+
+_first_process: int | None = None  # the one that has made an environment in this copy of the module
+
+
+def _check_process() -> None:
+    """Refuses to go on in a fork of a process with environments: JAX's threads are not there, so it would wait forever.
+
+    Raises:
+      RuntimeError: saying how to start processes.
+    """
+    global _first_process
+    if _first_process is None:
+        _first_process = os.getpid()
+    elif _first_process != os.getpid():
+        raise RuntimeError(
+            "this process was forked from one that uses JAX, and JAX cannot run in it; start the processes anew: "
+            'gymnasium.make_vec(…, vectorization_mode="async", vector_kwargs={"context": "spawn"}) or '
+            'AsyncVectorEnv(…, context="spawn"); without processes, "vector_entry_point" is faster'
+        )
 
 
 def make_vector(
