@@ -71,18 +71,19 @@ class Grid:
 
     def pack(self, cells: np.ndarray) -> tuple[int, ...]:
         """bool[rows, columns] → words, as Python integers."""
-        bits = np.zeros(self.num_words * 32, bool)
-        bits[: self.num_cells] = cells.reshape(-1)
-        return tuple(int(word) for word in np.packbits(bits, bitorder="little").view("<u4"))
+        return tuple(int(word) for word in self.pack_batch(cells[None])[:, 0])
+
+    def pack_batch(self, cells: np.ndarray) -> np.ndarray:
+        """bool[N, rows, columns] → uint32[num_words, N]; `tuple` of it is a board of arrays."""
+        bits = np.zeros((len(cells), self.num_words * 32), bool)
+        bits[:, : self.num_cells] = cells.reshape(len(cells), -1)
+        return np.ascontiguousarray(np.packbits(bits, axis=1, bitorder="little").view("<u4").T)
 
     def unpack(self, board: Board) -> np.ndarray:
-        """Words (concrete) → bool[rows, columns]."""
-        words = np.array([int(word) for word in board], "<u4")
-        return (
-            np.unpackbits(words.view(np.uint8), bitorder="little")[: self.num_cells]
-            .astype(bool)
-            .reshape(self.rows, self.columns)
-        )
+        """Words (concrete, all of one shape) → bool[…, rows, columns]."""
+        words = np.stack([np.asarray(word, "<u4") for word in board], axis=-1)
+        bits = np.unpackbits(words.view(np.uint8), axis=-1, count=self.num_cells, bitorder="little")
+        return bits.view(bool).reshape(*words.shape[:-1], self.rows, self.columns)
 
 
 def constant(words: tuple[int, ...]) -> Board:

@@ -54,19 +54,10 @@ def _of_one_task(method: Callable[..., Any]) -> Callable[..., Any]:
         if "task" in given:
             self.check_single(given["task"])
         if "state" in given:
-            _check_state(given["state"])
+            self.check_state(given["state"])
         return method(self, *args, **kwargs)
 
     return checked
-
-
-def _check_state(state: Any) -> None:
-    if not hasattr(state, "steps"):
-        raise TypeError(f"state must be one that reset or step returned; got {type(state).__name__}")
-    if np.ndim(state.steps) != 0:
-        raise ValueError(
-            f"state holds a batch (steps has shape {np.shape(state.steps)}); environments take one: use jax.vmap"
-        )
 
 
 @pytree_dataclass
@@ -80,6 +71,7 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
     """
 
     task_type: ClassVar[type[Task]]
+    way_out: ClassVar[str] = ""  # ends the error about tasks made for something else, as "; do this"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -258,7 +250,9 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
             name = self.task_type.__name__
             raise TypeError(f"task must be a {name}, one of this environment's tasks; got {type(task).__name__}")
         if task.made_for and task.made_for != self.made_for:
-            raise ValueError(f"task was made for {task.made_for}; this environment is for {self.made_for}")
+            raise ValueError(
+                f"task was made for {task.made_for}; this environment is for {self.made_for}{self.way_out}"
+            )
 
     def check_single(self, task: Any) -> None:
         """Raises TypeError or ValueError unless `task` is one task for this environment."""
@@ -267,6 +261,15 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
             raise ValueError(
                 f"task holds a batch (time_limit has shape {np.shape(task.time_limit)}); environments take one "
                 "instance: use jax.vmap, or envs_jax.AutoReset"
+            )
+
+    def check_state(self, state: Any) -> None:
+        """Raises TypeError or ValueError unless `state` is one state, of the shapes that this environment has."""
+        if not hasattr(state, "steps"):
+            raise TypeError(f"state must be one that reset or step returned; got {type(state).__name__}")
+        if np.ndim(state.steps) != 0:
+            raise ValueError(
+                f"state holds a batch (steps has shape {np.shape(state.steps)}); environments take one: use jax.vmap"
             )
 
     def checked_action(self, action: Any, shape: tuple[int, ...] = ()) -> jax.Array:

@@ -54,9 +54,6 @@ class TaskBank(Generic[TaskT]):
     instances: TaskT  # every leaf [T, …]
     cumulative_weights: jax.Array | None = None  # float32[T], ending at 1; None where all tasks are equally likely
     checksum: str | None = static_field(default=None)  # of the catalogue that the tasks belong to; None without one
-    constant: tuple[bool, ...] = static_field(
-        default=()
-    )  # for each leaf whether it is the same in all tasks; () unknown
 
     def __len__(self) -> int:
         return jax.tree.leaves(self.instances)[0].shape[0]

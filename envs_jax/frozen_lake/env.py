@@ -98,6 +98,7 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
     observation: ObservationName = static_field(default="grid")
 
     task_type: ClassVar[type[Task]] = FrozenLakeTask
+    way_out: ClassVar[str] = "; make both with the same size"
 
     @property
     def made_for(self) -> str:
@@ -310,13 +311,17 @@ def make(
     if source is None:
         env = FrozenLake(maps.layout_of(chosen.size if size is None else size), observation or "grid")
         return env, _random_maps(env, seed, chosen, num_maps, frozen_probability, dynamics)
-    for name, value in (("frozen_probability", frozen_probability), ("num_maps", num_maps)):
-        if value is not None:
-            raise ValueError(f"{name}={value} is for random maps; the map is given (use preset='random' without `map`)")
+    _check_for_given(frozen_probability=frozen_probability, num_maps=num_maps)
     given = _given_maps(source)
     sides = [max(len(rows) for rows in given), max(len(rows[0]) for rows in given)] if size is None else size
     env = FrozenLake(maps.layout_of(sides), observation or ("index" if len(given) == 1 else "grid"))
     return env, env.map_tasks(given, dynamics)
+
+
+def _check_for_given(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(f"{name}={value} is for random maps; the map is given (use preset='random' without `map`)")
 
 
 def _dynamics(

@@ -2,6 +2,7 @@
 
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.env import Sokoban, make
+from envs_jax.sokoban.fitting import fit
 from envs_jax.sokoban.types import SokobanState, SokobanTask
 
-__all__ = ["Layout", "Sokoban", "SokobanState", "SokobanTask", "make"]
+__all__ = ["Layout", "Sokoban", "SokobanState", "SokobanTask", "fit", "make"]

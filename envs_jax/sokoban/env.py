@@ -12,6 +12,7 @@ import numpy as np
 
 from envs_jax import spaces
 from envs_jax.arguments import as_integer, check_bool, check_choice, check_integer, check_seed
+from envs_jax.bitboard import Board
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.sokoban import deadlocks, generator, grid, render, rules
@@ -40,6 +41,7 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
     deadlock_termination: bool = static_field(default=False)
 
     task_type: ClassVar[type[Task]] = SokobanTask
+    way_out: ClassVar[str] = "; play it in an environment of that size, or fit the tasks with envs_jax.sokoban.fit"
 
     @property
     def num_actions(self) -> int:
@@ -118,15 +120,24 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
 
     def check_task(self, task: Any) -> None:
         super().check_task(task)
-        if len(task.walls) != self.layout.num_words:
-            raise ValueError(
-                f"the task's boards have {len(task.walls)} words, those of size={self.layout.size} "
-                f"have {self.layout.num_words}: it was made for another size"
-            )
+        self._check_words("task", "walls", task.walls)
         if self.deadlock_termination and not task.dead:
             raise ValueError(
                 "deadlock_termination needs tasks with their dead squares; envs_jax.sokoban.deadlocks.with_dead_squares"
                 "(env.layout, tasks) adds them to a bank"
+            )
+
+    def check_state(self, state: Any) -> None:
+        super().check_state(state)
+        if not isinstance(state, SokobanState):
+            raise TypeError(f"state must be a SokobanState, one of this environment's; got {type(state).__name__}")
+        self._check_words("state", "boxes", state.boxes)
+
+    def _check_words(self, name: str, field: str, board: Board) -> None:
+        if len(board) != self.layout.num_words:
+            raise ValueError(
+                f"{name} is of another board size: {name}.{field} has {len(board)} words, boards of "
+                f"size={self.layout.size} have {self.layout.num_words}{self.way_out}"
             )
 
 
@@ -191,12 +202,10 @@ def make(
       TypeError, ValueError: naming the argument, its value and what is allowed.
     """
     check_choice("preset", preset, PRESETS)
-    check_choice("reward", reward, get_args(Reward))
-    check_choice("observation", observation, get_args(ObservationKind))
     chosen, seed = PRESETS[preset], check_seed(seed)
     layout = _checked_layout(chosen.size if size is None else size)
     limit = check_integer("time_limit", chosen.time_limit if time_limit is None else time_limit, 1, 65_535)
-    deadlock_termination = check_bool("deadlock_termination", deadlock_termination)
+    env = _env(layout, reward, observation, deadlock_termination)
     generation = {"num_boxes": num_boxes, "num_levels": num_levels, "difficulty": difficulty}
     generation["search_depth"] = search_depth
     if levels is None:
@@ -204,9 +213,13 @@ def make(
     else:
         _check_for_files(levels, preset, **generation)
         tasks = level_files.load(levels, layout, time_limit=limit)
-    if deadlock_termination:
-        tasks = deadlocks.with_dead_squares(layout, tasks)
-    return Sokoban(layout, reward, observation, deadlock_termination), tasks
+    return env, (deadlocks.with_dead_squares(layout, tasks) if env.deadlock_termination else tasks)
+
+
+def _env(layout: Layout, reward: Reward, observation: ObservationKind, deadlock_termination: bool) -> Sokoban:
+    check_choice("reward", reward, get_args(Reward))
+    check_choice("observation", observation, get_args(ObservationKind))
+    return Sokoban(layout, reward, observation, check_bool("deadlock_termination", deadlock_termination))
 
 
 def _generated(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +150,16 @@ class TabularWeb(Environment[TabularWebState, TabularWebTask]):
 
     def state_key(self, state: TabularWebState) -> jax.Array:
         return jnp.stack([*state.found, state.page.astype(jnp.uint32)])
+
+    def check_state(self, state: Any) -> None:
+        super().check_state(state)
+        if not isinstance(state, TabularWebState):
+            raise TypeError(f"state must be a TabularWebState, one of this environment's; got {type(state).__name__}")
+        if len(state.found) != self.layout.num_words:
+            raise ValueError(
+                f"state is of another web: state.found has {len(state.found)} words, that of {self.num_pages} pages × "
+                f"{self.num_actions} links has {self.layout.num_words}; start an episode with this environment's reset"
+            )
 
     def action_text(self, action: int, state: TabularWebState, task: TabularWebTask) -> str:
         return f"link {action} to page {int(self.links[int(state.page), action])}"
@@ -300,12 +310,16 @@ def make(
     checksum = hashlib.sha256(np.asarray(links).tobytes()).hexdigest()
     env = TabularWeb(links, num_tasks, checksum, observation)
     rewarded = jax.random.bernoulli(key_rewarded, reward_probability, (num_tasks, num_pages, num_actions))
-    words = np.array([env.layout.pack(table) for table in np.asarray(rewarded)], np.uint32)
+    return env, _tasks(env, np.asarray(rewarded), required_pairs, time_limit)
+
+
+def _tasks(env: TabularWeb, rewarded: np.ndarray, required_pairs: int, time_limit: int) -> TaskBank[TabularWebTask]:
+    """One task for each table of rewarded pairs, bool[num_tasks, S, A]."""
     tasks = TabularWebTask(
-        rewarded=tuple(jnp.asarray(word) for word in words.T),
-        required_pairs=jnp.full(num_tasks, required_pairs, jnp.uint8),
-        task_id=jnp.arange(num_tasks, dtype=jnp.uint16),
-        time_limit=jnp.full(num_tasks, time_limit, jnp.uint16),
+        rewarded=tuple(map(jnp.asarray, env.layout.pack_batch(rewarded))),
+        required_pairs=jnp.full(env.num_tasks, required_pairs, jnp.uint8),
+        task_id=jnp.arange(env.num_tasks, dtype=jnp.uint16),
+        time_limit=jnp.full(env.num_tasks, time_limit, jnp.uint16),
         made_for=env.made_for,
     )
-    return env, make_bank(tasks, checksum=checksum)
+    return make_bank(tasks, checksum=env.checksum)

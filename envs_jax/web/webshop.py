@@ -257,12 +257,7 @@ def make(
         raise TypeError(f"noun_fn={noun_fn!r} is not a function from a title to its nouns, as nouns.spacy_nouns() is")
     items = _products(seed, products, num_products)
     shop = open_shop(items, goals, seed, num_distractors)
-    actions = Actions(
-        num_searches=max(len(texts) for texts in shop.searches),
-        page_size=page_size,
-        group_sizes=_group_sizes(items),
-        num_sub_pages=4 if show_attributes else 3,
-    )
+    actions = _actions(items, shop, page_size, show_attributes)
     links, queries = _build_links(shop, actions)
     rewards, codes = build_tables(items, shop.prices, shop.goals, noun_fn, actions)
     env = WebShop(links, rewards, tokens.build_tables(shop, actions, np.asarray(codes.source)), actions, reward, shop)
@@ -294,6 +289,15 @@ def _products(seed: int, products: Any, num_products: int | None) -> list[Produc
     if not isinstance(products, str | os.PathLike | ProductFiles):
         raise TypeError(f"products={products!r} is neither a path nor ProductFiles nor None")
     return load_products(products, num_products)
+
+
+def _actions(products: Sequence[Product], shop: Shop, page_size: int, show_attributes: bool) -> Actions:
+    return Actions(
+        num_searches=max(len(texts) for texts in shop.searches),
+        page_size=page_size,
+        group_sizes=_group_sizes(products),
+        num_sub_pages=4 if show_attributes else 3,
+    )
 
 
 def _group_sizes(products: Sequence[Product]) -> tuple[int, ...]:

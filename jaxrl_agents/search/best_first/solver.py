@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from envs_jax import bitboard as bb
 from envs_jax.sokoban.board import Layout
-from envs_jax.sokoban.levels import LURD
+from envs_jax.sokoban.lurd import LURD
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.search.best_first import bounds, core, frontier, plans
