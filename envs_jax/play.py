@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import select
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ import numpy as np
 
 from envs_jax.environment import Environment
 from envs_jax.interop import episodes
+from envs_jax.screen import screen
 from envs_jax.tasks import TaskBank
 
 DIRECTIONS = {"w": "up", "s": "down", "a": "left", "d": "right"}
 ARROWS = {b"A": "w", b"B": "s", b"D": "a", b"C": "d"}  # the last byte of what a terminal sends
-HELP = "u undo   r restart   n/p next/previous level   q quit"
 END_OF_INPUT = ("", "q", "\x04")  # closed, q, Ctrl-D
 
 
@@ -93,20 +94,23 @@ class Game:
 class Controls:
     """What keys mean: arrows or WASD where the actions are directions, else an action's number.
 
-    With more than ten actions a number is typed and confirmed with Enter.
+    With more than ten actions a number is typed and confirmed with Enter. The space bar turns the page of a long text.
     """
 
     def __init__(self, game: Game) -> None:
         self._game = game
         self.typed = ""
+        self.page = 0
         names = game.env.action_names
         self.directed = set(DIRECTIONS.values()) <= set(names)
         self._actions = {key: names.index(name) for key, name in DIRECTIONS.items()} if self.directed else {}
 
     def press(self, key: str) -> None:
         """Does what a key says; keys without a meaning do nothing."""
-        game = self._game
-        if key in self._actions:
+        game, before = self._game, self._game.now
+        if key == " ":
+            self.page += 1
+        elif key in self._actions:
             game.act(self._actions[key])
         elif key == "u":
             game.undo()
@@ -116,6 +120,8 @@ class Controls:
             game.open_level(game.level + (1 if key == "n" else -1))
         elif not self.directed:
             self._type(key)
+        if game.now is not before:
+            self.page = 0
 
     def _type(self, key: str) -> None:
         if key in ("\x7f", "\b"):
@@ -129,35 +135,6 @@ class Controls:
         action, self.typed = int(self.typed or -1), ""
         if 0 <= action < self._game.env.num_actions and self._game.now.action_mask[action]:
             self._game.act(action)
-
-
-def screen(game: Game, controls: Controls, title: str, width: int = 80) -> str:
-    """What the player sees; the list of actions is set in lines of at most `width` columns where it can be."""
-    env, now, task = game.env, game.now, game.task
-    header = (
-        f"{title}   level {game.level + 1:,} / {len(game.tasks):,}   step {int(now.state.steps)} / "
-        f"{int(task.time_limit)}   return {now.episode_return:g}"
-    )
-    lines = [header, "", env.render_ansi(now.state, task), "", game.outcome]
-    if controls.directed:
-        lines += [f"arrows or WASD move   {HELP}"]
-    else:
-        if not now.ended:
-            offered = [int(action) for action in np.flatnonzero(now.action_mask)]
-            lines += _set_in_lines([f"{a} {env.action_text(a, now.state, task)}" for a in offered], width)
-        enter = " and Enter" if env.num_actions > 10 else ""
-        lines += ["", f"the number of an action{enter}   {HELP}", f"> {controls.typed}"]
-    return "\n".join(lines)
-
-
-def _set_in_lines(items: list[str], width: int) -> list[str]:
-    lines: list[str] = []
-    for item in items:
-        if lines and len(lines[-1]) + 3 + len(item) <= width:
-            lines[-1] += f"   {item}"
-        else:
-            lines.append(item)
-    return lines
 
 
 def check_terminal() -> None:
@@ -175,8 +152,8 @@ def play(game: Game, title: str) -> None:
     controls = Controls(game)
     with _whole_screen():
         while True:
-            width = os.get_terminal_size(sys.stdout.fileno()).columns
-            sys.stdout.write("\x1b[H\x1b[J" + screen(game, controls, title, width) + "\n")
+            size = shutil.get_terminal_size()
+            sys.stdout.write("\x1b[H\x1b[J" + screen(game, controls, title, size.columns, size.lines))
             sys.stdout.flush()
             key = _read_key(sys.stdin.fileno())
             if key in END_OF_INPUT:

@@ -17,7 +17,7 @@ from envs_jax.web.state_machine import Actions, Page, Session, chosen
 if TYPE_CHECKING:
     from envs_jax.web.webshop import WebShop, WebShopTask
 
-_TEXT_WIDTH = 100
+_TEXT_WIDTH = 80  # columns of a usual terminal
 _WIDTH, _HEIGHT, _MARGIN = 960, 720, 24
 _INK, _FAINT, _LINE, _PAPER, _BACKDROP = "#1c2733", "#6b7785", "#d9dee4", "#ffffff", "#f2f4f7"
 _BRAND, _LINK, _ACCENT, _BUY = "#12343b", "#0b6e8a", "#e6f2f5", "#f0a020"

@@ -87,7 +87,6 @@ def test_offered_actions_fill_the_lines() -> None:
     game = Game(Wide("index"), corridors(3), seed=0)
     shown = screen(game, Controls(game), "", width=30)
     assert "\n1 right   2 stay 2   3 stay 3\n4 stay 4" in shown
-    assert "\n1 right\n2 stay 2\n" in screen(game, Controls(game), "", width=5)
 
 
 @pytree_dataclass
