@@ -262,8 +262,7 @@ def gigpo_advantages(
       float[B, K]; 0 where the mask is False.
     """
     mask = arguments.mask_of("mask", mask, "B", "K")
-    num_rows, num_steps = mask.shape
-    groups = arguments.group_ids(groups, num_rows)
+    groups = arguments.group_ids(groups, len(mask))
     arguments.choice("scale", scale, ("group", "none"))
     arguments.choice("baseline", baseline, ("episode", "step"))
     rewards = arguments.masked("rewards", rewards, mask)
@@ -271,14 +270,17 @@ def gigpo_advantages(
     returns = discounted_returns(rewards, mask, discount=discount).reshape(-1)
     options: dict[str, Any] = {"scale": scale, "epsilon": epsilon}
     step = group_advantages(returns, step_groups, valid=mask.reshape(-1), **options).reshape(mask.shape)
-    totals, options["singleton"] = rewards.sum(axis=-1), singleton
-    if baseline == "episode":
-        episode = group_advantages(totals, groups, valid=mask.any(axis=-1), **options)[:, None]
-    else:
-        spread = jnp.repeat(totals, num_steps)
-        episode = group_advantages(spread, jnp.repeat(groups, num_steps), valid=mask.reshape(-1), **options)
-        episode = episode.reshape(mask.shape)
+    episode = _of_episodes(rewards.sum(axis=-1), groups, mask, baseline, singleton=singleton, **options)
     return jnp.where(mask, episode + step_weight * step, 0.0)
+
+
+def _of_episodes(totals: jax.Array, groups: jax.Array, mask: jax.Array, baseline: str, **options: Any) -> jax.Array:
+    """A_E, [B, 1] or [B, K], from the episodes' returns."""
+    if baseline == "episode":
+        return group_advantages(totals, groups, valid=mask.any(axis=-1), **options)[:, None]
+    over_steps = lambda values: jnp.repeat(values, mask.shape[1])
+    episode = group_advantages(over_steps(totals), over_steps(groups), valid=mask.reshape(-1), **options)
+    return episode.reshape(mask.shape)
 
 
 def _same_state(anchors: Any, groups: jax.Array, mask: jax.Array) -> jax.Array:

@@ -45,14 +45,7 @@ def dpo_loss(
       "chosen_reward" and "rejected_reward" (β times log π/π_ref).
     """
     arguments.number("label_smoothing", label_smoothing, high=0.5)
-    chosen_mask = arguments.mask_of("chosen_mask", chosen_mask, "P", "T")
-    rejected_mask = arguments.mask_of("rejected_mask", rejected_mask, "P", "U")
-    pairs = chosen_mask.shape[:1]
-    if rejected_mask.shape[:1] != pairs:
-        raise ValueError(f"rejected_mask has {rejected_mask.shape[0]} rows; chosen_mask has {pairs[0]}")
-    valid = jnp.ones(pairs, bool) if valid is None else arguments.mask_of("valid", valid, "P")
-    if valid.shape != pairs:
-        raise ValueError(f"valid has shape {valid.shape}; it must be {pairs}")
+    chosen_mask, rejected_mask, valid = _masks(chosen_mask, rejected_mask, valid)
     chosen = beta * _log_ratio("chosen_log_probs", chosen_log_probs, reference_chosen_log_probs, chosen_mask, valid)
     rejected = beta * _log_ratio(
         "rejected_log_probs", rejected_log_probs, reference_rejected_log_probs, rejected_mask, valid
@@ -63,6 +56,19 @@ def dpo_loss(
     mean = lambda values: jnp.where(valid, values, 0.0).sum() / divisor
     metrics = {"accuracy": margin > 0, "margin": margin, "chosen_reward": chosen, "rejected_reward": rejected}
     return mean(losses), {name: jax.lax.stop_gradient(mean(value)) for name, value in metrics.items()}
+
+
+def _masks(chosen_mask: Any, rejected_mask: Any, valid: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The checked masks: bool[P, T], bool[P, U] and bool[P]."""
+    chosen_mask = arguments.mask_of("chosen_mask", chosen_mask, "P", "T")
+    rejected_mask = arguments.mask_of("rejected_mask", rejected_mask, "P", "U")
+    pairs = chosen_mask.shape[:1]
+    if rejected_mask.shape[:1] != pairs:
+        raise ValueError(f"rejected_mask has {rejected_mask.shape[0]} rows; chosen_mask has {pairs[0]}")
+    valid = jnp.ones(pairs, bool) if valid is None else arguments.mask_of("valid", valid, "P")
+    if valid.shape != pairs:
+        raise ValueError(f"valid has shape {valid.shape}; it must be {pairs}")
+    return chosen_mask, rejected_mask, valid
 
 
 def _log_ratio(name: str, log_probs: Any, reference: Any, mask: jax.Array, valid: jax.Array) -> jax.Array:

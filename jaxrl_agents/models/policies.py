@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -108,52 +109,72 @@ def episode_functions(
       temperature: divides the logits that `propose` draws from.
       use_action_mask: False leaves the actions without effect in.
     """
-    adapter = adapter_for(env)
     if num_turns < 1:
         raise ValueError(f"num_turns={num_turns} must be at least 1")
     if not 0 < discount <= 1:
         raise ValueError(f"discount={discount} is not in (0, 1]; an episode's end discounts by 0 without it")
     check_turns(model.config, max_turn_actions)
-    capacity = num_turns * (adapter.num_tokens + max_turn_actions)
+    episode = _Episode(
+        env, model, adapter_for(env), num_turns, max_turn_actions, discount, temperature, use_action_mask
+    )
+    return EpisodeFunctions(episode.step, episode.evaluate, episode.propose, episode.start)
 
-    def start(params: Any, states: Any) -> tuple[jax.Array, jax.Array, EpisodeNode]:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Episode:
+    """What `episode_functions` was given, and the functions made of it."""
+
+    env: Environment[Any, Any]
+    model: Transformer
+    adapter: Adapter
+    num_turns: int
+    max_turn_actions: int
+    discount: float
+    temperature: float
+    use_action_mask: bool
+
+    def start(self, params: Any, states: Any) -> tuple[jax.Array, jax.Array, EpisodeNode]:
         batch_size = jax.tree.leaves(states)[0].shape[0]
-        logits = jnp.zeros((batch_size, model.config.num_logits))
-        none = jnp.full((batch_size, max_turn_actions), -1, jnp.int32)
-        return evaluate(params, None, EpisodeNode(states, model.init_cache(batch_size, capacity), none, logits))
+        cache = self.model.init_cache(batch_size, self.num_turns * (self.adapter.num_tokens + self.max_turn_actions))
+        none = jnp.full((batch_size, self.max_turn_actions), -1, jnp.int32)
+        logits = jnp.zeros((batch_size, self.model.config.num_logits))
+        return self.evaluate(params, None, EpisodeNode(states, cache, none, logits))
 
-    def step(params: Any, key: jax.Array, action: jax.Array, node: EpisodeNode) -> tuple[jax.Array, ...]:
+    def step(
+        self, params: Any, key: jax.Array, action: jax.Array, node: EpisodeNode
+    ) -> tuple[jax.Array, jax.Array, EpisodeNode]:
         _, tasks = params
-        words = jax.random.key_data(key)[..., -1]
-        transition = jax.vmap(env.transition)
-        state, reward, terminated, truncated = transition(node.state, action.astype(jnp.int32), words, tasks)
-        free = jnp.sum(node.pending >= 0, axis=-1, keepdims=True) == jnp.arange(max_turn_actions)
-        pending = jnp.where(free, action[:, None].astype(jnp.int32), node.pending)
-        child = EpisodeNode(state, node.cache, pending, node.logits)
-        return reward, jnp.where(terminated | truncated, 0.0, jnp.float32(discount)), child  # type: ignore[return-value]
+        words, action = jax.random.key_data(key)[..., -1], action.astype(jnp.int32)
+        state, reward, terminated, truncated = jax.vmap(self.env.transition)(node.state, action, words, tasks)
+        free = jnp.sum(node.pending >= 0, axis=-1, keepdims=True) == jnp.arange(self.max_turn_actions)
+        pending = jnp.where(free, action[:, None], node.pending)
+        discount = jnp.where(terminated | truncated, 0.0, jnp.float32(self.discount))
+        return reward, discount, EpisodeNode(state, node.cache, pending, node.logits)
 
-    def evaluate(params: Any, key: jax.Array | None, node: EpisodeNode) -> tuple[jax.Array, jax.Array, EpisodeNode]:
+    def evaluate(
+        self, params: Any, key: jax.Array | None, node: EpisodeNode
+    ) -> tuple[jax.Array, jax.Array, EpisodeNode]:
         del key
         params, tasks = params
-        tokens = _since_last_turn(model, adapter, node.pending, jax.vmap(env.observe)(node.state, tasks))
-        logits, value, cache = model.apply(params, tokens, node.cache)
+        observation = jax.vmap(self.env.observe)(node.state, tasks)
+        tokens = _since_last_turn(self.model, self.adapter, node.pending, observation)
+        logits, value, cache = self.model.apply(params, tokens, node.cache)
         logits, value = logits[:, 0], value[:, 0]
         node = EpisodeNode(node.state, cache, jnp.full_like(node.pending, -1), logits)  # type: ignore[arg-type]
-        ended = jnp.logical_or(*jax.vmap(env.status)(node.state, tasks))
-        logits, value = logits[:, : env.num_actions], jnp.where(ended, 0, value)
-        if use_action_mask:
-            logits = jnp.where(jax.vmap(env.action_mask)(node.state, tasks), logits, -jnp.inf)
-        return logits, value, node
+        ended = jnp.logical_or(*jax.vmap(self.env.status)(node.state, tasks))
+        logits, mask = logits[:, : self.env.num_actions], self._action_mask(node, tasks)
+        logits = logits if mask is None else jnp.where(mask, logits, -jnp.inf)
+        return logits, jnp.where(ended, 0, value), node
 
-    def propose(params: Any, key: jax.Array, node: EpisodeNode) -> Turn:
+    def propose(self, params: Any, key: jax.Array, node: EpisodeNode) -> Turn:
         params, tasks = params
-        mask = jax.vmap(env.action_mask)(node.state, tasks) if use_action_mask else None
         return decode_turn(
-            model, params, key, node.logits, node.cache, action_mask=mask,
-            max_turn_actions=max_turn_actions, temperature=temperature,
+            self.model, params, key, node.logits, node.cache, action_mask=self._action_mask(node, tasks),
+            max_turn_actions=self.max_turn_actions, temperature=self.temperature,
         )  # fmt: skip
 
-    return EpisodeFunctions(step, evaluate, propose, start)
+    def _action_mask(self, node: EpisodeNode, tasks: Any) -> jax.Array | None:
+        return jax.vmap(self.env.action_mask)(node.state, tasks) if self.use_action_mask else None
 
 
 def _since_last_turn(model: Transformer, adapter: Adapter, pending: jax.Array, observation: Any) -> Tokens:
