@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxrl_agents.arguments import count as count  # also as arguments.count
 
 
 def mask_of(name: str, mask: Any, *axes: str) -> jax.Array:
@@ -67,17 +68,6 @@ def number(name: str, value: float, *, low: float = 0.0, high: float = math.inf)
     if not low <= value <= high:
         raise ValueError(f"{name}={value} must be from {low:g} to {high:g}")
     return float(value)
-
-
-def count(name: str, value: Any) -> int:
-    """`value`, a Python integer of at least 1."""
-    try:
-        integer = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} must be an integer") from None
-    if integer < 1:
-        raise ValueError(f"{name}={integer} must be at least 1")
-    return integer
 
 
 def choice(name: str, value: Any, choices: Any) -> Any:

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from jaxrl_agents import search
-from jaxrl_agents.rollouts.collect import Per, check_per, searched
+from jaxrl_agents.arguments import count
+from jaxrl_agents.rollouts.collect import Per, check_candidates, check_group, check_per, searched
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Trajectory
-from jaxrl_agents.search.arguments import count
+from jaxrl_agents.search.arguments import check_score
 from jaxrl_agents.search.nodes import ScoreFn
 from jaxrl_agents.search.proposals import Candidates
 
@@ -40,13 +41,18 @@ class Beam:
         count("beam_width", self.beam_width)
         count("num_candidates", self.num_candidates)
         check_per(self.per)
+        check_score(self.score)
+
+    def check(self, policy: Policy, group_size: int) -> None:
+        """See `Strategy`."""
+        check_group("beam_width", self.beam_width, self.per, group_size)
+        check_candidates(self.candidates, self.num_candidates, policy)
 
     def __call__(
         self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
     ) -> Trajectory:
         """See `Strategy`."""
-        if self.per == "group" and self.beam_width < group_size:
-            raise ValueError(f"beam_width={self.beam_width} per group is less than group_size={group_size}")
+        self.check(policy, group_size)
         number = policy.env.num_actions if self.candidates == "enumerate" else self.num_candidates
         return searched(
             search.beam_search, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,

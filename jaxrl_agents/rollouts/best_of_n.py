@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from jaxrl_agents import search
-from jaxrl_agents.rollouts.collect import Per, check_per, searched
+from jaxrl_agents.arguments import count
+from jaxrl_agents.rollouts.collect import Per, check_group, check_per, searched
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Trajectory
-from jaxrl_agents.search.arguments import count
+from jaxrl_agents.search.arguments import check_score
 from jaxrl_agents.search.nodes import ScoreFn
 
 
@@ -33,13 +34,17 @@ class BestOfN:
     def __post_init__(self) -> None:
         count("num_rollouts", self.num_rollouts)
         check_per(self.per)
+        check_score(self.score)
+
+    def check(self, policy: Policy, group_size: int) -> None:
+        """See `Strategy`."""
+        check_group("num_rollouts", self.num_rollouts, self.per, group_size)
 
     def __call__(
         self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
     ) -> Trajectory:
         """See `Strategy`."""
-        if self.per == "group" and self.num_rollouts < group_size:
-            raise ValueError(f"num_rollouts={self.num_rollouts} per group is less than group_size={group_size}")
+        self.check(policy, group_size)
         return searched(
             search.best_of_n, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,
             num_words=self.num_rollouts, per=self.per, num_rollouts=self.num_rollouts, score=self.score,

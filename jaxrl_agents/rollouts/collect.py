@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_agents.arguments import count
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.replay import replay
 from jaxrl_agents.rollouts.types import EXPERT, POLICY, Counts, Trajectory
 from jaxrl_agents.search import rng
-from jaxrl_agents.search.arguments import count, unbanked
+from jaxrl_agents.search.arguments import unbanked
 from jaxrl_agents.search.types import SearchOutput
 
 Per = Literal["member", "group"]
@@ -23,6 +24,29 @@ def check_per(per: str) -> None:
     """Raises where `per` is not one of its values."""
     if per not in get_args(Per):
         raise ValueError(f"per={per!r} is neither 'member' nor 'group'")
+
+
+def check_group(name: str, number: int, per: str, group_size: int) -> None:
+    """Raises where one search for a group has fewer paths than the group has rows."""
+    if per == "group" and number < group_size:
+        raise ValueError(
+            f"{name}={number} is less than group_size={group_size}, and with per='group' one search gives the rows of "
+            "a group: use more, or per='member'"
+        )
+
+
+def check_candidates(candidates: str, num_candidates: int, policy: Policy) -> None:
+    """Raises where the policy cannot draw candidates so."""
+    if policy.max_turn_actions > 1 and candidates != "sample":
+        raise ValueError(
+            f"candidates={candidates!r}: turns of max_turn_actions={policy.max_turn_actions} actions are sampled; use "
+            "candidates='sample', or turns of one action"
+        )
+    if candidates == "gumbel" and num_candidates > policy.env.num_actions:
+        raise ValueError(
+            f"num_candidates={num_candidates}: with candidates='gumbel' they differ, and there are "
+            f"{policy.env.num_actions} actions; use fewer, or candidates='sample'"
+        )
 
 
 def searched(
@@ -62,19 +86,16 @@ def searched(
     tasks = unbanked(tasks)
     keys, states = _starts(policy, key, tasks)
     model = policy.search_model(num_turns + turns_ahead)
-    repeated = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0), tree)
-    root, roots_tasks = repeated((model.root(params, states, tasks), tasks))
+    root, roots_tasks = _repeated((model.root(params, states, tasks), tasks), copies)
     keys = jax.vmap(lambda key: jax.random.split(key, copies))(keys).reshape(-1)
     options |= {"max_turn_actions": policy.max_turn_actions, "temperature": policy.temperature}
     output = mode(params, keys, root, model, tasks=roots_tasks, num_turns=num_turns, **options)
     paths = output.trajectories(paths_each)
     words = rng.words_at(keys, paths.words, num_words)
     rows = lambda tree: jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree)
-    actions = rows(paths.actions).reshape(-1, num_turns, policy.max_turn_actions)
-    repeated = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, group_size, axis=0), tree)
-    states, tasks = repeated((states, tasks))
+    states, tasks = _repeated((states, tasks), group_size)
     return _trajectory(
-        policy, states, tasks, actions, rows(words),
+        policy, states, tasks, rows(paths.actions).reshape(-1, num_turns, policy.max_turn_actions), rows(words),
         log_probs=rows(paths.log_probs), counts=_counts(output, paths_each, copies), group_size=group_size,
         simulated=output.simulated if simulated is None else simulated, source=POLICY,
     )  # fmt: skip
@@ -125,6 +146,10 @@ def _starts(policy: Policy, key: jax.Array, tasks: Any) -> tuple[jax.Array, Any]
     keys = jax.vmap(jax.random.split)(key if key.ndim else jax.random.split(key, num_tasks))
     words = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys[:, 0])
     return keys[:, 1], jax.vmap(policy.env.initial)(words, tasks)
+
+
+def _repeated(tree: Any, times: int) -> Any:
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=0), tree)
 
 
 def _trajectory(

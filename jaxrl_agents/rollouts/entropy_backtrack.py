@@ -9,10 +9,11 @@ from typing import Any
 import jax
 
 from jaxrl_agents import search
+from jaxrl_agents.arguments import count
 from jaxrl_agents.rollouts.collect import searched
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Trajectory
-from jaxrl_agents.search.arguments import count, finite, number
+from jaxrl_agents.search.arguments import check_score, finite, number
 from jaxrl_agents.search.entropy_backtrack import Distance
 from jaxrl_agents.search.nodes import ScoreFn
 
@@ -50,16 +51,21 @@ class EntropyBacktrack:
         finite("retry_temperature", self.retry_temperature, low=0.0)
         for name in ("steps_back", "max_retries", "num_rollouts"):
             count(name, getattr(self, name))
+        check_score(self.score)
 
-    def __call__(
-        self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
-    ) -> Trajectory:
+    def check(self, policy: Policy, group_size: int) -> None:
         """See `Strategy`."""
         if policy.max_turn_actions > 1:
             raise ValueError(
                 f"max_turn_actions={policy.max_turn_actions}: backtracking looks at the entropy of single actions; use "
                 "turns of one action, or another strategy"
             )
+
+    def __call__(
+        self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
+    ) -> Trajectory:
+        """See `Strategy`."""
+        self.check(policy, group_size)
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         simulated = None if self.num_rollouts > 1 or math.isfinite(self.entropy_threshold) else False
         return searched(

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_agents import losses
+from jaxrl_agents.arguments import count
 from jaxrl_agents.losses.advantages import group_statistics
-from jaxrl_agents.losses.arguments import count
 
 Weighting = Literal["linear", "softmax"]
 

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from jaxrl_agents import search
-from jaxrl_agents.rollouts.collect import searched
+from jaxrl_agents.arguments import count
+from jaxrl_agents.rollouts.collect import check_candidates, searched
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Trajectory
-from jaxrl_agents.search.arguments import count
+from jaxrl_agents.search.arguments import check_score
 from jaxrl_agents.search.nodes import ScoreFn
 from jaxrl_agents.search.proposals import Candidates
 
@@ -39,11 +40,17 @@ class Lookahead:
     def __post_init__(self) -> None:
         count("depth", self.depth)
         count("num_candidates", self.num_candidates)
+        check_score(self.score)
+
+    def check(self, policy: Policy, group_size: int) -> None:
+        """See `Strategy`."""
+        check_candidates(self.candidates, self.num_candidates, policy)
 
     def __call__(
         self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
     ) -> Trajectory:
         """See `Strategy`."""
+        self.check(policy, group_size)
         number = policy.env.num_actions if self.candidates == "enumerate" else self.num_candidates
         propose = policy.propose(num_turns + self.depth)
         return searched(

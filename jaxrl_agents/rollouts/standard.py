@@ -17,6 +17,9 @@ from jaxrl_agents.rollouts.types import Trajectory
 class Standard:
     """Every member of a group samples its turns from the policy."""
 
+    def check(self, policy: Policy, group_size: int) -> None:
+        """See `Strategy`; it fits all."""
+
     def __call__(
         self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
     ) -> Trajectory:

@@ -68,6 +68,9 @@ class Trajectory:
 class Strategy(Protocol):
     """How trajectories are collected: a frozen dataclass of options that is called like this."""
 
+    def check(self, policy: Policy, group_size: int) -> None:
+        """Raises ValueError where the options do not fit the policy or the groups, before anything is traced."""
+
     def __call__(
         self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
     ) -> Trajectory:

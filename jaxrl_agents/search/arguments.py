@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, get_args
 
 import jax
@@ -11,23 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.tasks import TaskBank
+from jaxrl_agents.arguments import count
 from jaxrl_agents.search.model import EnvModel, Evaluated, RecurrentModel, SearchModel, as_model
 from jaxrl_agents.search.nodes import Branching
 from jaxrl_agents.search.proposals import Candidates, legal_actions
 from jaxrl_agents.search.types import RootFnOutput
-
-
-def count(name: str, value: Any) -> int:
-    """`value` as a Python integer of at least 1."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value} is a boolean, not a number")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} is not an integer") from None
-    if number < 1:
-        raise ValueError(f"{name}={number} must be at least 1")
-    return number
 
 
 def number(name: str, value: Any) -> Any:
@@ -121,9 +108,14 @@ def branching(
             f"max_turn_actions={length} with candidates={candidates!r}: turns of several actions are sampled "
             "(candidates='sample') or come from `propose`"
         )
+    check_score(score)
+    return Branching(candidates, number, length, propose, score, finite("temperature", temperature, low=0.0))
+
+
+def check_score(score: Any) -> None:
+    """Raises where nodes cannot be ranked by `score`."""
     if not callable(score) and score not in ("return", "step"):
         raise ValueError(f"score={score!r} is neither 'return' nor 'step' nor a function (params, candidate) -> [B]")
-    return Branching(candidates, number, length, propose, score, finite("temperature", temperature, low=0.0))
 
 
 def node_budget(budget: Any, batch_size: int) -> jax.Array:

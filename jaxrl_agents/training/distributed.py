@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -67,6 +67,12 @@ def agree(decide: Callable[[], _Value]) -> _Value:
     if failure is not None:
         raise failure
     return value
+
+
+def fetched(tree: Any) -> Any:
+    """The values as NumPy arrays on every process, of arrays too that lie on devices of several."""
+    whole = lambda leaf: leaf if leaf.is_fully_addressable else multihost_utils.process_allgather(leaf, tiled=True)
+    return jax.tree.map(lambda leaf: np.asarray(whole(leaf)), tree)
 
 
 def _broadcast(message: bytes) -> bytes:

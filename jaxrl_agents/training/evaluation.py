@@ -15,9 +15,10 @@ from envs_jax.frozen_lake import planning
 from envs_jax.frozen_lake.env import FrozenLake
 from envs_jax.random_words import check_key
 from envs_jax.tasks import TaskBank
+from jaxrl_agents.arguments import count
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.standard import Standard
-from jaxrl_agents.search.arguments import count
+from jaxrl_agents.training.distributed import fetched
 
 GREEDY = 1e-6  # a temperature at which the likeliest action is all but certain
 _Z = 1.959964  # of 95 %
@@ -74,7 +75,7 @@ def evaluate(
     for start in range(0, number, size):
         episodes = np.minimum(np.arange(start, start + size), number - 1)  # the last batch has the others' shape
         batches.append(_play(params, key, played, tasks, jnp.asarray(episodes, jnp.int32), num_turns))
-    success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*batches, strict=True))
+    success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*fetched(batches), strict=True))
     return Evaluation(
         wilson(int(success.sum()), number),
         normal(returns),

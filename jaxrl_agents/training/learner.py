@@ -16,11 +16,11 @@ from envs_jax.environment import Environment, check_playable
 from envs_jax.random_words import check_key
 from envs_jax.tasks import TaskBank
 from jaxrl_agents import models
+from jaxrl_agents.arguments import count
 from jaxrl_agents.losses import Algorithm
 from jaxrl_agents.rollouts.filtering import Filter
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Strategy, Trajectory
-from jaxrl_agents.search.arguments import count
 from jaxrl_agents.training import credit as credits
 from jaxrl_agents.training import metrics as metrics_of
 from jaxrl_agents.training import sharding, update
@@ -96,6 +96,7 @@ class Learner:
             raise ValueError(f"value_coefficient={self.value_coefficient} must be a finite number of at least 0")
         if not 0 <= self.reference_step_size <= 1:
             raise ValueError(f"reference_step_size={self.reference_step_size} is not in [0, 1]")
+        self.rollout.check(self.policy, self.group_size)
         self._check_rows("num_minibatches × num_micro_batches", self.num_rows, self.num_minibatches)
         if self.mesh is not None and self.num_groups % self._num_parts:
             raise ValueError(

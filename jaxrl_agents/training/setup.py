@@ -20,6 +20,7 @@ from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Strategy
 from jaxrl_agents.training.config import OptimizerConfig, TrainConfig, chosen
+from jaxrl_agents.training.credit import takes_values
 from jaxrl_agents.training.evaluation import Evaluation, evaluate
 from jaxrl_agents.training.learner import Learner
 from jaxrl_agents.training.sharding import make_mesh
@@ -56,12 +57,13 @@ class Setup:
         """One line on what is trained."""
         config = self.config
         held_out = f"{len(self.evaluation_tasks):,} held out" if config.evaluation.num_held_out else "none held out"
-        devices = jax.devices()
+        devices, num_processes = jax.devices(), jax.process_count()
         return (
             f"{config.env}: {len(self.tasks):,} task{'s' if len(self.tasks) != 1 else ''}, {held_out}; a policy of "
             f"{self.policy.model.config.num_parameters:,} parameters; {config.rollout} rollouts, {config.loss}, "
             f"{self.learner.num_groups} × {self.learner.group_size} episodes of up to {self.learner.num_turns} turns a "
             f"step; {len(devices)} {devices[0].platform} device{'s' if len(devices) != 1 else ''}"
+            f"{f' of {num_processes} processes' if num_processes > 1 else ''}"
         )
 
 
@@ -72,12 +74,15 @@ def build(config: TrainConfig) -> Setup:
       TypeError, ValueError: a value that does not fit the environment or the others; nothing was traced yet.
     """
     strategy, algorithm, chosen_filter = _strategy(config), _algorithm(config), _filter(config)
+    _check_values(config, algorithm)
     optimizer = _optimizer(config.optimizer, _num_updates(config))
     env, bank = _make(config)
     tasks, held_out = split(bank, config.evaluation.num_held_out, config.seed)
     longest = int(jnp.max(bank.instances.time_limit))
+    policy = _policy(config, env)
+    _check_strategy(config, strategy, policy)
     learner = Learner(
-        policy=_policy(config, env),
+        policy=policy,
         rollout=strategy,
         algorithm=algorithm,
         optimizer=optimizer,
@@ -163,7 +168,25 @@ def _policy(config: TrainConfig, env: Environment[Any, Any]) -> Policy:
 def _strategy(config: TrainConfig) -> Strategy:
     make: Any = rollouts.STRATEGIES[config.rollout]
     names = inspect.signature(make).parameters
-    return make(**chosen("search", config.search, names, f"rollout={config.rollout!r}"))
+    options = chosen("search", config.search, names, f"rollout={config.rollout!r}")
+    if options.get("candidates") == "enumerate" and "num_candidates" in options:
+        raise ValueError(
+            f"search.num_candidates={options['num_candidates']}: search.candidates='enumerate' takes all actions; "
+            "leave it out"
+        )
+    try:
+        return make(**options)
+    except ValueError as error:
+        raise ValueError(f"search.{error}") from error
+
+
+def _check_strategy(config: TrainConfig, strategy: Strategy, policy: Policy) -> None:
+    """Makes the errors of a strategy name the fields that they begin with."""
+    try:
+        strategy.check(policy, config.batch.group_size)
+    except ValueError as error:
+        section = "search" if hasattr(config.search, str(error).partition("=")[0]) else "policy"
+        raise ValueError(f"{section}.{error}") from error
 
 
 def _filter(config: TrainConfig) -> rollouts.Filter | None:
@@ -185,6 +208,15 @@ def _algorithm(config: TrainConfig) -> Algorithm:
         return losses.ALGORITHMS[config.loss](**options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"objective: {error}") from error
+
+
+def _check_values(config: TrainConfig, algorithm: Algorithm) -> None:
+    """Raises where a search would add values that nothing trains."""
+    if config.search.bootstrap and not takes_values(algorithm):
+        raise ValueError(
+            f"search.bootstrap=True adds the value head's estimate, which loss={config.loss!r} does not train: use "
+            "loss='ppo', or leave it out"
+        )
 
 
 def _num_updates(config: TrainConfig) -> int:

@@ -293,5 +293,5 @@ def test_fields_are_checked(field, value, message):
 def test_fields_have_types():
     with pytest.raises(TypeError, match="clip_low='0.2' must be a number"):
         PolicyLoss(clip_low="0.2")
-    with pytest.raises(TypeError, match=r"max_length=1.5 must be an integer"):
+    with pytest.raises(TypeError, match=r"max_length=1.5 is not an integer"):
         PolicyLoss(max_length=1.5)

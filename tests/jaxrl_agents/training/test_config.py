@@ -149,14 +149,14 @@ def test_parts_are_as_configured():
         "rollout": "beam",
         "loss": "dapo",
         "filter": "top",
-        "search": {"beam_width": 3, "candidates": "gumbel"},
+        "search": {"beam_width": 3, "score": "step"},
         "filtering": {"share": 0.5},
         "objective": {"clip_high": 0.3, "kl_coefficient": 0.1, "credit": "step", "reference_step_size": 0.25},
         "policy": {"max_turn_actions": 2, "temperature": 0.5, "action_mask": True},
         "batch": {"num_groups": 4, "group_size": 6, "num_turns": 3, "num_epochs": 2, "num_minibatches": 3},
     }
     learner = build(fields.updated(fields.updated(TrainConfig(), SMALL), document)).learner
-    assert (learner.rollout.beam_width, learner.rollout.candidates, learner.rollout.num_candidates) == (3, "gumbel", 4)
+    assert (learner.rollout.beam_width, learner.rollout.score, learner.rollout.num_candidates) == (3, "step", 4)
     loss = learner.algorithm.loss
     assert (loss.clip_low, loss.clip_high, loss.kl_coefficient, loss.aggregation) == (0.2, 0.3, 0.1, "token_mean")
     assert learner.filter.share == 0.5 and (learner.credit, learner.reference_step_size) == ("step", 0.25)

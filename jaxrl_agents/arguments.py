@@ -1,0 +1,21 @@
+"""The check that search, losses, rollouts and training share."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def count(name: str, value: Any) -> int:
+    """`value` as a Python integer of at least 1."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value} is a boolean, not a number")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} is not an integer") from None
+    if number < 1:
+        raise ValueError(f"{name}={number} must be at least 1")
+    return number
