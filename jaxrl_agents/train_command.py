@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
-from jaxrl_agents.training import fields, plots, records
+import jax
+
+from jaxrl_agents.training import distributed, fields, plots, records
 from jaxrl_agents.training.config import TrainConfig
-from jaxrl_agents.training.loop import train
+from jaxrl_agents.training.loop import Outcome, train
 from jaxrl_agents.training.presets import preset, read_config
 from jaxrl_agents.training.progress import Console, evaluation_text
 from jaxrl_agents.training.run_folder import RunFolder
@@ -31,10 +33,18 @@ class ResumeArguments(TrainConfig):
     Attributes:
       tensorboard: write event files for TensorBoard too.
       print_config: print the configuration as JSON and do nothing.
+      distributed: train with the other processes of a cluster that JAX knows: Slurm, Open MPI, Kubernetes, a TPU pod.
+      coordinator_address: train with other processes elsewhere: HOST:PORT of process 0, which all can reach.
+      num_processes: elsewhere: how many there are.
+      process_id: elsewhere: the number of this one, from 0.
     """
 
     tensorboard: bool = False
     print_config: bool = False
+    distributed: bool = False
+    coordinator_address: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +77,8 @@ def run_train(flags: Sequence[str]) -> int:
             return 0
         name = f"{config.env}-{config.rollout}-{config.loss}-seed{config.seed}"
         folder = RunFolder(arguments.out or Path("runs") / name)
-        folder.check_new()
+        _join(arguments)
+        distributed.agree(folder.check_new)
         setup = build(config)
     return _run(setup, folder, resume=False, tensorboard=arguments.tensorboard)
 
@@ -87,24 +98,42 @@ def run_resume(flags: Sequence[str]) -> int:
         if folder is None or arguments.print_config:
             print(fields.to_json(config))
             return 0
+        _join(arguments)
         setup = build(config)
-    for line in fields.differences(before, config):
-        print(f"changed    {line}")
+    if jax.process_index() == 0:
+        for line in fields.differences(before, config):
+            print(f"changed    {line}")
     return _run(setup, folder, resume=True, tensorboard=arguments.tensorboard)
 
 
 def _run(setup: Setup, folder: RunFolder, *, resume: bool, tensorboard: bool) -> int:
     outcome = train(setup, folder, resume=resume, tensorboard=tensorboard, display=Console())
-    _draw(folder, setup.config)
+    if jax.process_index() == 0:
+        _draw(folder, setup.config)
+        print("\n".join(_ending(outcome, folder)))
+    return 130 if outcome.interrupted and not outcome.finished else 0
+
+
+def _ending(outcome: Outcome, folder: RunFolder) -> list[str]:
     if not outcome.finished:
-        print(f"stopped    after step {outcome.step} by SIGTERM; go on with {_PROGRAM} resume {folder.path}")
-        return 0
+        cause = "Ctrl-C" if outcome.interrupted else "SIGTERM"
+        return [f"stopped    after step {outcome.step} by {cause}; go on with {_PROGRAM} resume {folder.path}"]
     if outcome.evaluation is not None:
-        print(f"finished   step {outcome.step}: {evaluation_text(outcome.evaluation)}")
+        end = f"finished   step {outcome.step}: {evaluation_text(outcome.evaluation)}"
     else:
-        print(f"finished   step {outcome.step} was reached before; --num-steps says where to stop")
-    print(f"run        {folder.path}; episodes: {_PROGRAM} evaluate {folder.path} --render episodes.gif")
-    return 0
+        end = f"finished   step {outcome.step} was reached before; --num-steps says where to stop"
+    return [end, f"run        {folder.path}; episodes: {_PROGRAM} evaluate {folder.path} --render episodes.gif"]
+
+
+def _join(arguments: ResumeArguments) -> None:
+    """Makes this process one of several, where flags say so."""
+    where = (arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    if not arguments.distributed and where == (None, None, None):
+        return
+    try:
+        distributed.initialize(*where)
+    except RuntimeError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _draw(folder: RunFolder, config: TrainConfig) -> None:
@@ -192,6 +221,8 @@ def _wrong_arguments(command: str) -> Iterator[None]:
     """Makes what is wrong before anything runs an error of arguments, which ends the program with status 2."""
     try:
         yield
+    except ConnectionError:
+        raise
     except OSError as error:
         raise argparse.ArgumentError(None, f"{error.filename}: {error.strerror}") from error
     except (ValueError, TypeError, argparse.ArgumentError) as error:

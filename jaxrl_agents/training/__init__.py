@@ -9,7 +9,7 @@ from jaxrl_agents.training.evaluation import Evaluation, evaluate
 from jaxrl_agents.training.fields import updated
 from jaxrl_agents.training.learner import Learner, TrainState
 from jaxrl_agents.training.loop import Diverged, Outcome, train
-from jaxrl_agents.training.preemption import StopOnSigterm
+from jaxrl_agents.training.preemption import CtrlCAsSigterm, StopOnSigterm
 from jaxrl_agents.training.presets import preset, read_config
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import Setup, build
@@ -28,6 +28,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Checkpointer",
+    "CtrlCAsSigterm",
     "Diverged",
     "Evaluation",
     "Learner",

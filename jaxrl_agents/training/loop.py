@@ -17,7 +17,7 @@ from jaxrl_agents.training.checkpoint import Checkpointer
 from jaxrl_agents.training.evaluation import Evaluation, Interval
 from jaxrl_agents.training.learner import TrainState
 from jaxrl_agents.training.metrics import divergence
-from jaxrl_agents.training.preemption import StopOnSigterm
+from jaxrl_agents.training.preemption import CtrlCAsSigterm, StopOnSigterm
 from jaxrl_agents.training.progress import Display
 from jaxrl_agents.training.records import MetricLog
 from jaxrl_agents.training.run_folder import RunFolder
@@ -35,7 +35,8 @@ class Outcome:
     """How a call of `train` ended."""
 
     step: int  # the last one, saved
-    finished: bool  # False after SIGTERM
+    finished: bool  # False where a signal stopped it
+    interrupted: bool  # the signal was Ctrl-C in this process
     evaluation: Evaluation | None  # the last one of this call
 
 
@@ -47,7 +48,7 @@ def train(
     tensorboard: bool = False,
     display: Display | None = None,
 ) -> Outcome:
-    """Trains until the configuration's `num_steps`, or until SIGTERM.
+    """Trains until the configuration's `num_steps`, or until SIGTERM or Ctrl-C, which finish the step and save.
 
     With several processes all call it alike; process 0 alone writes metrics and shows progress.
 
@@ -66,7 +67,7 @@ def train(
     """
     keep, first = setup.config.checkpoint, jax.process_index() == 0
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(StopOnSigterm())
+        stop, ctrl_c = stack.enter_context(StopOnSigterm()), stack.enter_context(CtrlCAsSigterm())
         checkpointer = stack.enter_context(
             Checkpointer(folder.checkpoints, keep_last=keep.keep_last, keep_every=keep.keep_every)
         )
@@ -78,7 +79,8 @@ def train(
             log = stack.enter_context(MetricLog(folder.metrics, last_step=start, tensorboard=events))
         display = stack.enter_context(display if display and first else Display())
         display.start(setup.summary, start, setup.config.num_steps)
-        return _Loop(setup, folder, checkpointer, log, display, stop).run(state, start)
+        step, result = _Loop(setup, folder, checkpointer, log, display, stop).run(state, start)
+        return Outcome(step, step >= setup.config.num_steps, ctrl_c.pressed, result)
 
 
 def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tuple[TrainState, int]:
@@ -103,8 +105,11 @@ class _Loop:
     stop: StopOnSigterm
     clock: float | None = None  # when the last step ended; None where something else came in between
 
-    def run(self, state: TrainState, start: int) -> Outcome:
-        """Metrics of a step are read when the next one is under way, so that devices never wait for the host."""
+    def run(self, state: TrainState, start: int) -> tuple[int, Evaluation | None]:
+        """The last step, which is saved, and the last evaluation.
+
+        Metrics of a step are read when the next one is under way, so that devices never wait for the host.
+        """
         config = self.setup.config
         step, unread, result = start, None, None
         stopping = start >= config.num_steps
@@ -126,7 +131,7 @@ class _Loop:
             if saving:
                 self._save(step, state)
         self.checkpointer.wait()
-        return Outcome(step, step >= config.num_steps, result)
+        return step, result
 
     def _read(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Waits for a step's metrics; logs and shows them, and stops when they are not finite."""

@@ -1,8 +1,9 @@
-"""Stopping a training loop between two steps when the machine is about to be taken away."""
+"""Stopping a training loop between two steps: the machine is about to be taken away, or somebody pressed Ctrl-C."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -60,3 +61,34 @@ class StopOnSigterm:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = True
+
+
+class CtrlCAsSigterm:
+    """Turns the first Ctrl-C into a SIGTERM, so that inside a `StopOnSigterm` it stops the loop, of all processes.
+
+    A second one does what Ctrl-C did before: Python raises KeyboardInterrupt. Where SIGINT is ignored or handled by
+    others (a shell's background, a notebook), and outside the main thread, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._former: Any = None
+
+    def __enter__(self) -> CtrlCAsSigterm:
+        self.pressed = False
+        self._former = signal.getsignal(signal.SIGINT)
+        if self._former is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if signal.getsignal(signal.SIGINT) == self._receive:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.pressed = True
+        signal.signal(signal.SIGINT, self._former)
+        print("\nstopping after this step, to save it; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+        signal.raise_signal(signal.SIGTERM)
