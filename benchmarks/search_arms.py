@@ -89,20 +89,17 @@ def _calls(run: Callable[..., Any], root: Any, base: Problem) -> Arm:
     start = time.perf_counter()
     executable = jax.jit(run).lower(base.params, keys[0], *arguments).compile()
     seconds = time.perf_counter() - start
-    sums: dict[str, float] = {}
-    calls = 0
+    counted: list[dict[str, jax.Array]] = []  # read at the end: to fetch them costs as much as a per cent of a call
 
     def repeat(num_steps: int) -> None:
-        nonlocal calls
         for _ in range(num_steps):
-            _, found = jax.block_until_ready(executable(base.params, keys[calls % KEYS], *arguments))
-            calls += 1
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+            _, found = jax.block_until_ready(executable(base.params, keys[len(counted) % KEYS], *arguments))
+            counted.append(found)
 
     def finish() -> dict[str, float]:
-        each = {name: total / (calls * base.batch_size) for name, total in sums.items()}
-        return {**each, "bytes": _bytes(executable)}
+        sums = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(counted))
+        roots = len(counted) * base.batch_size
+        return {name: total / roots for name, total in sums.items()} | {"bytes": _bytes(executable)}
 
     return Arm(repeat, base.batch_size, seconds, finish)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -62,8 +63,7 @@ class TaskBank(Generic[TaskT]):
         if isinstance(index, slice):
             return self._take(np.arange(len(self))[index])
         if np.ndim(index) == 0:
-            index = self._checked(index)
-            return jax.tree.map(lambda leaf: leaf[index], self.instances)
+            return _rows(self.instances, self._checked(index))
         if isinstance(index, jax.core.Tracer):
             raise TypeError("a traced array of indices cannot select a bank; jax.vmap(lambda i: bank[i])(indices) can")
         index = np.asarray(index)
@@ -88,7 +88,7 @@ class TaskBank(Generic[TaskT]):
             raise ValueError("the selection leaves no task; a TaskBank holds at least one")
         if index.min() < -len(self) or index.max() >= len(self):
             raise IndexError(f"index {index.min()} … {index.max()} is out of range for a TaskBank of {len(self)} tasks")
-        instances = jax.tree.map(lambda leaf: leaf[index], self.instances)
+        instances = _rows(self.instances, index)
         weights = None if self.cumulative_weights is None else self.weights[index]
         return make_bank(instances, weights=weights, checksum=self.checksum)
 
@@ -149,7 +149,7 @@ class TaskBank(Generic[TaskT]):
         kinds = {(type(bank.instances), bank.instances.made_for) for bank in banks}
         if len(kinds) != 1 or any(layout != layouts[0] for layout in layouts):
             raise ValueError("the banks hold tasks of different kinds or sizes; make them with the same environment")
-        instances = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[bank.instances for bank in banks])
+        instances = _joined(*[bank.instances for bank in banks])
         weights = None
         if any(bank.cumulative_weights is not None for bank in banks):
             weights = np.concatenate([bank.weights * len(bank) for bank in banks])
@@ -175,6 +175,17 @@ class TaskBank(Generic[TaskT]):
             raise
         except Exception as error:  # whatever a damaged archive makes zipfile, zlib, json or NumPy say
             raise ValueError(f"{os.fspath(path)}: not a TaskBank file ({type(error).__name__}: {error})") from error
+
+
+# One program for all leaves: outside jit, every leaf would take several.
+@functools.partial(jax.jit, inline=True)
+def _rows(instances: TaskT, index: Any) -> TaskT:
+    return jax.tree.map(lambda leaf: leaf[index], instances)
+
+
+@jax.jit
+def _joined(*instances: TaskT) -> TaskT:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *instances)
 
 
 def make_bank(instances: TaskT, *, weights: Any = None, checksum: str | None = None) -> TaskBank[TaskT]:

@@ -22,16 +22,18 @@ def made(request):
 
 @pytest.fixture(scope="module")
 def played(made):
-    """States, tasks and actions of BATCH random episodes, at various times, some ended."""
+    """(tasks, trajectories, state keys without the clock) of BATCH random episodes, at various times, some ended."""
     env, tasks = made
 
     @jax.jit
     def play(env, tasks, keys):
         task = jax.vmap(tasks.sample)(keys)
         run = lambda task, key: envs_jax.rollout(env, _uniform(env), task, key, 40)
-        return task, jax.vmap(run)(task, keys)
+        trajectory = jax.vmap(run)(task, keys)
+        untimed = dataclasses.replace(trajectory.state, steps=jnp.zeros_like(trajectory.state.steps))
+        return task, trajectory, jax.vmap(jax.vmap(env.state_key))(untimed)
 
-    return play(env, tasks, jax.random.split(jax.random.key(0), BATCH))
+    return jax.device_get(play(env, tasks, jax.random.split(jax.random.key(0), BATCH)))
 
 
 def _uniform(env):
@@ -40,39 +42,60 @@ def _uniform(env):
 
 @pytest.fixture(scope="module")
 def begun(made):
-    """The first task, and the observation and state at its beginning."""
-    env, tasks = made
-    return tasks[0], *jax.jit(env.reset)(jax.random.key(0), tasks[0])
+    """The first task, and the observation and state at its beginning, from a program that gets all as arguments."""
+    return jax.jit(lambda env, tasks, key: (tasks[0], *env.reset(key, tasks[0])))(*made, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
-def step(made):
-    """`env.step`, compiled once."""
-    return jax.jit(made[0].step)
+def traces(made):
+    """One entry for each time that `step` was traced."""
+    return []
 
 
-def test_environment_is_a_pytree_that_jit_accepts(made):
-    env, tasks = made
+@pytest.fixture(scope="module")
+def step(traces):
+    """`env.step` and the mask and key of the state that it leads to, compiled once."""
+
+    @jax.jit
+    def step(env, key, state, action, task):
+        traces.append(env)
+        outcome = env.step(key, state, action, task)
+        return *outcome, env.action_mask(outcome[1], task), env.state_key(outcome[1])
+
+    return step
+
+
+@pytest.fixture(scope="module")
+def steps(made):
+    """`env.step` of BATCH lanes and the status and masks before it, compiled once."""
+    env, _ = made
+    before = lambda state, task: (env.status(state, task), env.action_mask(state, task))
+    return jax.jit(jax.vmap(lambda key, state, *rest: (env.step(key, state, *rest), before(state, rest[-1]))))
+
+
+def test_environment_is_a_pytree_that_jit_accepts(made, begun):
+    env, _ = made
     leaves, structure = jax.tree.flatten(env)
     assert type(jax.tree.unflatten(structure, leaves)) is type(env)
     hash(structure)
-    assert jax.jit(lambda env, tasks: env.reset(jax.random.key(0), tasks[0])[0])(env, tasks) is not None
+    assert all(leaf is not None for leaf in begun)
 
 
 def test_signatures_and_dtypes(made, begun, step):
     env, _ = made
     task, observation, state = begun
     assert env.observation_space.contains(jax.tree.map(np.asarray, observation))
-    observation, after, reward, terminated, truncated, info = step(jax.random.key(3), state, jnp.int32(0), task)
+    observation, after, reward, terminated, truncated, info, mask, state_key = step(
+        env, jax.random.key(3), state, np.int32(0), task
+    )
     assert env.observation_space.contains(jax.tree.map(np.asarray, observation))
     assert (reward.dtype, terminated.dtype, truncated.dtype) == (jnp.float32, jnp.bool_, jnp.bool_)
     assert reward.shape == terminated.shape == truncated.shape == ()
     assert info["success"].dtype == jnp.bool_
-    assert after.steps.dtype == jnp.uint16 and after.steps == 1 and state.steps == 0
-    mask = env.action_mask(state, task)
+    assert after.steps.dtype == np.uint16 and int(after.steps) == 1 and int(state.steps) == 0
     assert mask.shape == (env.num_actions,) and mask.dtype == jnp.bool_
     assert len(env.action_names) == env.num_actions
-    assert env.state_key(state).dtype == jnp.uint32
+    assert state_key.dtype == jnp.uint32
     dtypes = lambda tree: [leaf.dtype for leaf in jax.tree.leaves(tree)]
     assert dtypes(after) == dtypes(state)
     assert env.action_space.n == env.num_actions
@@ -80,64 +103,57 @@ def test_signatures_and_dtypes(made, begun, step):
 
 def test_observations_belong_to_the_space(made, played):
     env, _ = made
-    _, trajectory = played
+    _, trajectory, _ = played
     for lane in range(0, BATCH, 9):
         for t in (0, 3, 40):
-            observation = jax.tree.map(lambda leaf, lane=lane, t=t: np.asarray(leaf[lane, t]), trajectory.observation)
-            assert env.observation_space.contains(observation)
-    assert env.observation_space.contains(jax.tree.map(np.asarray, env.observation_space.sample(jax.random.key(0))))
+            assert env.observation_space.contains(jax.tree.map(lambda leaf: leaf[lane, t], trajectory.observation))
+    drawn = jax.jit(lambda key: env.observation_space.sample(key))(jax.random.key(0))
+    assert env.observation_space.contains(jax.device_get(drawn))
 
 
-def test_ended_episodes_absorb(made, played):
+def test_ended_episodes_absorb(made, played, steps):
     env, _ = made
-    task, trajectory = played
+    task, trajectory, _ = played
     state = jax.tree.map(lambda leaf: leaf[:, -1], trajectory.state)
     # Run every lane's clock out, so that there are ended lanes in every environment.
-    state = dataclasses.replace(state, steps=jnp.maximum(state.steps, task.time_limit))
-    steps = jax.jit(jax.vmap(env.step))
+    state = dataclasses.replace(state, steps=np.maximum(state.steps, task.time_limit))
     keys = jax.random.split(jax.random.key(5), BATCH)
-    flags, masks = jax.jit(jax.vmap(lambda state, task: (env.status(state, task), env.action_mask(state, task))))(
-        state, task
-    )
     for action in range(min(env.num_actions, 6)):
-        _, after, reward, terminated, truncated, _ = steps(keys, state, jnp.full(BATCH, action), task)
+        outcome, (status, masks) = jax.device_get(steps(keys, state, np.full(BATCH, action, np.int32), task))
+        _, after, reward, terminated, truncated, _ = outcome
         jax.tree.map(np.testing.assert_array_equal, after, state)
         assert (reward == 0).all() and truncated.all()
-        np.testing.assert_array_equal(terminated, flags[0])
-    assert masks.all()
+        np.testing.assert_array_equal(terminated, status[0])
+        assert masks.all()
 
 
 def test_rewards_stop_at_the_end(made, played):
-    _, trajectory = played
-    over = np.asarray(trajectory.terminated | trajectory.truncated)
-    mask = np.asarray(trajectory.mask)
-    np.testing.assert_array_equal(mask[:, 1:], ~over[:, :-1])
-    assert (np.asarray(trajectory.reward)[~mask] == 0).all()
+    _, trajectory, _ = played
+    over = trajectory.terminated | trajectory.truncated
+    np.testing.assert_array_equal(trajectory.mask[:, 1:], ~over[:, :-1])
+    assert (trajectory.reward[~trajectory.mask] == 0).all()
 
 
-def test_batch_order_and_size_do_not_matter(made, played):
+def test_batch_order_and_size_do_not_matter(made, played, step, steps):
     env, _ = made
-    task, trajectory = played
+    task, trajectory, _ = played
+    keys = jax.random.split(jax.random.key(6), BATCH)
     state = jax.tree.map(lambda leaf: leaf[:, 2], trajectory.state)
-    words = jax.random.bits(jax.random.key(6), (BATCH,), jnp.uint32)
-    action = jax.random.randint(jax.random.key(7), (BATCH,), 0, env.num_actions)
-    transition = jax.jit(jax.vmap(env.transition))
-    whole = transition(state, action, words, task)
+    action = np.random.default_rng(7).integers(0, env.num_actions, BATCH, np.int32)
+    whole, _ = jax.device_get(steps(keys, state, action, task))
     order = np.random.default_rng(0).permutation(BATCH)
-    permuted = transition(*jax.tree.map(lambda leaf: leaf[order], (state, action, words, task)))
+    pick = lambda *tree, lanes: jax.tree.map(lambda leaf: leaf[lanes], tree)
+    permuted, _ = steps(keys[order], *pick(state, action, task, lanes=order))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[order], b), whole, permuted)
-    single = jax.jit(env.transition)
     for lane in (0, BATCH - 1):
-        alone = single(*jax.tree.map(lambda leaf, lane=lane: leaf[lane], (state, action, words, task)))
-        jax.tree.map(lambda a, b, lane=lane: np.testing.assert_array_equal(a[lane], b), whole, alone)
+        *alone, _, _ = step(env, keys[lane], *pick(state, action, task, lanes=lane))
+        jax.tree.map(lambda a, b, lane=lane: np.testing.assert_array_equal(a[lane], b), whole, tuple(alone))
 
 
-def test_state_keys_tell_states_apart(made, played):
-    env, _ = made
-    task, trajectory = played
-    untimed = dataclasses.replace(trajectory.state, steps=jnp.zeros_like(trajectory.state.steps))
-    keys = np.asarray(jax.jit(jax.vmap(jax.vmap(env.state_key)))(untimed))
-    leaves = [np.asarray(leaf).reshape(BATCH, 41, -1) for leaf in jax.tree.leaves(untimed)]
+def test_state_keys_tell_states_apart(played):
+    _, trajectory, keys = played
+    places = dataclasses.replace(trajectory.state, steps=np.zeros_like(trajectory.state.steps))
+    leaves = [leaf.reshape(BATCH, 41, -1) for leaf in jax.tree.leaves(places)]
     for lane in range(0, BATCH, 16):
         whole = {tuple(np.concatenate([leaf[lane, t] for leaf in leaves]).tolist()) for t in range(41)}
         assert len({keys[lane, t].tobytes() for t in range(41)}) == len(whole)
@@ -160,23 +176,14 @@ def test_no_large_constant_in_the_program(made):
     assert max(sizes) <= LARGE_CONSTANT
 
 
-def test_new_tasks_and_states_do_not_retrace(made):
+def test_new_tasks_and_states_do_not_retrace(made, begun, step, traces):
     env, tasks = made
-    traces = 0
-
-    @jax.jit
-    def step(env, key, state, action, task):
-        nonlocal traces
-        traces += 1
-        return env.step(key, state, action, task)
-
-    reset = jax.jit(env.reset)
+    task, _, state = begun
     for i in range(min(3, len(tasks))):
-        task = tasks[i]
-        _, state = reset(jax.random.key(i), task)
         for _ in range(2):
-            _, state, *_ = step(env, jax.random.key(i), state, jnp.int32(i % env.num_actions), task)
-    assert traces == 1
+            state = step(env, jax.random.key(i), state, np.int32(i % env.num_actions), tasks[i])[1]
+    step(env, jax.random.key(0), begun[2], np.int32(0), task)
+    assert len(traces) == 1
 
 
 def test_make_is_deterministic(made, request):
@@ -236,7 +243,7 @@ def test_wrong_arguments_are_named(made, begun):
 
 
 def two(tree):
-    return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tree)
+    return jax.tree.map(lambda leaf: np.stack([leaf, leaf]), tree)
 
 
 def test_every_view_refuses_what_is_not_one_state_and_one_task(made, begun):
@@ -280,7 +287,8 @@ def test_steps_refuse_what_is_not_one_state_and_one_task(made, begun):
 def test_traced_actions_out_of_range_have_no_effect(made, begun, step):
     env, _ = made
     task, _, state = begun
+    before = np.asarray(jax.jit(env.state_key)(state))
     for action in (-1, env.num_actions, 200):
-        _, after, *_ = step(jax.random.key(1), state, jnp.int32(action), task)
-        np.testing.assert_array_equal(env.state_key(after), env.state_key(state))
-        assert after.steps == 1
+        _, after, *_, state_key = step(env, jax.random.key(1), state, np.int32(action), task)
+        np.testing.assert_array_equal(state_key, before)
+        assert int(after.steps) == 1
