@@ -3,7 +3,7 @@
 import functools
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 import envs_jax
 from jaxrl_agents.models import Transformer, config_for
@@ -29,12 +29,12 @@ def rooms(**fields):
 
 def batch(tasks, number):
     """The first tasks of a bank, again and again."""
-    return jax.tree.map(lambda leaf: leaf[jnp.arange(number) % len(tasks)], tasks.instances)
+    return jax.tree.map(lambda leaf: leaf[np.arange(number) % len(tasks)], jax.device_get(tasks.instances))
 
 
 def _decided(policy):
     """The policy and parameters under which its actions are far from equally likely."""
-    params = policy.model.init(jax.random.key(0))
+    params = jax.device_get(jax.jit(policy.model.init)(jax.random.key(0)))
     heads = params["heads"] | {
         "policy": 100 * params["heads"]["policy"],
         "value": 1 + params["heads"]["value"],

@@ -1,11 +1,12 @@
 """Filters against NumPy."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrl_agents.rollouts import Informative, MinP, Top, TopK, TopP
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 GROUPS, SIZE = 8, 4
 
@@ -35,38 +36,51 @@ def top_p(deviation, p, weighting, include_zero):
     return kept
 
 
+SHARES = ((0.25, 2), (0.7, 5), (1.0, 8))
+TOP_P = [(p, weighting, zero) for p in (0.3, 0.9) for weighting in ("linear", "softmax") for zero in (False, True)]
+FILTERS = [
+    *[made for share, number in SHARES for made in (Top(share), TopK(number), TopK(number, include_zero=False))],
+    *[TopP(*options) for options in TOP_P],
+    MinP(0.3), MinP(0.9), MinP(include_zero=True), Informative(3), Top(include_zero=False),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What each filter keeps of returns by seed, bool[4, GROUPS]; and last where no group differs, bool[GROUPS]."""
+    returns = np.stack([*map(returns_of, range(4)), np.ones((GROUPS, SIZE), np.float32)])
+    ask = lambda returns: [chosen(returns, np.ones((GROUPS, SIZE), bool)) for chosen in FILTERS]
+    return dict(zip(FILTERS, map(np.asarray, jax.jit(jax.vmap(ask))(returns)), strict=True))
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_filters_keep_what_numpy_keeps(seed):
-    returns = returns_of(seed)
-    deviation = returns.std(axis=1, ddof=1)
-    valid = np.ones(returns.shape, bool)
-    ask = lambda chosen: np.asarray(jax.jit(chosen)(returns, valid))
+def test_filters_keep_what_numpy_keeps(seed, kept):
+    deviation = returns_of(seed).std(axis=1, ddof=1)
     best = np.argsort(-deviation, kind="stable")
-    for share, number in ((0.25, 2), (0.7, 5), (1.0, 8)):
+    for share, number in SHARES:
         expected = np.isin(np.arange(GROUPS), best[:number])
-        np.testing.assert_array_equal(ask(Top(share)), expected)
-        np.testing.assert_array_equal(ask(TopK(number)), expected)
-        np.testing.assert_array_equal(ask(TopK(number, include_zero=False)), expected & (deviation > 0))
+        np.testing.assert_array_equal(kept[Top(share)][seed], expected)
+        np.testing.assert_array_equal(kept[TopK(number)][seed], expected)
+        np.testing.assert_array_equal(kept[TopK(number, include_zero=False)][seed], expected & (deviation > 0))
+    for options in TOP_P:
+        np.testing.assert_array_equal(kept[TopP(*options)][seed], top_p(deviation, *options))
     for p in (0.3, 0.9):
-        for weighting in ("linear", "softmax"):
-            for include_zero in (False, True):
-                expected = top_p(deviation, p, weighting, include_zero)
-                np.testing.assert_array_equal(ask(TopP(p, weighting, include_zero)), expected)
-        np.testing.assert_array_equal(ask(MinP(p)), (deviation >= np.float32(p) * deviation.max()) & (deviation > 0))
+        expected = (deviation >= np.float32(p) * deviation.max()) & (deviation > 0)
+        np.testing.assert_array_equal(kept[MinP(p)][seed], expected)
     differ = np.flatnonzero(deviation > 0)[:3]
-    np.testing.assert_array_equal(ask(Informative(3)), np.isin(np.arange(GROUPS), differ))
+    np.testing.assert_array_equal(kept[Informative(3)][seed], np.isin(np.arange(GROUPS), differ))
 
 
-def test_no_group_differs():
-    returns, valid = jnp.ones((GROUPS, SIZE)), jnp.ones((GROUPS, SIZE), bool)
-    assert not any(chosen(returns, valid).any() for chosen in (TopP(), MinP(), Informative(2), Top(include_zero=False)))
-    assert MinP(include_zero=True)(returns, valid).all() and Top(0.5)(returns, valid).sum() == 4
+def test_no_group_differs(kept):
+    without_zero = (TopP(), TopP(weighting="softmax"), MinP(0.9), Informative(3), Top(include_zero=False))
+    assert not any(kept[chosen][-1].any() for chosen in without_zero)
+    assert kept[MinP(include_zero=True)][-1].all() and kept[Top(0.25)][-1].sum() == 2
 
 
 def test_rows_that_are_no_episodes_do_not_count():
-    returns = jnp.array([[1.0, 1, 1, 50], [0, 1, 0, 0]])
-    valid = jnp.array([[True, True, True, False], [True] * 4])
-    assert TopK(1)(returns, valid).tolist() == [False, True]
+    returns = np.array([[1, 1, 1, 50], [0, 1, 0, 0]], np.float32)
+    valid = np.array([[True, True, True, False], [True] * 4])
+    assert jax.jit(TopK(1))(returns, valid).tolist() == [False, True]
 
 
 def test_numbers_of_groups_and_errors():

@@ -39,19 +39,24 @@ _RUN = jax.jit(
 )
 
 
-def run(strategy, policy, params, tasks, key=0, group_size=SIZE, num_turns=TURNS, num_groups=GROUPS):
-    keys = jax.random.split(jax.random.key(key), num_groups)
-    played = _RUN(
-        strategy, params, keys, policy, cases.batch(tasks, num_groups), group_size=group_size, num_turns=num_turns
-    )
-    return jax.tree.map(np.asarray, played)
+_READOUT = jax.jit(lambda env, observations: adapter_for(env)(observations).readout)
+_DECIDED = jax.jit(lambda policy, *given: policy.decided(*given).log_probs)
+
+
+def keys_of(seed):
+    return jax.random.split(jax.random.key(seed), GROUPS)
+
+
+def run(strategy, policy, params, tasks, keys=None, group_size=SIZE, num_turns=TURNS):
+    """The trajectory of NumPy's arrays."""
+    keys, instances = keys_of(0) if keys is None else keys, cases.batch(tasks, GROUPS)
+    played = _RUN(strategy, params, keys, policy, instances, group_size=group_size, num_turns=num_turns)
+    return jax.device_get(played)
 
 
 def log_probs_of(policy, params, trajectory):
-    made = jax.jit(type(policy).decided)(
-        policy, params, trajectory.observations, trajectory.actions, trajectory.action_mask
-    )
-    return np.asarray(made.log_probs.sum(-1))
+    made = _DECIDED(policy, params, trajectory.observations, trajectory.actions, trajectory.action_mask)
+    return np.asarray(made).sum(-1)
 
 
 def assert_same(actual, expected):
@@ -91,8 +96,7 @@ def test_slippery_trajectories_follow_from_the_rules_and_the_policy(name):
 
 def _positions(trajectory):
     """The player's cell before each turn."""
-    env = cases.lake()[0][0].env
-    return np.asarray(adapter_for(env)(jnp.asarray(trajectory.observations)).readout[..., 0])
+    return np.asarray(_READOUT(cases.lake()[0][0].env, trajectory.observations))[..., 0]
 
 
 def _reachable(cell, action):
@@ -111,18 +115,26 @@ def test_rooms_replay_step_by_step(strategy):
     trajectory = run(strategy, policy, params, tasks)
     assert_well_formed(trajectory)
     assert trajectory.action_mask is None
-    instances = jax.tree.map(lambda leaf: jnp.repeat(leaf, SIZE, axis=0), cases.batch(tasks, GROUPS))
-    state = jax.jit(jax.vmap(policy.env.initial))(jnp.zeros(GROUPS * SIZE, jnp.uint32), instances)
-    observe, step = jax.jit(jax.vmap(policy.env.observe)), jax.jit(jax.vmap(policy.env.transition))
-    for turn in range(TURNS):
-        np.testing.assert_array_equal(trajectory.observations[:, turn], observe(state, instances))
-        action, mask = trajectory.actions[:, turn, 0], trajectory.mask[:, turn]
-        words = jnp.zeros(len(action), jnp.uint32)
-        after, reward, _, _ = step(state, np.maximum(action, 0), words, instances)
-        state = jax.tree.map(lambda new, old, mask=mask: jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old),
-                             after, state)  # fmt: skip
-        np.testing.assert_array_equal(trajectory.rewards[:, turn], np.where(mask, reward, 0))
-    np.testing.assert_array_equal(trajectory.success, jax.vmap(policy.env.success)(state, instances))
+    instances = jax.tree.map(lambda leaf: np.repeat(leaf, SIZE, axis=0), cases.batch(tasks, GROUPS))
+    observations, rewards, success = _replayed(policy.env, instances, trajectory.actions[..., 0], trajectory.mask)
+    np.testing.assert_array_equal(trajectory.observations, observations)
+    np.testing.assert_array_equal(trajectory.rewards, rewards)
+    np.testing.assert_array_equal(trajectory.success, success)
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0, 0, 0))
+def _replayed(env, task, actions, mask):
+    """Observations, rewards and success of an episode, its turns played one after the other."""
+
+    def play(state, turn):
+        action, taken = turn
+        after, reward, _, _ = env.transition(state, jnp.maximum(action, 0), jnp.uint32(0), task)
+        kept = jax.tree.map(lambda new, old: jnp.where(taken, new, old), after, state)
+        return kept, (env.observe(state, task), jnp.where(taken, reward, 0))
+
+    last, (observations, rewards) = jax.lax.scan(play, env.initial(jnp.uint32(0), task), (actions, mask))
+    return observations, rewards, env.success(last, task)
 
 
 @pytest.mark.parametrize("strategy", PLAIN, ids=lambda strategy: type(strategy).__name__)
@@ -136,18 +148,20 @@ def test_with_one_of_everything_a_strategy_is_the_plain_rollout_bit_for_bit(stra
 
 def test_a_group_does_not_depend_on_the_other_groups():
     (policy, params), tasks = cases.lake()
-    keys = jax.random.split(jax.random.key(0), GROUPS)
     whole = run(Standard(), policy, params, tasks)
-    alone = _RUN(Standard(), params, keys[1:2], policy, cases.batch(tasks, 1), group_size=SIZE, num_turns=TURNS)
+    others = jax.random.key_data(keys_of(1)).at[1].set(jax.random.key_data(keys_of(0))[1])
+    same = run(Standard(), policy, params, tasks, jax.random.wrap_key_data(others))
+    differs = (whole.actions != same.actions).reshape(GROUPS, -1).any(axis=1)
+    assert differs.tolist() == [True, False, True]
     rows = slice(SIZE, 2 * SIZE)
-    np.testing.assert_array_equal(whole.actions[rows], alone.actions)
-    np.testing.assert_array_equal(whole.observations[rows], alone.observations)
+    np.testing.assert_array_equal(whole.observations[rows], same.observations[rows])
 
 
 def test_best_of_a_group_are_its_best_rollouts():
-    (policy, params), tasks = cases.rooms()
-    best = run(BestOfN(8, per="group"), policy, params, tasks).returns.reshape(GROUPS, SIZE)
-    everyone = run(BestOfN(8, per="group"), policy, params, tasks, group_size=8).returns.reshape(GROUPS, 8)
+    (policy, params), tasks = cases.lake(reward_schedule=(1.0, -1.0, 0.125))
+    best = run(BestOfN(6, per="group"), policy, params, tasks).rewards.sum(1).reshape(GROUPS, SIZE)
+    everyone = run(BestOfN(6, per="group"), policy, params, tasks, group_size=6).rewards.sum(1).reshape(GROUPS, 6)
+    assert all(len(np.unique(returns)) > 2 for returns in everyone)
     np.testing.assert_array_equal(best, -np.sort(-everyone)[:, :SIZE])
 
 
@@ -155,10 +169,9 @@ def test_best_of_a_group_are_its_best_rollouts():
     ("strategy", "fields"),
     [
         (Standard(), {"max_turn_actions": 3}),
-        (Beam(2, 2), {"max_turn_actions": 2, "context": "episode"}),
-        (Standard(), {"context": "episode", "temperature": 0.7}),
+        (Beam(2, 2), {"max_turn_actions": 2, "context": "episode", "temperature": 0.7}),
     ],
-    ids=["turns", "turns-episode", "episode"],
+    ids=["turns", "turns-episode"],
 )
 def test_turns_of_several_actions_and_whole_episodes_have_the_models_log_probabilities(strategy, fields):
     (policy, params), tasks = cases.rooms(**fields)
@@ -167,16 +180,18 @@ def test_turns_of_several_actions_and_whole_episodes_have_the_models_log_probabi
     expected = log_probs_of(policy, params, trajectory)
     whole = ~np.asarray(trajectory.final)  # an episode may end before its last turn does
     np.testing.assert_allclose(trajectory.log_probs[whole], expected[whole], rtol=1e-4, atol=2e-5)
-    if policy.max_turn_actions > 1:
-        assert len(np.unique((trajectory.actions >= 0).sum(-1))) > 1  # turns end early, some of them
+    assert len(np.unique((trajectory.actions >= 0).sum(-1))) > 1  # turns end early, some of them
 
 
 def test_demonstrations_stop_at_the_end_of_the_episode():
     (policy, _), tasks = cases.lake(is_slippery=False)
     to_goal = [1, 1, 2, 1, 2, 2, 0, 0]
     into_hole = [2, 1, 0, 0, -1, -1, -1, -1]
-    shown = demonstrated(policy, jax.random.key(0), cases.batch(tasks, 2), jnp.array([to_goal, into_hole]))
-    assert shown.mask.sum(1).tolist() == [6, 2] and shown.ended.all() and shown.final.sum(1).tolist() == [1, 1]
+    show = jax.jit(partial(demonstrated, policy))
+    shown = jax.device_get(show(jax.random.key(0), cases.batch(tasks, 2), np.array([to_goal, into_hole])))
+    assert (
+        shown.mask.sum(1).tolist() == [6, 2] and shown.ended.all() and np.asarray(shown.final).sum(1).tolist() == [1, 1]
+    )
     assert shown.success.tolist() == [True, False]
     assert shown.actions[0, :, 0].tolist() == [1, 1, 2, 1, 2, 2, -1, -1]
     assert shown.returns.tolist() == [1, 0] and (shown.source == EXPERT).all()
