@@ -1,4 +1,4 @@
-"""Checkpoints across processes: other meshes, a kill in the middle of a save, SIGTERM, full disks, two processes."""
+"""Checkpoints across processes: other meshes, a kill in the middle of a save, full disks, two processes, SIGTERM."""
 
 import logging
 import os
@@ -12,10 +12,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxrl_agents.training import Checkpointer, CheckpointError
 from tests.jaxrl_agents.training import worker
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,6 +28,7 @@ def start(role, *arguments, devices=1):
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, worker.__file__, role, *map(str, arguments)]
@@ -80,19 +84,6 @@ def test_a_save_killed_in_the_middle_is_reported_and_removed(tmp_path, caplog):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
 
-def test_sigterm_finishes_the_step_saves_and_exits_with_0(tmp_path):
-    process = start("loop", tmp_path)
-    read_until(process, 3)
-    process.send_signal(signal.SIGTERM)
-    lines = finish(process).split()
-    with Checkpointer(tmp_path) as checkpointer:
-        stopped = checkpointer.restore(worker.init(jax.random.key(1)))
-    assert stopped.step == max([3, *map(int, lines)])
-    state, value, _ = worker.reference(stopped.step)
-    worker.assert_close(worker.as_arrays(stopped.state), state, 1e-5)
-    assert stopped.metadata["loss"] == pytest.approx(float(value), rel=1e-4)
-
-
 def test_two_processes_of_two_devices(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -107,7 +98,7 @@ def test_two_processes_of_two_devices(tmp_path):
             process.kill()
     steps = {int(output.splitlines()[-1].removeprefix("stopped ")) for output in outputs}
     with Checkpointer(tmp_path) as checkpointer:
-        restored = checkpointer.restore(worker.init(jax.random.key(1)))
+        restored = checkpointer.restore(worker.start(jax.random.key(1)))
     assert steps == {restored.step} == {restored.metadata["step"]} == {int(restored.state["count"])}
     worker.assert_close(worker.as_arrays(restored.state), worker.reference(restored.step)[0], 1e-4)
 
@@ -121,7 +112,7 @@ def test_a_failed_save_says_why_and_leaves_earlier_ones(tmp_path):
     checkpointer.wait()
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        checkpointer.save(2, {"x": jax.random.normal(jax.random.key(0), (1000, 1000))})
+        checkpointer.save(2, {"x": jnp.asarray(np.random.default_rng(0).random((1000, 1000)))})
         with pytest.raises(CheckpointError, match=r"checkpoint 2 was not saved to .*: a file got too large; earlier"):
             checkpointer.wait()
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 10_000]

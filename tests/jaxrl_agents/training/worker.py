@@ -27,10 +27,13 @@ def init(key):
     return {"params": params, "key": jax.random.fold_in(key, 1), "count": jnp.uint32(0)}
 
 
+start = jax.jit(init)
+
+
 def known():
     """A state of NumPy's numbers: every process has the same bits, whatever its compiler made of `init`."""
     random = np.random.default_rng(1)
-    state = init(jax.random.key(0))
+    state = start(jax.random.key(0))
     params = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), leaf.dtype), state["params"])
     return state | {"params": params, "count": jnp.uint32(2)}
 
@@ -78,7 +81,7 @@ def as_arrays(state):
 
 def reference(steps):
     """The state, loss and gradient after some steps on one device."""
-    state, batch = init(jax.random.key(0)), batch_of()
+    state, batch = start(jax.random.key(0)), batch_of()
     for _ in range(steps):
         state, value, gradient = train_step_on_one_device(state, batch)
     state["key"] = jax.random.key_data(state["key"])
@@ -95,21 +98,21 @@ def assert_equal(actual, expected):
 
 
 def eight_devices(folder):
-    """Every combination of axes gives the numbers of one device; checkpoint 1 restores everywhere; saves 2, sharded."""
+    """Each axis and all together give the numbers of one device; checkpoint 1 restores everywhere; saves 2, sharded."""
     assert jax.device_count() == 8
     expected = reference(2)
-    shapes = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (4, 2, 1), (2, 1, 4), (1, 2, 4), (2, 2, 2)]
+    shapes = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
     with Checkpointer(folder) as checkpointer:
         for shape in shapes:
             mesh = make_mesh(*shape)
             assert_trains_as_one_device(mesh, expected)
-            target = placed(init(jax.random.key(3)), mesh)
+            target = placed(start(jax.random.key(3)), mesh)
             restored = checkpointer.restore(target, step=1).state
             assert jax.tree.map(lambda leaf: leaf.sharding, restored) == plan(target, mesh, RULES).shardings
             assert_equal(as_arrays(restored), as_arrays(known()))
         state, layout = init_sharded(init, mesh, RULES, jax.random.key(0))
         assert jax.tree.map(lambda leaf: leaf.sharding, state) == layout.shardings
-        assert_close(as_arrays(state), as_arrays(init(jax.random.key(0))))
+        assert_close(as_arrays(state), as_arrays(start(jax.random.key(0))))
         keys = jax.random.split(jax.random.key(0), 16)
         rows = shard_batch({"keys": keys, **batch_of()}, mesh)
         assert rows["keys"].sharding.spec == P(("data", "fsdp")) and (rows["keys"] == keys).all()
@@ -117,9 +120,9 @@ def eight_devices(folder):
 
 
 def assert_trains_as_one_device(mesh, expected):
-    start = init(jax.random.key(0))
-    layout = plan(start, mesh, RULES)
-    step, state, batch = train_step_on(layout.shardings), placed(start, mesh), shard_batch(batch_of(), mesh)
+    state = start(jax.random.key(0))
+    layout = plan(state, mesh, RULES)
+    step, state, batch = train_step_on(layout.shardings), placed(state, mesh), shard_batch(batch_of(), mesh)
     for _ in range(2):
         state, value, gradient = step(state, batch)
     expected_state, expected_value, expected_gradient = expected
@@ -134,7 +137,7 @@ def two_devices(folder):
     """Restores what eight devices saved."""
     mesh = make_mesh(1, 2, 1)
     target = {
-        "state": placed(init(jax.random.key(3)), mesh),
+        "state": placed(start(jax.random.key(3)), mesh),
         "keys": shard_batch({"keys": jax.random.split(jax.random.key(1), 16)}, mesh)["keys"],
     }
     with Checkpointer(folder) as checkpointer:
@@ -150,19 +153,8 @@ def killed(folder):
     with Checkpointer(folder) as checkpointer:
         checkpointer.save(1, {"x": jnp.arange(3)})
         checkpointer.wait()
-        checkpointer.save(2, {f"x{i}": jax.random.normal(jax.random.key(i), (4_000_000,)) for i in range(8)})
-
-
-def loop(folder):
-    """Trains until SIGTERM."""
-    state, batch, step = init(jax.random.key(0)), batch_of(), 0
-    with Checkpointer(folder) as checkpointer:
-        with StopOnSigterm() as stop:
-            while not stop.requested(step):
-                step += 1
-                state, value, _ = train_step_on_one_device(state, batch)
-                print(step, flush=True)
-        checkpointer.save(step, state, {"loss": float(value)})
+        random = np.random.default_rng(0)
+        checkpointer.save(2, {f"x{i}": jnp.asarray(random.random(4_000_000, np.float32)) for i in range(8)})
 
 
 def pair(folder, address, rank):
