@@ -1,5 +1,7 @@
 """Advantages against plain Python, worked examples, and what must hold for all of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 
 from jaxrl_agents import losses
 from tests.jaxrl_agents.losses.libraries import group_z
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def gae_reference(rewards, values, mask, discount, decay, bootstrap=None, ends=None):
@@ -89,7 +93,7 @@ def test_groups_in_any_order_and_of_any_size(row, singleton, std):
     expected = np.zeros(len(rewards))
     expected[valid] = group_z(rewards[valid], groups[valid], 1e-6 if std else 0.0, singleton=singleton, std=std)
     with jax.enable_x64(True):
-        dirty = jnp.where(valid, rewards, jnp.nan)
+        dirty = np.where(valid, rewards, np.nan)
         options = {"valid": valid, "singleton": singleton}
         actual = losses.group_advantages(dirty, groups, scale="group" if std else "none", **options)
         loo = losses.leave_one_out_advantages(dirty, groups, **options)
@@ -142,8 +146,8 @@ def test_gae(discount, decay):
     for after in (None, bootstrap):
         expected = gae_reference(rewards, values, mask, discount, decay, after)
         with jax.enable_x64(True):
-            dirty = [jnp.where(mask, x, jnp.nan) for x in (rewards, values)]
-            actual = losses.gae(*dirty, mask, discount=discount, decay=decay, bootstrap=after)
+            dirty = [np.where(mask, x, np.nan) for x in (rewards, values)]
+            actual = jax.jit(partial(losses.gae, discount=discount, decay=decay))(*dirty, mask, bootstrap=after)
         np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -174,9 +178,9 @@ def test_bi_level_gae(discount, turn_discount, decay):
     ends[0] = False
     expected = bi_level_reference(rewards, values, mask, ends, discount, turn_discount, decay)
     with jax.enable_x64(True):
-        dirty = [jnp.where(mask, x, jnp.nan) for x in (rewards, values)]
+        dirty = [np.where(mask, x, np.nan) for x in (rewards, values)]
         options = {"discount": discount, "turn_discount": turn_discount, "decay": decay}
-        actual = losses.bi_level_gae(*dirty, mask, ends, **options)
+        actual = jax.jit(partial(losses.bi_level_gae, **options))(*dirty, mask, ends)
     np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
     with pytest.raises(ValueError, match="turn_ends is True where the mask is False"):
         losses.bi_level_gae(rewards, values, ends, np.ones_like(mask))
@@ -199,7 +203,7 @@ def test_whiten():
     expected = np.zeros((4, 5))
     expected[mask] = (kept - kept.mean()) / np.sqrt(kept.var(ddof=1) + 1e-8)
     with jax.enable_x64(True):
-        actual = losses.whiten(jnp.where(mask, values, jnp.inf), mask)
+        actual = losses.whiten(np.where(mask, values, np.inf), mask)
     np.testing.assert_allclose(actual, expected, atol=1e-12)
     for size in (0, 1):
         few = np.zeros((4, 5), bool)
@@ -208,31 +212,36 @@ def test_whiten():
 
 
 @pytest.mark.parametrize(
-    "scale, baseline, words",
-    [("none", "episode", None), ("group", "episode", 2), ("none", "step", 2), ("group", "step", None)],
+    "scale, baseline, singleton, words",
+    [
+        ("none", "episode", "zero", None),
+        ("group", "episode", "reward", 2),
+        ("none", "step", "reward", 2),
+        ("group", "step", "zero", None),
+    ],
 )
-def test_gigpo_against_dictionaries(scale, baseline, words):
+def test_gigpo_against_dictionaries(scale, baseline, singleton, words):
     rng = np.random.default_rng(4)
     rewards = rng.choice([-0.1, 0.9, 10.0], (9, 6))
     anchors = rng.integers(0, 3, (9, 6) if words is None else (9, 6, words)).astype(np.uint32)
     groups = np.array([0, 0, 0, 0, 4, 4, 4, 8, 1])
     mask = np.arange(6) < rng.integers(1, 7, 9)[:, None]
     mask[3] = False
-    for singleton in ("zero", "reward"):
-        expected = gigpo_reference(rewards, anchors, groups, mask, 0.95, 0.7, scale, singleton, baseline)
-        with jax.enable_x64(True):
-            actual = losses.gigpo_advantages(
-                jnp.where(mask, rewards, jnp.nan), anchors, groups, mask,
-                step_weight=0.7, scale=scale, singleton=singleton, baseline=baseline,
-            )  # fmt: skip
-        np.testing.assert_allclose(actual, expected, rtol=1e-8, atol=1e-8)
+    expected = gigpo_reference(rewards, anchors, groups, mask, 0.95, 0.7, scale, singleton, baseline)
+    options = {"step_weight": 0.7, "scale": scale, "singleton": singleton, "baseline": baseline}
+    with jax.enable_x64(True):
+        dirty = np.where(mask, rewards, np.nan)
+        actual = jax.jit(partial(losses.gigpo_advantages, **options))(dirty, anchors, groups, mask)
+    np.testing.assert_allclose(actual, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_gigpo_rewards_the_better_action_in_a_shared_state():
     """Two episodes with equal returns pass through state 7; only the step term tells their actions apart."""
     rewards = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
     anchors = np.array([[1, 7, 2], [3, 7, 4]])
-    advantages = losses.gigpo_advantages(rewards, anchors, np.zeros(2, int), np.ones((2, 3), bool), discount=1.0)
+    advantages = jax.jit(partial(losses.gigpo_advantages, discount=1.0))(
+        rewards, anchors, np.zeros(2, int), np.ones((2, 3), bool)
+    )
     np.testing.assert_allclose(advantages, [[0, 0.5, 0], [0, -0.5, 0]])
 
 

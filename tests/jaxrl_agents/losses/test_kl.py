@@ -10,6 +10,8 @@ import pytest
 
 from jaxrl_agents import losses
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def exact_k3(d):
     with localcontext() as context:

@@ -9,6 +9,8 @@ import pytest
 from jaxrl_agents import losses
 from tests.jaxrl_agents.losses.cases import batch, numeric_gradient
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LOSSES = np.arange(12.0).reshape(4, 3)
 MASK = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]], bool)
 # Row sums 1, 0, 7, 30; means 0.5, 0, 7, 10; 6 tokens, 3 rows with tokens, 4 rows, length 3.

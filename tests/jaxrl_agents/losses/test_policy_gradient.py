@@ -13,6 +13,8 @@ from jaxrl_agents import losses
 from jaxrl_agents.losses import PolicyLoss, presets
 from tests.jaxrl_agents.losses.cases import batch, call, numeric_gradient
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EXTRAS = {"kl_coefficient": 0.1, "entropy_coefficient": 0.01, "max_length": 9}
 LOSSES = {
     "grpo": losses.grpo(**EXTRAS).loss,

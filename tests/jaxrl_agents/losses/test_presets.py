@@ -11,6 +11,8 @@ from jaxrl_agents.losses import ALGORITHMS, PolicyLoss, presets
 from tests.jaxrl_agents.losses import libraries
 from tests.jaxrl_agents.losses.cases import batch, call, numeric_gradient
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TRL = [
     {},
     {"loss_type": "grpo"},
