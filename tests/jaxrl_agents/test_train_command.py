@@ -1,5 +1,7 @@
 """`python -m jaxrl_agents train`, `resume` and `evaluate`, run as users run them."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -10,10 +12,13 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from jaxrl_agents import cli
+from jaxrl_agents.training import Checkpointer, build
 from jaxrl_agents.training.records import read_rows
+from jaxrl_agents.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -37,12 +42,24 @@ def run(capsys, *arguments):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder of a run of four steps, with beam search."""
+def shown(tmp_path_factory):
+    """(folder, output, what the bar showed) of a run of four steps on a terminal, with beam search."""
+    progress, bar = pytest.importorskip("rich.progress"), []
     folder = tmp_path_factory.mktemp("runs") / "lake"
     flags = [*TINY, "--rollout", "beam", "--search.beam-width", "2", "--out", str(folder)]
-    assert cli.main(["train", "--env", "FrozenLake-v0", *flags]) == 0
-    return folder
+    update = progress.Progress.update
+    seen_update = lambda self, task, **seen: bar.append(seen) or update(self, task, **seen)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+        patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        patch.setattr(progress.Progress, "update", seen_update)
+        assert cli.main(["train", "--env", "FrozenLake-v0", *flags]) == 0
+    return folder, output.getvalue(), bar
+
+
+@pytest.fixture(scope="module")
+def trained(shown):
+    """The folder of the run."""
+    return shown[0]
 
 
 def test_training_leaves_a_run(trained):
@@ -53,34 +70,70 @@ def test_training_leaves_a_run(trained):
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["2", "4"]
 
 
-def test_resume_goes_on_with_changed_flags(capsys, tmp_path, trained):
+def test_progress_is_shown_on_a_terminal(shown):
+    _, output, bar = shown
+    assert "\nfinished   step 4: success " in output
+    assert [seen["completed"] for seen in bar] == [1, 2, 3, 4]
+    assert re.match(r"success 0\.\d{3}  return 0\.\d{3}  entropy 1\.\d{3}  loss ", bar[-1]["description"])
+
+
+def test_sigterm_saves_and_resume_goes_on_with_changed_flags(capsys, tmp_path):
     folder = tmp_path / "run"
-    status, output, errors = run(capsys, "train", *TINY, "--num-steps", 2, "--out", folder)
-    assert status == 0 and "\nfinished   step 2: success " in output
-    status, output, errors = run(capsys, "resume", folder, "--num-steps", 4, "--optimizer.learning-rate", "1e-3")
-    assert status == 0 and "changed    num_steps: 2 → 4\n" in output and "learning_rate: " in output
-    assert re.search(r"step      4  success 0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\]  return ", output)
-    assert "step      2" not in output and "finished   step 4" in output
+    step = stopped_by_sigterm(folder)
+    assert step >= 5 and (folder / "checkpoints" / str(step) / "SHA256SUMS").exists()
+    assert read_rows(folder / "metrics.jsonl")[-1]["step"] == step
+    last = step + 2
+    status, output, errors = run(capsys, "resume", folder, "--num-steps", last, "--optimizer.learning-rate", "1e-3")
+    assert status == 0 and f"changed    num_steps: 100000 → {last}\n" in output and "learning_rate: " in output
+    assert re.search(rf"\nstep {last:6,}  success [01]\.\d{{3}} \[0\.\d{{3}}, [01]\.\d{{3}}\]  return ", output)
+    assert f"finished   step {last}" in output and output.count("\nstep ") == 1
+    assert [row["step"] for row in read_rows(folder / "metrics.jsonl") if "train/loss" in row] == [*range(1, last + 1)]
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((folder / "config.json").read_text())["num_steps"] == 4
+    assert json.loads((folder / "config.json").read_text())["num_steps"] == last
     status, output, errors = run(capsys, "resume", folder)
-    assert status == 0 and "finished   step 4 was reached before; --num-steps says where to stop" in output
+    assert status == 0 and f"finished   step {last} was reached before; --num-steps says where to stop" in output
+
+
+def stopped_by_sigterm(folder):
+    """Trains in a process of its own, and stops it as a scheduler would; returns the last step."""
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_PLATFORMS": "cpu",
+    }
+    flags = [*TINY, "--num-steps", "100000", "--out", str(folder), "--evaluation.every", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxrl_agents", "train", *flags], cwd=Path(__file__).parents[2], env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.jsonl").exists() or len(read_rows(folder / "metrics.jsonl")) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return int(
+        re.search(r"stopped    after step (\d+) by SIGTERM; go on with python -m jaxrl_agents resume", output)[1]
+    )
 
 
 def test_evaluate_and_render(capsys, tmp_path, trained):
     image = pytest.importorskip("PIL.Image")
-    status, output, errors = run(capsys, "evaluate", trained, "--episodes", 50, "--render", tmp_path / "episodes.gif")
+    status, output, errors = run(capsys, "evaluate", trained, "--episodes", 8, "--render", tmp_path / "episodes.gif")
     assert status == 0 and errors == ""
     assert f"policy     step 4 of {trained}, the likeliest actions\n" in output
-    assert "tasks      1 of FrozenLake-v0, trained on\n" in output and "episodes   50\n" in output
+    assert "tasks      1 of FrozenLake-v0, trained on\n" in output and "episodes   8\n" in output
     assert re.search(r"optimum    0\.\d{4}, the best policy's expected return\n", output)
     with image.open(tmp_path / "episodes.gif") as animation:
         assert animation.n_frames >= 8 and animation.format == "GIF"  # four episodes of two states or more
         height = animation.height
-    render = lambda name, *more: run(capsys, "evaluate", trained, "--episodes", 1, "--render", tmp_path / name, *more)
-    assert render("strip.png", "--num-rendered", 2, "--step", 2)[0] == 0
+    render = lambda name, *more: run(capsys, "evaluate", trained, "--episodes", 8, "--render", tmp_path / name, *more)
+    assert render("strip.png", "--step", 2)[0] == 0
     with image.open(tmp_path / "strip.png") as strip:
-        assert strip.format == "PNG" and strip.height == 2 * height + 4  # a row for each
+        assert strip.format == "PNG" and strip.height == 4 * height + 3 * 4  # a row for each
     assert render("episodes.txt", "--num-rendered", 1, "--sample")[0] == 0
     text = (tmp_path / "episodes.txt").read_text()
     moves = re.findall(r"^(\d+)\. (left|down|right|up), reward [01]$", text, re.MULTILINE)
@@ -151,48 +204,29 @@ def test_a_folder_with_a_run_is_not_overwritten(capsys, trained):
 
 
 def test_divergence_is_one_clear_line(capsys, tmp_path):
-    flags = ["--optimizer.learning-rate", "1e38", "--num-steps", "50", "--out", tmp_path / "run"]
-    status, _, errors = run(capsys, "train", *TINY, *flags)
-    assert status == 1 and errors.startswith("error: training diverged in step ") and errors.count("\n") == 1
+    """It names the step, the cause and the last good checkpoint."""
+    folder = tmp_path / "run"
+    flags = ["--optimizer.learning-rate", "1e38", "--num-steps", "50", "--evaluation.every", "0"]
+    status, _, errors = run(capsys, "train", *TINY, *flags, "--checkpoint.every", "1", "--out", folder)
+    found = re.match(r"error: training diverged in step (\d+): .* (is nan|is inf|not finite); ", errors)
+    assert status == 1 and found and errors.count("\n") == 1
+    step = int(found[1])
+    assert read_rows(folder / "metrics.jsonl")[-1]["step"] == step
+    with Checkpointer(folder / "checkpoints") as checkpointer:
+        good = checkpointer.newest_good()
+    if good is None:
+        assert step == 1 and "there is no checkpoint yet" in errors
+    else:
+        assert (
+            good == step - 1 and f"the last good checkpoint is that of step {good} in {folder}/checkpoints: " in errors
+        )
+        state = build(RunFolder(folder).read_config()).learner.abstract_state()
+        with Checkpointer(folder / "checkpoints") as checkpointer:
+            params = checkpointer.restore(state, good).state.params
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
 def test_missing_tyro_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tyro", None)
     status, _, errors = run(capsys, "train", *TINY)
     assert status == 1 and errors == 'error: flags are read with tyro: pip install "envs-jax[train]"\n'
-
-
-def test_progress_is_shown_on_a_terminal(capsys, monkeypatch, tmp_path):
-    progress = pytest.importorskip("rich.progress")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    shown, update = [], progress.Progress.update
-    monkeypatch.setattr(
-        progress.Progress, "update", lambda self, task, **seen: shown.append(seen) or update(self, task, **seen)
-    )
-    assert run(capsys, "train", *TINY, "--out", tmp_path / "run")[0] == 0
-    assert [seen["completed"] for seen in shown] == [1, 2, 3, 4]
-    assert re.match(r"success 0\.\d{3}  return 0\.\d{3}  entropy 1\.\d{3}  loss ", shown[-1]["description"])
-
-
-def test_sigterm_saves_and_exits_with_0(tmp_path):
-    """In a process of its own, as a scheduler would stop it."""
-    folder = tmp_path / "run"
-    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or ""}
-    environment = {**os.environ, **cache, "JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
-    flags = [*TINY, "--num-steps", "100000", "--out", str(folder), "--evaluation.every", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jaxrl_agents", "train", *flags], cwd=Path(__file__).parents[2], env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (folder / "metrics.jsonl").exists() or len(read_rows(folder / "metrics.jsonl")) < 5:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    step = int(
-        re.search(r"stopped    after step (\d+) by SIGTERM; go on with python -m jaxrl_agents resume", output)[1]
-    )
-    assert step >= 5 and (folder / "checkpoints" / str(step) / "SHA256SUMS").exists()
-    assert read_rows(folder / "metrics.jsonl")[-1]["step"] == step
