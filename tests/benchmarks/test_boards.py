@@ -10,6 +10,8 @@ import envs_jax
 from benchmarks.boards import Grids, canonical, grids
 from envs_jax.sokoban.levels import to_text
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FIELDS = [field.name for field in dataclasses.fields(Grids)]
 
 

@@ -12,6 +12,8 @@ from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import generate_ragen
 from tests.reference import sokoban as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LAYOUT = Layout(6, 6)
 HORIZON = 5
 STUCK = "######\n#@  ##\n#  $##\n#.  ##\n######\n######"  # the box stands in a corner of no target

@@ -18,6 +18,8 @@ from benchmarks.suites import Settings, solving
 from benchmarks.suites import search as suite
 from jaxrl_agents import search
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SETTINGS = Settings()
 SIZE = 8
 

@@ -8,6 +8,8 @@ import pytest
 import envs_jax
 from benchmarks import stepping
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE = 96
 
 
