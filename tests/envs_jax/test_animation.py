@@ -10,20 +10,32 @@ import envs_jax
 from envs_jax import animation
 from envs_jax.animation import save_gif
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-@pytest.mark.parametrize("id", ["Sokoban-RAGEN-v0", "FrozenLake-v0", "TabularWeb-v0", "WebShop-v0"])
-def test_trajectories_are_animated(id, tmp_path):
+
+@pytest.mark.parametrize(
+    ("id", "size"),
+    [
+        ("Sokoban-RAGEN-v0", {"num_levels": 4}),
+        ("FrozenLake-v0", {}),
+        ("TabularWeb-v0", {}),
+        ("WebShop-v0", {"num_products": 20}),
+    ],
+)
+def test_trajectories_are_animated(id, size, tmp_path):
     image = pytest.importorskip("PIL.Image")
-    env, tasks = envs_jax.make(id)
-    trajectory = envs_jax.rollout(env, envs_jax.random_policy, tasks[0], jax.random.key(0), 4)
-    animation.animate(env, trajectory.state, tasks[0], tmp_path / "play.gif", fps=4)
-    expected = env.render_rgb(jax.tree.map(lambda leaf: leaf[-1], trajectory.state), tasks[0])
+    env, tasks = envs_jax.make(id, **size)
+    task = jax.device_get(tasks[0])
+    play = jax.jit(lambda env, task, key: envs_jax.rollout(env, envs_jax.random_policy, task, key, 4))
+    trajectory = jax.device_get(play(env, task, jax.random.key(0)))
+    animation.animate(env, trajectory.state, task, tmp_path / "play.gif", fps=4)
+    expected = env.render_rgb(jax.tree.map(lambda leaf: leaf[-1], trajectory.state), task)
     with image.open(tmp_path / "play.gif") as gif:
         assert gif.n_frames <= 5 and gif.size == expected.shape[1::-1]  # equal frames become one
         gif.seek(gif.n_frames - 1)
         last = np.asarray(gif.convert("RGB"), int)
     assert np.abs(last - expected).mean() < 4  # 256 colours
-    assert len(animation.frames(env, trajectory.state, tasks[0])) == 5
+    assert len(animation.frames(env, trajectory.state, task)) == 5
 
 
 def frames(count, height=8, width=12):

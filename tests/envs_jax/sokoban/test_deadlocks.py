@@ -12,6 +12,8 @@ from envs_jax.sokoban.board import Layout
 from tests.envs_jax.sokoban.positions import LAYOUTS, bank_of, boards_of, random_text, stack
 from tests.reference import sokoban as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @partial(jax.jit, static_argnums=0)
 def dead_squares(layout, tasks):

@@ -39,7 +39,7 @@ def test_nth_cell_and_lowest_cells(boards):
     lowest = np.asarray(jax.jit(partial(sampling.lowest_cells, number=5))(words))
     nth = jax.jit(sampling.nth_cell)
     for n in range(96):
-        found = np.asarray(nth(words, jnp.full(200, n)))
+        found = np.asarray(nth(words, np.full(200, n)))
         for i, own in enumerate(cells):
             if n < len(own):
                 assert found[i] == own[n]
@@ -113,14 +113,20 @@ def rooms(layout, num_boxes, seed, number):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=IDS)
 def test_distances_equal_a_breadth_first_search(layout):
     floor, targets, player, plain = rooms(layout, 3, seed=4, number=100)
-    planes = jax.jit(partial(pull_distance.distances, layout))(floor, targets)
-    rising = jax.jit(partial(pull_distance.rising, layout))(planes)
+
+    @jax.jit
+    def measure(floor, targets):
+        planes = pull_distance.distances(layout, floor, targets)
+        at = lambda cell: pull_distance.at(planes, jnp.full(len(player), cell))
+        cells = jnp.arange(layout.num_cells)
+        return pull_distance.rising(layout, planes), jax.vmap(at)(cells), pull_distance.total(planes, floor)
+
+    rising, numbers, total = jax.device_get(measure(floor, targets))
     farthest = 2 ** pull_distance.num_planes(layout) - 1
-    numbers = np.asarray([pull_distance.at(planes, jnp.full(len(player), c)) for c in range(layout.num_cells)])
     for i, (open_cells, goals, _) in enumerate(plain):
         expected = plain_distances(open_cells, goals, farthest)
         np.testing.assert_array_equal(numbers[:, i].reshape(open_cells.shape), expected)
-        assert pull_distance.total(planes, floor)[i] == expected.sum()
+        assert total[i] == expected.sum()
         padded = np.pad(expected, 1)
         for direction, (down, right) in enumerate(((-1, 0), (1, 0), (0, -1), (0, 1))):
             next_to = padded[1 + down : 1 + down + layout.rows, 1 + right : 1 + right + layout.columns]
@@ -221,7 +227,7 @@ def search(open_cells, goals, player, search_depth):
     [(Layout(6, 6), 1, 300), (Layout(6, 6), 2, 100), (Layout(8, 8), 2, 10), (Layout(6, 7), 3, 25)],
 )
 def test_depth_first_search_finds_what_the_recursive_one_finds(layout, num_boxes, search_depth):
-    floor, targets, player, plain = rooms(layout, num_boxes, seed=7, number=300)
+    floor, targets, player, plain = rooms(layout, num_boxes, seed=7, number=120)
 
     @jax.jit
     def deepest():
@@ -239,14 +245,14 @@ def test_depth_first_search_finds_what_the_recursive_one_finds(layout, num_boxes
 def test_player_strolls_like_the_original():
     layout = Layout(5, 8)  # a corridor of three rows, so that no dead end cuts a stroll short
     number = 40_000
-    tile = lambda value: jnp.full(number, value, jnp.int32)
-    floor = tuple(jnp.full(number, word, jnp.uint32) for word in layout.all_cells)
+    tile = lambda value: np.full(number, value, np.int32)
+    floor = tuple(np.full(number, word, np.uint32) for word in layout.all_cells)
 
     @jax.jit
     def stroll(words, target):
         targets = bb.singleton(layout, target)
         room = reverse_dfs.make_room(floor, targets, 1)
-        node = reverse_dfs.Node(tile(8), tile(9)[None], jnp.ones((1, number), bool))
+        node = reverse_dfs.Node(tile(8), tile(9)[None], np.ones((1, number), bool))
         return reverse_dfs.stroll(layout, room, node, words)
 
     columns = layout.columns

@@ -13,13 +13,15 @@ from envs_jax.sokoban.board import Layout
 from tests.envs_jax.sokoban.positions import LAYOUTS, bank_of, random_text
 from tests.reference import sokoban as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = Layout(6, 7)
 
 
 def random_levels(layout, seed, count, num_boxes=3, walls=0.25):
     rng = np.random.default_rng(seed)
     texts = [random_text(layout, rng, num_boxes, walls) for _ in range(count)]
-    return [reference.parse_level(text) for text in texts], bank_of(layout, texts).instances
+    return [reference.parse_level(text) for text in texts], jax.device_get(bank_of(layout, texts).instances)
 
 
 def cells_of(layout, level, board):
@@ -58,22 +60,24 @@ def test_a_batch_equals_single_calls():
     _, tasks = random_levels(layout, seed=2, count=5)
     batch, _ = explore(layout, tasks)
     blocked = bb.union(tasks.walls, tasks.boxes)
-    mapped = jax.vmap(partial(pushes.reachable, layout))(blocked, tasks.player)
+    reachable = partial(pushes.reachable, layout)
+    mapped = jax.jit(jax.vmap(reachable))(blocked, tasks.player)
     for i in range(5):
-        single = pushes.reachable(layout, tuple(word[i] for word in blocked), tasks.player[i])
+        single = jax.jit(reachable)(tuple(word[i] for word in blocked), tasks.player[i])
         assert [int(w) for w in single] == [int(w) for w in lane(batch, i)] == [int(w) for w in lane(mapped, i)]
 
 
 def test_apply_push_equals_the_reference():
     layout = LAYOUTS[1]
     references, tasks = random_levels(layout, seed=3, count=20)
+    push = jax.jit(partial(pushes.apply_push, layout))
     tried = 0
     for i, level in enumerate(references):
         boxes = tuple(word[i] for word in tasks.boxes)
         for (box, direction), _ in reference._push_successors(level, level.start):
             row, column = level.row_column(box)
             cell = np.int32((row - 1) * layout.columns + column - 1)
-            after, target = pushes.apply_push(layout, boxes, cell, np.int32(direction))
+            after, target = push(boxes, cell, np.int32(direction))
             moved = box + level.steps[direction]
             assert cells_of(layout, level, after) == level.start.boxes - {box} | {moved}
             assert to_reference(layout, level, int(target)) == moved
@@ -101,7 +105,7 @@ def distance_tables(layout, walls, targets):
 def test_push_distances_are_exact_for_a_lone_box():
     layout = SMALL
     references, tasks = random_levels(layout, seed=4, count=4, num_boxes=1)
-    distances, regions = distance_tables(layout, tasks.walls, tasks.targets)
+    distances, regions = jax.device_get(distance_tables(layout, tasks.walls, tasks.targets))
     for i, level in enumerate(references):
         (target,) = level.targets
         for (box, player), expected in lone_box_distances(level, target).items():
@@ -119,7 +123,7 @@ def test_push_distances_are_exact_for_a_lone_box():
 def test_connected_sides_have_one_distance():
     layout = LAYOUTS[1]
     references, tasks = random_levels(layout, seed=5, count=10, walls=0.35)
-    distances, _ = distance_tables(layout, tasks.walls, tasks.targets)
+    distances, _ = jax.device_get(distance_tables(layout, tasks.walls, tasks.targets))
     compared = 0
     for i, level in enumerate(references):
         for box in level.floor:
@@ -138,10 +142,8 @@ def test_several_targets_give_the_nearest():
     layout = LAYOUTS[1]
     _, tasks = random_levels(layout, seed=6, count=10, num_boxes=4)
     nearest, _ = distance_tables(layout, tasks.walls, tasks.targets)
-    each = [
-        distance_tables(layout, tasks.walls, bb.singleton(layout, cell))[0]
-        for cell in pushes.cells_of(layout, tasks.targets, 4)
-    ]
+    singles = jax.jit(lambda board: [bb.singleton(layout, cell) for cell in pushes.cells_of(layout, board, 4)])
+    each = [distance_tables(layout, tasks.walls, single)[0] for single in singles(tasks.targets)]
     assert (np.asarray(nearest) == np.min(each, axis=0)).all()
 
 
@@ -149,7 +151,7 @@ def test_a_corridor_by_hand():
     # The player cannot get round the box, so it can only be pushed away from where the player stands.
     task = levels.parse("########\n#@ $  .#\n########").bank()[0]
     layout = Layout(3, 8)
-    distance = pushes.push_distances(layout, task.walls, task.targets, pushes.side_regions(layout, task.walls))
+    distance, _ = distance_tables(layout, task.walls, task.targets)
     left, right = np.asarray(distance)[:, 2], np.asarray(distance)[:, 3]
     assert left.tolist()[1:] == [4, 3, 2, 1, 0]
     assert right.tolist()[:-1] == [pushes.UNREACHABLE] * 5

@@ -13,6 +13,8 @@ from envs_jax.sokoban import rules
 from tests.envs_jax.sokoban.positions import LAYOUTS, bank_of, boards_of, random_text, state_of
 from tests.reference import sokoban as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NUM_POSITIONS = 60
 
 
