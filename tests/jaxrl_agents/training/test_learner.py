@@ -87,14 +87,6 @@ def assert_near(actual, expected, tolerance):
 
 
 @cache
-def episodes_of_the_lake():
-    """12 episodes of up to 6 turns, of 3 groups."""
-    (policy, params), tasks = cases.lake()
-    collect = jax.jit(lambda *given: Standard()(*given, group_size=4, num_turns=6))
-    return jax.device_get(collect(params, jax.random.key(5), policy, cases.batch(tasks, 3)))
-
-
-@cache
 def batch_of_rooms():
     """Random decisions that a policy of several actions a turn might have taken."""
     (policy, params), tasks = cases.rooms(max_turn_actions=2)
@@ -152,7 +144,7 @@ def test_epochs_keep_the_log_probabilities_of_the_behaviour():
 def test_credit_by_step_compares_returns_from_the_same_turn_on():
     rewards = np.array([[0, 0, 1], [0, 2, 0], [1, 0, 0], [0, 0, 0]], np.float32)
     taken = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]], bool)
-    trajectory = episodes_of_the_lake().replace(rewards=rewards, mask=taken, groups=np.array([0, 0, 1, 1]))
+    trajectory = first_batch("sgd")[1].replace(rewards=rewards, mask=taken, groups=np.array([0, 0, 1, 1]))
     assign = partial(credit.assign, losses.dr_grpo(), values=None, credit="step", discount=0.5)
     made = jax.jit(assign)(trajectory, mask=taken[..., None])
     returns = np.array([[0.25, 0.5, 1], [1, 2, 0], [1, 0, 0], [0, 0, 0]])
@@ -253,19 +245,20 @@ def test_turns_that_the_end_cut_short_were_not_ended_by_the_policy():
 
 
 def test_coverage_and_diversity_are_those_of_the_definitions():
-    trajectory = episodes_of_the_lake()
-    numbers = jax.jit(metrics.of_trajectory, static_argnums=(1, 2))(trajectory, 4, 4)
+    _, trajectory = first_batch("sgd")
+    numbers = jax.jit(metrics.of_trajectory, static_argnums=(1, 2))(trajectory, SIZE, 4)
     taken, keys, actions = trajectory.mask, trajectory.state_keys, trajectory.actions[..., 0]
+    assert 0 < taken[:, -1].sum() < len(taken)  # some have ended, others have not
     kinds, differing, pairs = 0, 0, 0
-    for rows in np.arange(12).reshape(3, 4):
-        kinds += len({(*keys[r, t], actions[r, t]) for r in rows for t in range(6) if taken[r, t]})
-        for turn in range(6):
+    for rows in np.arange(GROUPS * SIZE).reshape(GROUPS, SIZE):
+        kinds += len({(*keys[r, t], actions[r, t]) for r in rows for t in range(TURNS) if taken[r, t]})
+        for turn in range(TURNS):
             if taken[rows, turn].any():
-                pairs += 4 * 3
+                pairs += SIZE * (SIZE - 1)
                 differing += sum(actions[a, turn] != actions[b, turn] for a in rows for b in rows)
     assert float(numbers["coverage"]) == pytest.approx(kinds / taken.sum())
     assert float(numbers["diversity"]) == pytest.approx(differing / pairs)
-    assert float(numbers["length"]) == pytest.approx(taken.sum() / 12)
+    assert float(numbers["length"]) == pytest.approx(taken.sum() / len(taken))
 
 
 @pytest.mark.parametrize(
