@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_agents.search import arguments
 from jaxrl_agents.search.rng import root_keys
@@ -51,12 +53,18 @@ def chunked(
     whole = (root_keys(rng_key, batch_size), root, tasks, split)
     outputs = []
     for start in range(0, batch_size, size):
-        rows = jnp.minimum(jnp.arange(start, start + size), batch_size - 1)
-        keys, part, tasks_part, split_part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], whole)
+        rows = np.minimum(np.arange(start, start + size), batch_size - 1)
+        keys, part, tasks_part, split_part = _rows_of(whole, rows)
         outputs.append(mode(params, keys, part, model, tasks=tasks_part, **shared, **split_part))
     return _joined(outputs, batch_size)
 
 
+@jax.jit  # one program, where its operations alone would be as many as there are leaves
+def _rows_of(tree: Any, rows: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
+@partial(jax.jit, static_argnames=("batch_size",))
 def _joined(outputs: list[SearchOutput], batch_size: int) -> SearchOutput:
     def join(path: Any, *leaves: jax.Array) -> jax.Array:
         axis = 1 if _is_time_major(outputs[0].search_tree, path) else 0

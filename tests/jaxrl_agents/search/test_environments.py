@@ -183,10 +183,7 @@ def test_roots_do_not_depend_on_the_batch(maps, mode, options):
     output = part(np.arange(32))
     whole = jax.device_get(output.trajectories(2))
     order = np.random.default_rng(0).permutation(32)
-    for rows in (order, np.arange(7)):
-        jax.tree.map(
-            lambda a, b, rows=rows: np.testing.assert_array_equal(a, b[rows]), part(rows).trajectories(2), whole
-        )
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[order]), part(order).trajectories(2), whole)
     chunked = search.chunked(mode, None, keys, root, model, tasks=tasks, chunk_size=7, num_turns=6, **options)
     jax.tree.map(np.testing.assert_array_equal, chunked.trajectories(2), whole)
     np.testing.assert_array_equal(chunked.counts.generated, output.counts.generated)
