@@ -18,7 +18,7 @@ import numpy as np
 from envs_jax.tasks import TaskBank
 from envs_jax.web.pages import words
 from envs_jax.web.state_machine import INSTRUCTION, QUERY, Page
-from envs_jax.web.webshop import WebShop, make
+from envs_jax.web.webshop import WebShop, WebShopTask, make
 
 
 def measure(**arguments: Any) -> dict[str, str]:
@@ -30,7 +30,7 @@ def measure(**arguments: Any) -> dict[str, str]:
     num_groups = np.array([len(product.options) for product in products])
     instructed = [product for product in products if product.instruction is not None]
     kinds = np.asarray(env.rewards.kind) & 3
-    observation, _ = env.reset(jax.random.key(0), tasks[0])
+    observation, _ = jax.jit(env.reset)(jax.random.key(0), tasks[0])
     found = lambda search, limit: np.average(_ranks(env, tasks, search) < limit, weights=tasks.weights)
     return {
         "products, goals": f"{len(products):,}, {len(goals):,}",
@@ -78,14 +78,19 @@ def _can_be_met(env: WebShop, tasks: TaskBank) -> np.ndarray:
         wanted = dict(pair for pair in goal.options if isinstance(pair, tuple))
         groups = env.shop.products[goal.product].options.items()
         chosen[i, : len(wanted)] = [1 + values.index(wanted[name]) for name, values in groups]
-    state = jax.vmap(lambda task: env.initial(jnp.uint32(0), task))(tasks.instances)
-    state = dataclasses.replace(
-        state,
-        page=jnp.full(len(tasks), Page.DONE, jnp.uint8),
-        product=tasks.instances.product.astype(state.product.dtype),
-        options=jnp.asarray(chosen, state.options.dtype),
-    )
-    return np.asarray(jax.vmap(env.success)(state, tasks.instances))
+
+    @jax.jit
+    def buy(env: WebShop, task: WebShopTask, options: jax.Array) -> jax.Array:
+        start = env.initial(jnp.uint32(0), task)
+        bought = dataclasses.replace(
+            start,
+            page=jnp.uint8(Page.DONE),
+            product=task.product.astype(start.product.dtype),
+            options=options.astype(start.options.dtype),
+        )
+        return env.success(bought, task)
+
+    return np.asarray(jax.vmap(buy, in_axes=(None, 0, 0))(env, tasks.instances, chosen))
 
 
 def _shares(values: Sequence[float]) -> str:

@@ -8,6 +8,8 @@ import pytest
 import envs_jax
 from envs_jax import arguments
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 WRONG_TYPES = [
     ("WebShop-v0", {"page_size": 2.5}, "page_size=2.5 is not an integer"),
     ("WebShop-v0", {"num_products": 2.5}, "num_products=2.5 is not an integer"),

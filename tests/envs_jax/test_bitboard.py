@@ -10,6 +10,8 @@ import pytest
 from envs_jax import bitboard as bb
 from envs_jax.bitboard import Grid
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GRIDS = (Grid(1, 1), Grid(3, 4), Grid(8, 8), Grid(2, 68), Grid(16, 18))
 
 

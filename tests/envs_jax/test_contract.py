@@ -36,6 +36,10 @@ def played(made):
     return jax.device_get(play(env, tasks, jax.random.split(jax.random.key(0), BATCH)))
 
 
+def _at(index, tree):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
 def _uniform(env):
     return lambda key, observation, mask: jax.random.randint(key, (), 0, env.num_actions)
 
@@ -106,7 +110,7 @@ def test_observations_belong_to_the_space(made, played):
     _, trajectory, _ = played
     for lane in range(0, BATCH, 9):
         for t in (0, 3, 40):
-            assert env.observation_space.contains(jax.tree.map(lambda leaf: leaf[lane, t], trajectory.observation))
+            assert env.observation_space.contains(_at((lane, t), trajectory.observation))
     drawn = jax.jit(lambda key: env.observation_space.sample(key))(jax.random.key(0))
     assert env.observation_space.contains(jax.device_get(drawn))
 
@@ -142,11 +146,10 @@ def test_batch_order_and_size_do_not_matter(made, played, step, steps):
     action = np.random.default_rng(7).integers(0, env.num_actions, BATCH, np.int32)
     whole, _ = jax.device_get(steps(keys, state, action, task))
     order = np.random.default_rng(0).permutation(BATCH)
-    pick = lambda *tree, lanes: jax.tree.map(lambda leaf: leaf[lanes], tree)
-    permuted, _ = steps(keys[order], *pick(state, action, task, lanes=order))
+    permuted, _ = steps(keys[order], *_at(order, (state, action, task)))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[order], b), whole, permuted)
     for lane in (0, BATCH - 1):
-        *alone, _, _ = step(env, keys[lane], *pick(state, action, task, lanes=lane))
+        *alone, _, _ = step(env, keys[lane], *_at(lane, (state, action, task)))
         jax.tree.map(lambda a, b, lane=lane: np.testing.assert_array_equal(a[lane], b), whole, tuple(alone))
 
 

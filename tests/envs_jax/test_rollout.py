@@ -6,23 +6,26 @@ import pytest
 
 import envs_jax
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_rollout_equals_a_loop():
     env, tasks = envs_jax.make("FrozenLake-RAGEN-v0")
     task, key, num_steps = tasks[2], jax.random.key(3), 12
-    trajectory = jax.jit(lambda env, task, key: envs_jax.rollout(env, envs_jax.random_policy, task, key, num_steps))(
-        env, task, key
-    )
+    play = jax.jit(lambda env, task, key: envs_jax.rollout(env, envs_jax.random_policy, task, key, num_steps))
+    trajectory = jax.device_get(play(env, task, key))
     key_reset, key_steps = jax.random.split(key)
-    observation, state = env.reset(key_reset, task)
+    reset, step, split = jax.jit(env.reset), jax.jit(env.step), jax.jit(jax.random.split)
+    mask_of, choose = jax.jit(env.action_mask), jax.jit(envs_jax.random_policy)
+    observation, state = reset(key_reset, task)
     total, live = 0.0, True
     for t, key in enumerate(jax.random.split(key_steps, num_steps)):
-        key_policy, key_step = jax.random.split(key)
+        key_policy, key_step = split(key)
         jax.tree.map(np.testing.assert_array_equal, lane(trajectory.observation, t), observation)
         assert trajectory.mask[t] == live
-        action = envs_jax.random_policy(key_policy, observation, env.action_mask(state, task))
+        action = choose(key_policy, observation, mask_of(state, task))
         assert trajectory.action[t] == action
-        observation, state, reward, terminated, truncated, info = env.step(key_step, state, action, task)
+        observation, state, reward, terminated, truncated, info = step(key_step, state, action, task)
         total, live = total + reward, live and not (terminated or truncated)
         assert (trajectory.reward[t], trajectory.terminated[t], trajectory.truncated[t]) == (
             reward,

@@ -11,6 +11,8 @@ import pytest
 import envs_jax
 from envs_jax import Task, TaskBank, make_bank, pytree_dataclass, stack_tasks
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytree_dataclass
 class ToyTask(Task):

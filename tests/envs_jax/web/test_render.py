@@ -12,6 +12,8 @@ from envs_jax.web.state_machine import Page
 from tests.envs_jax.web import shops
 from tests.envs_jax.web.test_tokens import places
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_text_holds_what_the_page_shows():
     env, tasks = shops.synthetic(page_size=3, show_attributes=True)

@@ -14,6 +14,8 @@ from envs_jax.web.state_machine import Page
 from tests.envs_jax.web import shops
 from tests.reference import webshop as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @jax.jit
 def buy(env, task, products, chosen):

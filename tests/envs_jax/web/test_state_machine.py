@@ -15,6 +15,8 @@ from envs_jax.web.synthetic import generate_files
 from tests.envs_jax.web import shops
 from tests.reference import webshop as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 STEPS = 12
 GARBAGE = ("", "click[]", "search[]", "buy now", "click[nothing]", "search[nothing at all]", "click[search]", "open[x]")
 

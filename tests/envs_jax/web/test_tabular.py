@@ -13,6 +13,8 @@ import envs_jax
 from envs_jax import AutoReset
 from envs_jax.web import tabular
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 transition = jax.jit(lambda env, *args: env.transition(*args))
 
 

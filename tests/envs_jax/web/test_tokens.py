@@ -12,6 +12,8 @@ from envs_jax.web.pages import MAX_NUMBER, Segment, words
 from envs_jax.web.state_machine import Page
 from tests.envs_jax.web import shops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 observe = jax.jit(lambda env, state, task: env.observe(state, task))
 
 

@@ -13,6 +13,8 @@ from envs_jax.web.goals import goal_splits, product_split
 from envs_jax.web.state_machine import Page
 from tests.envs_jax.web import shops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 step = jax.jit(lambda env, state, action, task: env.step(jax.random.key(0), state, action, task))
 
 
