@@ -22,7 +22,7 @@ LAYOUT = Layout(7, 8)
 STEPS = 30
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def play(env, task, actions):
     """States [K + 1] and what the steps return [K] of one episode."""
 
@@ -67,11 +67,11 @@ def test_play_equals_the_reference(text, seed):
 @settings(max_examples=15, deadline=None)
 @given(texts(LAYOUT), st.integers(0, 2**32 - 1))
 def test_boxes_are_conserved_and_walls_never_entered(text, seed):
-    states, *_ = play(Sokoban(LAYOUT), bank_of(LAYOUT, [text])[0], actions_of(seed))
+    states, *_ = jax.device_get(play(Sokoban(LAYOUT), bank_of(LAYOUT, [text])[0], actions_of(seed)))
     walls = np.array([[cell == "#" for cell in row] for row in text.split("\n")])[1:-1, 1:-1]
     num_boxes = text.count("$") + text.count("*")
     for t in range(STEPS + 1):
-        state = jax.tree.map(lambda leaf, t=t: np.asarray(leaf[t]), states)
+        state = jax.tree.map(lambda leaf, t=t: leaf[t], states)
         boxes = LAYOUT.unpack(state.boxes)
         assert boxes.sum() == num_boxes
         assert not (boxes & walls).any()
@@ -82,10 +82,10 @@ def test_boxes_are_conserved_and_walls_never_entered(text, seed):
 def batch():
     """Sixteen levels, their states after some play, and actions."""
     rng = np.random.default_rng(3)
-    bank = bank_of(LAYOUT, [random_text(LAYOUT, rng, int(n)) for n in rng.integers(1, 5, 16)])
+    bank = jax.device_get(bank_of(LAYOUT, [random_text(LAYOUT, rng, int(n)) for n in rng.integers(1, 5, 16)]))
     actions = np.stack([actions_of(seed, 10) for seed in range(16)])
-    states, *_ = jax.vmap(partial(play, Sokoban(LAYOUT)))(bank.instances, actions)
-    return bank, jax.tree.map(lambda leaf: leaf[:, -1], states), jnp.asarray(actions[:, 0])
+    states, *_ = jax.device_get(jax.vmap(partial(play, Sokoban(LAYOUT)))(bank.instances, actions))
+    return bank, jax.tree.map(lambda leaf: leaf[:, -1], states), actions[:, 0]
 
 
 @jax.jit
@@ -101,11 +101,12 @@ def same(a, b):
 def test_a_batch_of_one_is_the_single_environment(batch):
     bank, states, actions = batch
     env = Sokoban(LAYOUT)
+    step = jax.jit(env.step)
     for i in range(3):
         one = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (states, actions, bank.instances))
         single = jax.tree.map(lambda leaf, i=i: leaf[i], (states, actions, bank.instances))
-        outcome = jax.tree.map(lambda leaf: leaf[0], step_batch(env, *one))
-        assert same(outcome, env.step(jax.random.key(9), *single))
+        outcome = jax.tree.map(lambda leaf: leaf[0], jax.device_get(step_batch(env, *one)))
+        assert same(outcome, step(jax.random.key(9), *single))
 
 
 def test_the_order_of_the_batch_does_not_matter(batch):
@@ -113,7 +114,7 @@ def test_the_order_of_the_batch_does_not_matter(batch):
     env = Sokoban(LAYOUT)
     permute = lambda tree, order: jax.tree.map(lambda leaf: leaf[order], tree)
     order = np.random.default_rng(0).permutation(16)
-    outcome = step_batch(env, states, actions, bank.instances)
+    outcome = jax.device_get(step_batch(env, states, actions, bank.instances))
     assert same(step_batch(env, *permute((states, actions, bank.instances), order)), permute(outcome, order))
 
 
@@ -129,7 +130,7 @@ def test_levels_of_different_sizes_and_box_counts_share_a_batch():
     for text, task in zip(texts, [bank[i] for i in range(3)], strict=True):
         level = reference.parse_level(text)
         actions = actions_of(1)
-        states, *_ = play(env, task, actions)
+        states, *_ = jax.device_get(play(env, task, actions))
         expected = reference.play(level, actions.tolist())
         solved = next((t for t, state in enumerate(expected) if reference.is_solved(level, state)), STEPS)
         boxes, player = boards_of(layout, level, expected[solved])
@@ -167,10 +168,11 @@ def test_observations_show_the_same_position(layout):
 def test_codes_and_tokens_are_stable():
     text = "#####\n#+$ #\n#*  #\n#####"
     env, bank = Sokoban(Layout(4, 5), observation="tokens"), levels.parse(text).bank()
-    tokens, _ = env.reset(jax.random.key(0), bank[0])
+    tokens, _ = jax.jit(env.reset)(jax.random.key(0), bank[0])
     assert tokens.tolist() == [0, 0, 0, 0, 0, 0, 6, 4, 1, 0, 0, 3, 1, 1, 0, 0, 0, 0, 0, 0]
     text = "#####\n#@$.#\n#####"
-    tokens, _ = Sokoban(Layout(3, 5), observation="tokens").reset(jax.random.key(0), levels.parse(text).bank()[0])
+    reset = jax.jit(Sokoban(Layout(3, 5), observation="tokens").reset)
+    tokens, _ = reset(jax.random.key(0), levels.parse(text).bank()[0])
     assert tokens.tolist() == [0] * 5 + [0, 5, 4, 2, 0] + [0] * 5
 
 
@@ -237,8 +239,8 @@ def test_equal_keys_mean_equal_positions():
     bank = bank_of(LAYOUT, [random_text(LAYOUT, rng, 2, 0.1)])
     env, text = Sokoban(LAYOUT), levels.to_text(LAYOUT, bank[0])
     level = reference.parse_level(text)
-    states, *_ = play(env, bank[0], actions_of(2))
-    keys = np.asarray(jax.vmap(env.state_key)(states))
+    states, *_ = jax.device_get(play(env, bank[0], actions_of(2)))
+    keys = np.asarray(jax.jit(jax.vmap(env.state_key))(states))
     assert keys.dtype == np.uint32 and keys.shape == (STEPS + 1, LAYOUT.num_words + 1)
     positions = [state_of(LAYOUT, level, [w[t] for w in states.boxes], states.player[t]) for t in range(STEPS + 1)]
     for a in range(STEPS + 1):
@@ -273,7 +275,7 @@ def test_make_passes_the_arguments_of_generated_levels_on():
     [("Sokoban-v0", (10, 10), 4, 120), ("Sokoban-8x8-v0", (8, 8), 2, 120), ("Sokoban-Large-v0", (17, 20), 6, 120)],
 )
 def test_registered_presets(id, size, num_boxes, limit):
-    env, tasks = envs_jax.make(id, num_levels=2, difficulty="easy")
+    env, tasks = envs_jax.make(id, num_levels=2)
     assert env.layout.size == size and tasks.instances.time_limit.tolist() == [limit] * 2
     assert {levels.to_text(env.layout, tasks[i]).count("$") for i in range(2)} == {num_boxes}
 
