@@ -15,7 +15,9 @@ from envs_jax.web import tabular
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+reset = jax.jit(lambda env, *args: env.reset(*args))
 transition = jax.jit(lambda env, *args: env.transition(*args))
+action_mask = jax.jit(lambda env, *args: env.action_mask(*args))
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +61,12 @@ def test_episodes_are_the_reference_s(made, task, actions):
     env, tasks = made
     task = tasks[task]
     web = python_web(env, task)
-    _, state = env.reset(jax.random.key(0), task)
+    _, state = reset(env, jax.random.key(0), task)
     total = 0.0
     for t, action in enumerate(actions, start=1):
-        np.testing.assert_array_equal(env.action_mask(state, task), [web.effective(a) for a in range(5)])
+        np.testing.assert_array_equal(action_mask(env, state, task), [web.effective(a) for a in range(5)])
         expected = web.step(action)
-        state, reward, terminated, truncated = transition(env, state, jnp.int32(action), jnp.uint32(0), task)
+        state, reward, terminated, truncated = transition(env, state, np.int32(action), np.uint32(0), task)
         assert float(reward) == pytest.approx(expected, abs=1e-6)
         assert (int(state.page), bool(terminated), bool(truncated)) == (web.page, False, t == 10)
         info = env.info(state, task)
@@ -222,7 +224,7 @@ def test_text_and_pictures(made):
     env, tasks = made
     task = tasks[0]
     web = python_web(env, task)
-    _, state = env.reset(jax.random.key(0), task)
+    _, state = reset(env, jax.random.key(0), task)
     first = tabular.optimum(env, task).actions[0]
     before = env.render_rgb(state, task)
     text = env.render_text(state, task).split("\n")
@@ -235,7 +237,7 @@ def test_text_and_pictures(made):
     after = env.render_rgb(state, task)
     assert after.shape == before.shape == (520, 480, 3) and after.dtype == np.uint8
     assert (before != after).any()
-    assert env.action_text(1, env.reset(jax.random.key(0), task)[1], task) == f"link 1 to page {web.links[0][1]}"
+    assert env.action_text(1, reset(env, jax.random.key(0), task)[1], task) == f"link 1 to page {web.links[0][1]}"
 
 
 def test_large_webs_can_be_drawn():
