@@ -18,7 +18,7 @@ bench-full: $(VENV)-peers/peers.installed
 		$(if $(LEVELS),--levels "$(LEVELS)") $(if $(PRODUCTS),--products "$(PRODUCTS)")
 
 test: lint
-	$(VENV)/bin/python -m pytest --ignore=tests/conformance -n auto --dist worksteal
+	$(VENV)/bin/python -m pytest --ignore=tests/conformance -n auto --dist loadfile
 
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .
