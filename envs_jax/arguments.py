@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,6 +53,13 @@ def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} is not a bool: True or False")
     return bool(value)
+
+
+def check_string(name: str, value: Any) -> str:
+    """The value; TypeError where it is not a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={reprlib.repr(value)} is not a string")
+    return value
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str | None]) -> None:

@@ -12,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import check_integer
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
 def random_words(key: jax.Array, num_words: int) -> jax.Array:
     """uint32[num_words]: the bits of `jax.random.bits(key, (num_words,), uint32)` (partitionable, JAX's default)."""
+    num_words = check_integer("num_words", num_words, 0, 2**32 - 1)
     if not _is_threefry(key):
         return jax.random.bits(key, (num_words,), jnp.uint32)
     # The upper half of JAX's 64-bit counter is 0 for all arrays that fit into memory here.

@@ -31,6 +31,13 @@ def test_raw_keys_are_refused():
         random_words(jax.random.PRNGKey(0), 4)
 
 
+def test_numbers_of_words_are_integers():
+    with pytest.raises(TypeError, match=r"num_words=2\.5 is not an integer"):
+        random_words(jax.random.key(0), 2.5)
+    with pytest.raises(ValueError, match=r"num_words=-1 is not in 0 …"):
+        random_words(jax.random.key(0), -1)
+
+
 def test_only_one_typed_key_is_a_key():
     check_key(jax.random.key(0))
     jax.jit(check_key)(jax.random.key(0))
