@@ -6,7 +6,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -72,10 +72,18 @@ def make_goals(products: Sequence[Product], prices: Sequence[float], kind: GoalK
 def goal_splits(tasks: TaskBank) -> GoalSplits:
     """WebShop's splits by position: test 0–499, eval 500–1499, train 1500 onwards.
 
-    `tasks` is the bank that `make` returned, in its order. Raises ValueError where it has too few goals.
+    Args:
+      tasks: the bank that `make` returned, in its order.
+
+    Raises:
+      TypeError: `tasks` is not a bank of WebShop goals.
+      ValueError: too few goals, or goals in another order, of which the positions say nothing.
     """
+    _check_goals(tasks)
     if len(tasks) <= _EVAL:
         raise ValueError(f"tasks has {len(tasks)} goals; WebShop's splits need more than {_EVAL}. Use product_split")
+    if (np.asarray(tasks.instances.goal) != np.arange(len(tasks))).any():
+        raise ValueError("tasks is shuffled or a selection; WebShop's splits need the goals in the order of `make`")
     return GoalSplits(tasks[:_TEST], tasks[_TEST:_EVAL], tasks[_EVAL:])
 
 
@@ -86,7 +94,12 @@ def product_split(tasks: TaskBank, fraction: float, seed: int = 0) -> tuple[Task
       tasks: a bank of WebShop goals.
       fraction: the share of the products (rounded) whose goals form the first bank.
       seed: determines which products.
+
+    Raises:
+      TypeError: `tasks` is not a bank of WebShop goals.
+      ValueError: one of the banks would be empty.
     """
+    _check_goals(tasks)
     goal_products = np.asarray(tasks.instances.product)
     products = np.unique(goal_products)
     size = round(fraction * len(products))
@@ -95,6 +108,13 @@ def product_split(tasks: TaskBank, fraction: float, seed: int = 0) -> tuple[Task
     chosen = np.random.default_rng(seed).permutation(products)[:size]
     first = np.isin(goal_products, chosen)
     return tasks.filter(first), tasks.filter(~first)
+
+
+def _check_goals(tasks: Any) -> None:
+    from envs_jax.web.webshop import WebShopTask  # here, since it imports this module
+
+    if not (isinstance(tasks, TaskBank) and isinstance(tasks.instances, WebShopTask)):
+        raise TypeError(f"tasks must be a TaskBank of WebShop goals; got {type(tasks).__name__}")
 
 
 def _price_limit(price: float, rng: random.Random) -> tuple[float, str]:

@@ -175,6 +175,18 @@ def test_goal_splits_are_webshops(data_dir):
         goal_splits(test)
 
 
+def test_splits_are_of_webshop_goals_in_their_order():
+    _, tasks = shops.synthetic()
+    _, lakes = envs_jax.make("FrozenLake-v0")
+    for split in (goal_splits, lambda tasks: product_split(tasks, 0.5)):
+        for wrong in (lakes, tasks[0]):
+            with pytest.raises(TypeError, match="tasks must be a TaskBank of WebShop goals"):
+                split(wrong)
+    many = tasks[np.resize(np.arange(len(tasks))[::-1], 1600)]
+    with pytest.raises(ValueError, match="tasks is shuffled or a selection; .* in the order of `make`"):
+        goal_splits(many)
+
+
 def test_all_task_leaves_are_per_instance():
     _, tasks = shops.synthetic()
     assert {leaf.shape[0] for leaf in jax.tree.leaves(tasks.instances)} == {len(tasks)}
