@@ -77,7 +77,7 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         super().__init_subclass__(**kwargs)
         for name, method in list(vars(cls).items()):
             public = inspect.isfunction(method) and not name.startswith(("_", "check_"))
-            if public and "task" in inspect.signature(method).parameters:
+            if public and {"task", "state"} & inspect.signature(method).parameters.keys():
                 setattr(cls, name, _of_one_task(method))
 
     # What a subclass defines -----------------------------------------------------------------------------------------

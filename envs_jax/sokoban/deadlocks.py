@@ -18,6 +18,8 @@ from envs_jax import bitboard as bb
 from envs_jax.bitboard import Board, Cell
 from envs_jax.sokoban import rules
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.checks import check_tasks
+from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 
 T = TypeVar("T")
@@ -92,8 +94,13 @@ def safe_actions(layout: Layout, walls: Board, targets: Board, boxes: Board, pla
     return jax.vmap(is_safe)(jnp.arange(4))
 
 
-def with_dead_squares(layout: Layout, tasks: TaskBank[Any]) -> TaskBank[Any]:
-    """The same bank with each task's `dead` filled in, for an environment with `deadlock_termination`."""
+def with_dead_squares(layout: Layout, tasks: TaskBank[SokobanTask]) -> TaskBank[SokobanTask]:
+    """The same bank with each task's `dead` filled in, for an environment with `deadlock_termination`.
+
+    Raises:
+      TypeError, ValueError: `layout` is no Layout, or `tasks` is not a bank of levels of that size.
+    """
+    check_tasks(layout, tasks)
     levels = tasks.instances
     dead = _dead_squares_of_levels(layout, levels.walls, levels.targets)
     return dataclasses.replace(tasks, instances=dataclasses.replace(levels, dead=dead))

@@ -18,6 +18,7 @@ from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.sokoban import deadlocks, generator, grid, render, rules
 from envs_jax.sokoban import levels as level_files
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.checks import check_layout
 from envs_jax.sokoban.types import SokobanState, SokobanTask
 from envs_jax.tasks import Task, TaskBank
 
@@ -42,6 +43,12 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
 
     task_type: ClassVar[type[Task]] = SokobanTask
     way_out: ClassVar[str] = "; play it in an environment of that size, or fit the tasks with envs_jax.sokoban.fit"
+
+    def __post_init__(self) -> None:
+        check_layout("layout", self.layout)
+        check_choice("reward", self.reward, get_args(Reward))
+        check_choice("observation", self.observation, get_args(ObservationKind))
+        check_bool("deadlock_termination", self.deadlock_termination)
 
     @property
     def num_actions(self) -> int:
@@ -205,7 +212,7 @@ def make(
     chosen, seed = PRESETS[preset], check_seed(seed)
     layout = _checked_layout(chosen.size if size is None else size)
     limit = check_integer("time_limit", chosen.time_limit if time_limit is None else time_limit, 1, 65_535)
-    env = _env(layout, reward, observation, deadlock_termination)
+    env = Sokoban(layout, reward, observation, deadlock_termination)
     generation = {"num_boxes": num_boxes, "num_levels": num_levels, "difficulty": difficulty}
     generation["search_depth"] = search_depth
     if levels is None:
@@ -214,12 +221,6 @@ def make(
         _check_for_files(levels, preset, **generation)
         tasks = level_files.load(levels, layout, time_limit=limit)
     return env, (deadlocks.with_dead_squares(layout, tasks) if env.deadlock_termination else tasks)
-
-
-def _env(layout: Layout, reward: Reward, observation: ObservationKind, deadlock_termination: bool) -> Sokoban:
-    check_choice("reward", reward, get_args(Reward))
-    check_choice("observation", observation, get_args(ObservationKind))
-    return Sokoban(layout, reward, observation, check_bool("deadlock_termination", deadlock_termination))
 
 
 def _generated(

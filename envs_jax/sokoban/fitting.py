@@ -9,6 +9,7 @@ import numpy as np
 
 from envs_jax.bitboard import Board
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.checks import check_layout, check_tasks
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 
@@ -25,10 +26,11 @@ def fit(layout: Layout, tasks: TaskBank[SokobanTask], to: Layout) -> TaskBank[So
       to: the size of the new boards.
 
     Raises:
-      TypeError: `tasks` is not a bank of Sokoban levels.
+      TypeError: `tasks` is not a bank of Sokoban levels, or `layout` or `to` is no Layout.
       ValueError: the tasks are of another size than `layout`, or a level needs a larger board than `to`.
     """
-    _check_tasks(layout, tasks)
+    check_tasks(layout, tasks)
+    check_layout("to", to)
     levels = tasks.instances
     floor = ~layout.unpack(levels.walls)
     _check_sizes(floor, to)
@@ -47,15 +49,6 @@ def fit(layout: Layout, tasks: TaskBank[SokobanTask], to: Layout) -> TaskBank[So
         made_for=to.name,
     )
     return dataclasses.replace(tasks, instances=fitted)
-
-
-def _check_tasks(layout: Layout, tasks: TaskBank[SokobanTask]) -> None:
-    if not (isinstance(tasks, TaskBank) and isinstance(tasks.instances, SokobanTask)):
-        raise TypeError(f"tasks must be a TaskBank of Sokoban levels; got {type(tasks).__name__}")
-    levels = tasks.instances
-    if len(levels.walls) != layout.num_words or levels.made_for not in ("", layout.name):
-        made_for = levels.made_for or f"boards of {len(levels.walls)} words"
-        raise ValueError(f"tasks were made for {made_for}; layout is for {layout.name}")
 
 
 def _check_sizes(floor: np.ndarray, to: Layout) -> None:

@@ -20,6 +20,7 @@ from envs_jax.arguments import as_integer, check_choice, check_integer
 from envs_jax.bitboard import Board
 from envs_jax.sokoban import pull_distance, pushes, reverse_dfs, reverse_walk, topology
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.checks import check_layout
 from envs_jax.sokoban.sampling import lowest_cells, random_cell
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank, make_bank
@@ -260,6 +261,7 @@ def _check(key: jax.Array, layout: Layout, num_boxes: int, **numbers: int) -> No
         raise TypeError(f"key={key!r} is not one typed key, as jax.random.key(0) makes it")
     for name, value in numbers.items():
         check_integer(name, value, 1, 65_535 if name == "time_limit" else 2**31 - 1)
+    check_layout("layout", layout)
     size = f"layout={layout.height}×{layout.width}"
     if max(layout.rows, layout.columns) < 3:
         raise ValueError(f"{size} leaves no room to push a box: the inside of the walls must be 3 cells long or wide")

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import check_integer, check_string
 from envs_jax.files import replaced
 from envs_jax.sokoban import xsb
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.checks import check_layout, check_task, check_tasks
 from envs_jax.sokoban.grid import Code
 from envs_jax.sokoban.lurd import actions_to_lurd, lurd_to_actions
 from envs_jax.sokoban.types import SokobanTask
@@ -67,8 +69,11 @@ class Levels(NamedTuple):
 
         Raises:
           LevelError: a level is larger than `layout`; nothing is dropped.
+          TypeError, ValueError: `layout` is no Layout, or `time_limit` is not an integer in 1 … 65,535.
         """
-        layout = layout or self.layout
+        layout = self.layout if layout is None else layout
+        check_layout("layout", layout)
+        time_limit = check_integer("time_limit", time_limit, 1, 65_535)
         too_large = (self.sizes > layout.size).any(axis=1)
         if too_large.any():
             index = int(too_large.argmax())
@@ -84,7 +89,7 @@ class Levels(NamedTuple):
 
 
 def load(paths: PathLike | Sequence[PathLike], layout: Layout, *, time_limit: int = 120) -> TaskBank[SokobanTask]:
-    """Reads every level of the given files and folders; see `read`."""
+    """Reads every level of the given files and folders as tasks; see `read` and `Levels.bank`."""
     return read(paths).bank(layout, time_limit=time_limit)
 
 
@@ -95,8 +100,8 @@ def read(paths: PathLike | Sequence[PathLike]) -> Levels:
       paths: a file, or a folder for all `.txt` and `.xsb` files in and below it, sorted by path; or several of them.
 
     Raises:
-      LevelError: a level that cannot be played as it stands, a file or folder without a level, or the text of a level
-        in place of a path.
+      LevelError: a level that cannot be played as it stands, a file or folder without a level, or an empty path or the
+        text of a level in place of a path.
       FileNotFoundError: a path that does not exist.
       TypeError: something else than paths.
     """
@@ -105,17 +110,29 @@ def read(paths: PathLike | Sequence[PathLike]) -> Levels:
         raise TypeError(f"levels={paths!r} must be the path of a level file or of a folder, or a list of such paths")
     if not given:
         raise LevelError("no path was given; name a level file or a folder of them")
+    if not all(map(os.fspath, given)):
+        raise LevelError(f"levels={paths!r} has an empty path; name a level file or a folder (`.` is the current one)")
     files = [file for path in given for file in _files(Path(path))]
     return _joined([xsb.parse(file.read_bytes(), str(file)) for file in files])
 
 
 def parse(text: str, source: str = "text") -> Levels:
-    """Reads every level of a string; `source` stands for the file in errors."""
-    return _joined([xsb.parse(text.encode(), source)])
+    """Reads every level of a string; `source` stands for the file in errors.
+
+    Raises:
+      LevelError: a level that cannot be played as it stands, or text without a level.
+      TypeError: `text` is not a string.
+    """
+    return _joined([xsb.parse(check_string("text", text).encode(), source)])
 
 
 def to_text(layout: Layout, task: SokobanTask) -> str:
-    """The start of one (concrete) task in XSB glyphs, `layout.height` lines without a final newline."""
+    """The start of one (concrete) task in XSB glyphs, `layout.height` lines without a final newline.
+
+    Raises:
+      TypeError, ValueError: `layout` is no Layout, or `task` is not a level of that size.
+    """
+    check_task(layout, task)
     walls, targets, boxes = (layout.unpack(board) for board in (task.walls, task.targets, task.boxes))
     player = np.zeros_like(walls)
     player.reshape(-1)[int(task.player)] = True
@@ -136,7 +153,12 @@ def write(path: PathLike, layout: Layout, tasks: TaskBank[SokobanTask]) -> None:
     """Writes the starts of all tasks as one file, each under a line `; number`; `read` gives the same levels.
 
     A file of 10×10 levels is in Boxoban's format. It is replaced only when the new one is complete.
+
+    Raises:
+      TypeError, ValueError: `layout` is no Layout, or `tasks` is not a bank of levels of that size.
+      OSError: the file cannot be written.
     """
+    check_tasks(layout, tasks)
     arrays = jax.tree.map(np.asarray, tasks.instances)
     blocks = [f"; {i}\n{to_text(layout, jax.tree.map(lambda x, i=i: x[i], arrays))}\n\n" for i in range(len(tasks))]
     with replaced(path) as partial:

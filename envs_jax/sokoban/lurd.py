@@ -8,8 +8,10 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
+from envs_jax.arguments import check_integer, check_string
 from envs_jax.sokoban import rules
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.checks import check_task
 from envs_jax.sokoban.types import SokobanTask
 
 LURD = "udlr"  # by action
@@ -19,9 +21,10 @@ def lurd_to_actions(text: str) -> np.ndarray:
     """int32[L]: the actions of a plan in LURD notation; blanks and line ends are skipped, case is not looked at.
 
     Raises:
+      TypeError: `text` is not a string.
       ValueError: another character.
     """
-    moves = "".join(text.split())
+    moves = "".join(check_string("text", text).split())
     wrong = re.search(f"[^{LURD}{LURD.upper()}]", moves)
     if wrong:
         raise ValueError(f"{wrong.group()!r} at move {wrong.start() + 1} is not one of u, d, l, r, U, D, L, R")
@@ -32,9 +35,11 @@ def actions_to_lurd(layout: Layout, task: SokobanTask, actions: Iterable[int]) -
     """A plan in LURD notation: one letter a move from the start of `task`, upper case where it pushes a box.
 
     Raises:
-      ValueError: a move of the plan is blocked.
+      TypeError: an action is not an integer, `layout` is no Layout or `task` no level.
+      ValueError: an action is not in 0 … 3, a move of the plan is blocked, or `task` is of another size than `layout`.
     """
-    plan = np.asarray(list(actions), np.int32)
+    check_task(layout, task)
+    plan = np.array([check_integer(f"actions[{i}]", action, 0, 3) for i, action in enumerate(actions)], np.int32)
     padded = np.full(-(-max(len(plan), 1) // 64) * 64, -1, np.int32)  # few lengths, few compilations
     padded[: len(plan)] = plan
     outcome = _replay(layout, task.walls, task.boxes, task.player, padded)

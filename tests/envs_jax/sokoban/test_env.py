@@ -340,3 +340,14 @@ def test_tasks_of_another_size_are_refused():
         envs_jax.AutoReset(env, bank).reset(jax.random.key(0), 2)
     with pytest.raises(ValueError, match="made for boards of 10×10"):
         Sokoban(Layout(9, 11)).reset(jax.random.key(0), bank[0])  # as many words a board
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [({"reward": "dens"}, ValueError), ({"observation": "rgb"}, ValueError), ({"deadlock_termination": 1}, TypeError)],
+)
+def test_the_constructor_refuses_what_make_refuses(option, error):
+    ((name, value),) = option.items()
+    for use in (partial(Sokoban, LAYOUT), make):
+        with pytest.raises(error, match=f"^{name}={value!r} is not "):
+            use(**option)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs_jax
-from envs_jax.sokoban import Layout, Sokoban, deadlocks, fit, levels, rules
+from envs_jax.sokoban import Layout, Sokoban, deadlocks, fit, generator, levels, rules
 from envs_jax.tasks import TaskBank, make_bank
 from envs_jax.web.tabular import TabularWeb, TabularWebState
 from tests.envs_jax.sokoban.positions import random_text
@@ -93,6 +93,32 @@ def test_wrong_tasks_are_named():
         fit(SMALL, lakes, LARGE)
 
 
+def test_a_layout_that_is_not_the_tasks_is_refused_everywhere(tmp_path):
+    bank, other = levels.parse(LEVEL).bank(), Layout(7, 5)  # as many words a board
+    uses = {
+        "tasks were": (lambda layout: levels.write(tmp_path / "levels.xsb", layout, bank)),
+        "tasks were ": (lambda layout: deadlocks.with_dead_squares(layout, bank)),
+        "task was": (lambda layout: levels.to_text(layout, bank[0])),
+        "task was ": (lambda layout: levels.actions_to_lurd(layout, bank[0], [3])),
+    }
+    for subject, use in uses.items():
+        with pytest.raises(ValueError, match=f"{subject.strip()} made for boards of 5×7 cells; layout is for .* 7×5"):
+            use(other)
+    key = jax.random.key(0)
+    uses["fit"] = lambda layout: fit(layout, bank, LARGE)
+    uses["bank"] = lambda layout: levels.parse(LEVEL).bank(layout)
+    uses["generate"] = lambda layout: generator.generate(key, 1, layout=layout, num_boxes=1)
+    uses["Sokoban"] = Sokoban
+    for use in uses.values():
+        with pytest.raises(TypeError, match=r"layout=\(10, 10\) must be a Layout: Layout\(10, 10\)"):
+            use((10, 10))
+    with pytest.raises(TypeError, match=r"to=18 must be a Layout: Layout\(height, width\)"):
+        fit(Layout(5, 7), bank, 18)
+    with pytest.raises(TypeError, match="task must be a SokobanTask, such as tasks.0.; got TaskBank"):
+        levels.to_text(Layout(5, 7), bank)
+    assert not any(tmp_path.iterdir())
+
+
 # Tasks and states of another size in an environment ------------------------------------------------------------------
 
 
@@ -127,6 +153,12 @@ def test_states_of_another_size_are_refused_before_tracing():
     ):
         with pytest.raises(ValueError, match=message):
             use()
+    with pytest.raises(ValueError, match=message):
+        large.state_key(state)
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), state)
+    with pytest.raises(ValueError, match=r"state holds a batch \(steps has shape \(3,\)\)"):
+        small.state_key(batch)
+    assert jax.vmap(small.state_key)(batch).shape == (3, 2)
     lake, tasks = envs_jax.make("FrozenLake-v0")
     with pytest.raises(TypeError, match="state must be a SokobanState, .* got FrozenLakeState"):
         large.step(jax.random.key(0), lake.reset(jax.random.key(0), tasks[0])[1], 0, fitted)

@@ -208,6 +208,9 @@ def test_empty_files_and_folders_are_refused(tmp_path):
         levels.read(tmp_path)
     with pytest.raises(LevelError, match="no path was given"):
         levels.read([])
+    for paths in ("", [tmp_path, ""]):
+        with pytest.raises(LevelError, match=re.escape(f"levels={paths!r} has an empty path; name a level file")):
+            levels.read(paths)
 
 
 def test_paths_that_do_not_exist_are_named_with_the_argument(tmp_path):
@@ -221,6 +224,23 @@ def test_paths_that_do_not_exist_are_named_with_the_argument(tmp_path):
 def test_what_is_no_path_is_refused(wrong):
     with pytest.raises(TypeError, match=re.escape(f"levels={wrong!r} must be the path")):
         levels.read(wrong)
+
+
+@pytest.mark.parametrize("wrong", [BOX.encode(), None, 5])
+def test_what_is_no_string_is_refused(wrong):
+    for read in (levels.parse, levels.lurd_to_actions):
+        with pytest.raises(TypeError, match="^text=.* is not a string"):
+            read(wrong)
+
+
+@pytest.mark.parametrize("wrong", [2.5, True, "9"])
+def test_time_limits_are_integers_that_fit(wrong, tmp_path):
+    (tmp_path / "box.xsb").write_text(BOX)
+    with pytest.raises(TypeError, match=re.escape(f"time_limit={wrong!r} is not an integer")):
+        levels.load(tmp_path / "box.xsb", Layout(10, 10), time_limit=wrong)
+    for number in (-1, 0, 70_000):
+        with pytest.raises(ValueError, match=re.escape(f"time_limit={number} is not in 1 … 65,535")):
+            levels.parse(BOX).bank(time_limit=number)
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
@@ -272,5 +292,9 @@ def test_lurd():
     assert levels.lurd_to_actions(levels.actions_to_lurd(layout, task, long)).tolist() == long
     with pytest.raises(ValueError, match=r"actions\[2\]=2 is blocked"):
         levels.actions_to_lurd(layout, task, [2, 0, 2])
+    with pytest.raises(TypeError, match=r"actions\[0\]=0\.7 is not an integer"):
+        levels.actions_to_lurd(layout, task, [0.7, 3.9])
+    with pytest.raises(ValueError, match=r"actions\[1\]=4 is not in 0 … 3"):
+        levels.actions_to_lurd(layout, task, [0, 4])
     with pytest.raises(ValueError, match="'x' at move 3"):
         levels.lurd_to_actions("ulx")
