@@ -71,6 +71,7 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
     """
 
     task_type: ClassVar[type[Task]]
+    state_type: ClassVar[type[Any]] = object  # where a subclass names its own, states of others are refused
     way_out: ClassVar[str] = ""  # ends the error about tasks made for something else, as "; do this"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -267,6 +268,9 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         """Raises TypeError or ValueError unless `state` is one state, of the shapes that this environment has."""
         if not hasattr(state, "steps"):
             raise TypeError(f"state must be one that reset or step returned; got {type(state).__name__}")
+        if not isinstance(state, self.state_type):
+            name = self.state_type.__name__
+            raise TypeError(f"state must be a {name}, one of this environment's; got {type(state).__name__}")
         if np.ndim(state.steps) != 0:
             raise ValueError(
                 f"state holds a batch (steps has shape {np.shape(state.steps)}); environments take one: use jax.vmap"

@@ -98,6 +98,7 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
     observation: ObservationName = static_field(default="grid")
 
     task_type: ClassVar[type[Task]] = FrozenLakeTask
+    state_type: ClassVar[type[Any]] = FrozenLakeState
     way_out: ClassVar[str] = "; make both with the same size"
 
     @property
@@ -363,6 +364,12 @@ def _given_maps(source: str | Sequence[str]) -> list[Rows]:
     if not isinstance(source, str):
         if not (isinstance(source, Sequence) and all(isinstance(row, str) for row in source)):
             raise TypeError(f"map={source!r} is neither a name, the text of a map nor a sequence of its rows")
+        for row in source:
+            if row.splitlines() not in ([], [row]):
+                raise ValueError(
+                    f"map holds {row!r}, which is more than a row: a sequence holds the rows of one map. Give several "
+                    "maps as one text with blank lines between them, '\\n\\n'.join(maps)"
+                )
         return maps.parse_maps("\n".join(source))
     if source in maps.MAPS:
         return [maps.MAPS[source]]

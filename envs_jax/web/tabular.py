@@ -75,6 +75,7 @@ class TabularWeb(Environment[TabularWebState, TabularWebTask]):
     observation: ObservationName = static_field(default="index")
 
     task_type: ClassVar[type[Task]] = TabularWebTask
+    state_type: ClassVar[type[Any]] = TabularWebState
 
     @property
     def num_pages(self) -> int:
@@ -153,8 +154,6 @@ class TabularWeb(Environment[TabularWebState, TabularWebTask]):
 
     def check_state(self, state: Any) -> None:
         super().check_state(state)
-        if not isinstance(state, TabularWebState):
-            raise TypeError(f"state must be a TabularWebState, one of this environment's; got {type(state).__name__}")
         if len(state.found) != self.layout.num_words:
             raise ValueError(
                 f"state is of another web: state.found has {len(state.found)} words, that of {self.num_pages} pages × "

@@ -58,6 +58,7 @@ class WebShop(Environment[Session, WebShopTask]):
     """The environment; `make` builds it. Its leaves are the tables of one catalogue."""
 
     task_type: ClassVar[type[Task]] = WebShopTask
+    state_type: ClassVar[type[Any]] = Session
 
     links: Links
     rewards: RewardTables

@@ -10,6 +10,7 @@ import pytest
 
 import envs_jax
 from envs_jax import AutoReset
+from tests.envs_jax.interop.corridor import CorridorState
 
 BATCH = 64
 LARGE_CONSTANT = 64 * 1024
@@ -243,6 +244,11 @@ def test_wrong_arguments_are_named(made, begun):
             env.step(wrong, state, 0, task)
     with pytest.raises(ValueError, match="array of keys"):
         env.reset(jax.random.split(key, 2), task)
+    foreign = CorridorState(jnp.int32(0), jnp.uint16(0))
+    message = f"state must be a {type(state).__name__}, one of this environment's; got CorridorState"
+    for call in (lambda: env.step(key, foreign, 0, task), lambda: env.observe(foreign, task)):
+        with pytest.raises(TypeError, match=message):
+            call()
 
 
 def two(tree):

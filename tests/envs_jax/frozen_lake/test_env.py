@@ -216,6 +216,10 @@ def test_make_random_maps():
         ({"observation": "rgb"}, "observation='rgb' is not one of index, grid, tokens"),
         ({"map": "5x5"}, "map='5x5' is neither one of 4x4, 8x8 nor the text of a map"),
         ({"map": "SF\nFX"}, r"map, line 2, column 2: unknown tile 'X'"),
+        (
+            {"map": ["SF\nFG", "SF\nFG"]},
+            r"map holds 'SF\\nFG', which is more than a row.* as one text with blank lines",
+        ),
         ({"size": 0, "preset": "random"}, "size=0; a map has 1 to 64 rows and columns"),
         ({"size": 65, "preset": "random"}, "size=65; a map has 1 to 64"),
         ({"size": (1, 1), "preset": "random"}, r"size=\(1, 1\); .* at least two cells"),

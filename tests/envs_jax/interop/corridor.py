@@ -36,6 +36,7 @@ class Corridor(Environment[CorridorState, CorridorTask]):
     slippery: bool = static_field(default=False)
 
     task_type: ClassVar[type[Task]] = CorridorTask
+    state_type: ClassVar[type[Any]] = CorridorState
     num_actions = 3
     action_names = ("left", "right", "stay")
 
