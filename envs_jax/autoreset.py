@@ -46,6 +46,8 @@ class AutoReset(Generic[StateT, TaskT]):
       * `disabled`: ended lanes stay as they are until `reset_where` is called.
       * `optimistic`: like `same_step`, but at most 16 fresh episodes are drawn a step, one for each of as many equal
         blocks of neighbouring lanes: lanes of a block that end in the same step start the same task in the same state.
+        The number of blocks is the largest divisor of B up to 16, so choose a multiple of 16: with a prime B > 16
+        there is one block, and all lanes that end in a step start alike.
 
     In all modes but `optimistic`, lane i depends on the keys, the actions and i alone, not on the other lanes.
     The object is a pytree: pass it to jitted functions as an argument.
@@ -207,6 +209,11 @@ class AutoReset(Generic[StateT, TaskT]):
         """Raises TypeError or ValueError unless `state` is a batch of this environment."""
         if not isinstance(state, AutoResetState):
             raise TypeError(f"state must be the AutoResetState that reset or step returned; got {type(state).__name__}")
+        if np.ndim(state.episode_length) != 1:
+            raise ValueError(
+                f"state must be a batch, its leaves of shape [num_envs, …]; got episode_length of shape "
+                f"{np.shape(state.episode_length)}. AutoReset steps a whole batch: call it without jax.vmap"
+            )
         self.env.check_task(state.task)
 
 

@@ -245,6 +245,14 @@ def test_errors_name_the_argument(env_and_tasks):
         vec.reset(jax.random.split(key, 4), 4)
     with pytest.raises(TypeError, match="state must be the AutoResetState"):
         vec.step(key, state.env_state, np.zeros(4, int))
+    unbatched = jax.tree.map(lambda leaf: leaf[0], state)
+    for call in (
+        lambda: jax.vmap(vec.step)(jax.random.split(key, 4), state, np.zeros(4, int)),
+        lambda: vec.step(key, unbatched, np.zeros(1, int)),
+        lambda: vec.reset_where(key, unbatched, np.ones(1, bool)),
+    ):
+        with pytest.raises(ValueError, match=r"state must be a batch, .*\[num_envs, …\]; got .* of shape \(\)"):
+            call()
     for action in (np.zeros(4, bool), [0, 0, 0, 0], None):
         with pytest.raises(TypeError, match="integer"):
             vec.step(key, state, action)
