@@ -109,6 +109,7 @@ class GymnasiumVectorEnvironment(gym.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
+        _check_process()
         num_envs = check_integer("num_envs", num_envs, 1, MAX_ENVS)
         self._mode = _checked_mode(autoreset_mode)
         self._batch: AutoReset[Any, Any] = AutoReset(env, tasks, _MODES[self._mode])
@@ -297,6 +298,7 @@ def make_vector(
     **kwargs: Any,
 ) -> GymnasiumVectorEnvironment:
     """`to_gymnasium_vector(*envs_jax.make(env_id, **kwargs), num_envs)`: what `gymnasium.make_vec` calls."""
+    _check_process()  # before anything is computed, which would hang
     env, tasks = envs_jax.make(env_id, **kwargs)
     return to_gymnasium_vector(env, tasks, num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+
 import numpy as np
 import pytest
+
+import envs_jax
 
 gym = pytest.importorskip("gymnasium")
 
@@ -22,6 +27,15 @@ def test_forked_processes_say_what_to_do_instead_of_waiting_forever(capfd: pytes
     with pytest.raises((EOFError, ConnectionError)):
         gym.make_vec(ID, num_envs=1, vectorization_mode="async", vector_kwargs={"context": "fork"})
     assert 'vector_kwargs={"context": "spawn"}' in capfd.readouterr().err
+
+
+def test_no_vector_environment_is_made_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = importlib.import_module("envs_jax.interop.gymnasium")
+    monkeypatch.setattr(adapter, "_first_process", os.getpid() + 1)  # as in a fork of that process
+    env, tasks = envs_jax.make("FrozenLake-v0")
+    for make in (lambda: adapter.to_gymnasium_vector(env, tasks, 2), lambda: adapter.make_vector("never made")):
+        with pytest.raises(RuntimeError, match="this process was forked from one that uses JAX"):
+            make()
 
 
 def test_spawned_processes_step_as_one_process_does() -> None:
