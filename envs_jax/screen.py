@@ -30,8 +30,8 @@ def screen(game: Game, controls: Controls, title: str, width: int = 80, height: 
     state = env.render_ansi(now.state, game.task).split("\n")
     if controls.directed:
         keys = _set_in_lines(["arrows or WASD move", *KEYS], width)
-        blocks = [[_clipped(header, width)], state, [game.outcome], keys]
-        columns, rows = max(len(_ESCAPE.sub("", line)) for line in state), sum(map(len, blocks))
+        blocks = [[_clipped(header, width)], state, _wrapped([game.outcome], width, height), keys]
+        columns, rows = max(len(_ESCAPE.sub("", line)) for line in [*state, *keys]), sum(map(len, blocks))
         if columns > width or rows > height:
             return _too_small(title, (width, height), (columns, rows))
         return _set_in_blocks(blocks, height)

@@ -97,6 +97,16 @@ def test_boards_are_shown_whole_or_not_at_all() -> None:
         assert max(map(len, small.split("\n"))) <= width
 
 
+def test_no_line_beside_a_board_is_wider_than_the_terminal() -> None:
+    layout = Layout(8, 8)
+    game = Game(Sokoban(layout), levels.parse("#####\n#@$.#\n#####").bank(layout), seed=0)
+    game.history = [Moment(game.now.state, game.now.action_mask, terminated=True)]
+    for width in (10, 20, 30, 80):
+        text = screen(game, Controls(game), "Sokoban", width, 30)
+        assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in text.split("\n")) <= width
+        assert (game.outcome if width >= 30 else "is too small for") in " ".join(text.split())
+
+
 def test_a_terminal_too_small_for_words_says_so() -> None:
     game = Game(Corridor("index"), corridors(3), seed=0)
     for width, height in [(MIN_WIDTH - 1, 24), (80, MIN_HEIGHT - 1), (5, 3)]:
