@@ -83,11 +83,11 @@ def make(id: str, *, seed: int = 0, **kwargs: Any) -> tuple[Environment[Any, Any
       TypeError: `id` is not a string, the environment has no argument of a name in `kwargs`, or the registered
         function makes something else.
       ValueError: `id` is not registered.
+      ImportError: the registered "module:function" cannot be imported.
     """
     entry_point, defaults, _ = _entry(id)
     if isinstance(entry_point, str):
-        module, _, function = entry_point.partition(":")
-        entry_point = getattr(importlib.import_module(module), function)
+        entry_point = _imported(id, entry_point)
         _check_seed(id, entry_point)
     _check_names(id, entry_point, kwargs)
     made = entry_point(seed=seed, **{**defaults, **kwargs})
@@ -104,6 +104,17 @@ def _entry(id: str) -> _Entry:
     if id not in _registry:
         raise ValueError(f"id={id!r} is not registered.{_hint(id, _registry)} Known ids: {', '.join(registered_ids())}")
     return _registry[id]
+
+
+def _imported(id: str, path: str) -> EntryPoint:
+    module, _, function = path.partition(":")
+    try:
+        imported = importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"id={id!r}: its entry_point={path!r} cannot be imported: {error}") from error
+    if not callable(getattr(imported, function, None)):
+        raise ImportError(f"id={id!r}: its entry_point={path!r} does not exist: {module} has no function {function!r}")
+    return getattr(imported, function)
 
 
 def _check_seed(id: str, entry_point: EntryPoint) -> None:

@@ -54,6 +54,16 @@ def test_functions_that_cannot_make_an_environment(monkeypatch):
         envs_jax.make("Bad-v3")
 
 
+def test_functions_that_cannot_be_imported(monkeypatch):
+    monkeypatch.setattr(registration, "_registry", dict(registration._registry))
+    envs_jax.register("Bad-v0", "no_such_module:make")
+    with pytest.raises(ImportError, match="id='Bad-v0': .*'no_such_module:make' cannot be imported: No module named"):
+        envs_jax.make("Bad-v0")
+    envs_jax.register("Bad-v1", "math:distance")
+    with pytest.raises(ImportError, match="id='Bad-v1': .*does not exist: math has no function 'distance'"):
+        envs_jax.make("Bad-v1")
+
+
 def test_unknown_arguments_are_refused():
     with pytest.raises(TypeError, match="colour"):
         envs_jax.make("Sokoban-v0", colour="blue")
