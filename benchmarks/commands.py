@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Measures, and writes results, report and plots."""
     settings = _settings(options)
     selected = suites.select(options.suites, settings)
-    check_inputs(settings)
+    check_inputs(settings, {suite.name for suite, _ in selected})
     folder = options.out or _new_folder(settings.budget.name)
     _make_folder(folder)
     path = folder / "results.json"
@@ -69,7 +69,7 @@ def profile(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     make = _program(options.case, settings)
-    check_inputs(settings)
+    check_inputs(settings, {options.case.partition("/")[0]})
     folder = options.out or _new_folder("profile")
     _make_folder(folder)
     _forget_compilations()

@@ -54,7 +54,16 @@ def jumanji_generator(levels: Grids) -> Any:
 
 
 def jumanji_sokoban(levels: Grids, batch_size: int, *, observe: bool = False) -> Program:
-    """Jumanji's Sokoban-v0 (10×10, 4 boxes, 120 steps) under its VmapAutoResetWrapper, on the given levels."""
+    """Jumanji's Sokoban-v0 (10×10, 4 boxes, 120 steps) under its VmapAutoResetWrapper, on the given levels.
+
+    Raises Unavailable for levels that it would take for another game.
+    """
+    size, counts = levels.boxes.shape[1:], np.unique(levels.boxes.sum((1, 2))).tolist()
+    if size != (10, 10) or counts != [4]:
+        raise Unavailable(
+            "Jumanji plays 10×10 levels and calls one solved when 4 boxes are on targets; "
+            f"these are {size[0]}×{size[1]} and have {', '.join(map(str, counts))} boxes"
+        )
     wrappers, sokoban = require("jumanji.wrappers"), require("jumanji.environments.routing.sokoban")
     env = wrappers.VmapAutoResetWrapper(sokoban.Sokoban(generator=jumanji_generator(levels)))
 

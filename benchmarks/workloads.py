@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from envs_jax.sokoban import levels
 from envs_jax.web import catalogue
 
 MAIN_IDS = ("Sokoban-v0", "FrozenLake-v0", "TabularWeb-v0", "WebShop-v0")
+PLAYING = ("environments", "search")  # suites that play the given levels as Sokoban-v0; others take those of any size
 MIN_TASKS = 1_024  # of a bank that resets are drawn from
 
 
-def check_inputs(settings: Settings) -> None:
-    """Reads the levels and products that the user gave, so that a run finds out at once what is wrong with them.
+def check_inputs(settings: Settings, suites: Collection[str]) -> None:
+    """Reads the levels and products that the user gave, so that a run of `suites` finds out at once what is wrong.
 
     Raises:
       ValueError, OSError: naming the file, and the line or the product.
     """
     if settings.levels is not None:
         levels.read(settings.levels)
+        if not set(PLAYING).isdisjoint(suites):
+            environment("Sokoban-v0", settings)
     if settings.products is not None:
         catalogue.load_products(settings.products)
 

@@ -4,14 +4,17 @@ import functools
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks import console, peers, plots, report
 from benchmarks.__main__ import main
+from benchmarks.boards import Grids
 from benchmarks.measure import Budget, Unavailable, measure
 from benchmarks.results import Results, Row, Target
 from benchmarks.suites import SUITES, Settings, load, select
 from benchmarks.suites.levels import GIVEN, MAIN
+from benchmarks.workloads import check_inputs
 
 SMALL = "levels/Sokoban/loading"
 
@@ -136,6 +139,26 @@ def test_malformed_levels_are_refused_before_anything_is_measured(command, tmp_p
     level.write_text("; 0\n#####\n#@$.#\n#####\n; 1\n#####\n#@?.#\n#####\n")
     check_refused(arguments, "bad.txt:7: ", capsys)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "profile"])
+def test_levels_that_no_board_holds_are_refused_before_anything_is_measured(command, tmp_path, capsys):
+    case = "environments/Sokoban-v0/memory" if command == "run" else "environments/Sokoban-v0/step/bare"
+    level, out = tmp_path / "large.xsb", tmp_path / "out"
+    level.write_text(f"{'#' * 12}\n#@$.{' ' * 7}#\n{'#' * 12}\n")
+    check_refused(
+        [command, case, "--levels", level, "--out", out], "the level is 3×12, larger than size=(10, 10)", capsys
+    )
+    assert not out.exists()
+    check_inputs(Settings(levels=level), {"levels", "solving"})  # which take levels of any size
+
+
+@pytest.mark.parametrize("boxes", [[3, 3], [4, 5]])
+def test_jumanji_is_given_only_what_it_can_solve(boxes):
+    cells = np.zeros((2, 10, 10), bool)
+    cells.reshape(2, 100)[:] = np.arange(100) < np.array(boxes)[:, None]
+    with pytest.raises(Unavailable, match=f"4 boxes.*10×10 and have {', '.join(map(str, sorted(set(boxes))))} boxes"):
+        peers.jumanji_sokoban(Grids(cells, cells, cells, cells), 8)
 
 
 @pytest.mark.parametrize("command", ["run", "profile"])
