@@ -42,6 +42,7 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
     deadlock_termination: bool = static_field(default=False)
 
     task_type: ClassVar[type[Task]] = SokobanTask
+    state_type: ClassVar[type[Any]] = SokobanState
     way_out: ClassVar[str] = "; play it in an environment of that size, or fit the tasks with envs_jax.sokoban.fit"
 
     def __post_init__(self) -> None:
@@ -136,8 +137,6 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
 
     def check_state(self, state: Any) -> None:
         super().check_state(state)
-        if not isinstance(state, SokobanState):
-            raise TypeError(f"state must be a SokobanState, one of this environment's; got {type(state).__name__}")
         self._check_words("state", "boxes", state.boxes)
 
     def _check_words(self, name: str, field: str, board: Board) -> None:
