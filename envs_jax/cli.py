@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("play", help="play an environment in this terminal")
     command.add_argument("id", metavar="ID", help="an id that `list` prints, such as Sokoban-v0")
     command.add_argument("--seed", type=int, default=0, help="determines the levels and all chance (default 0)")
-    command.add_argument("--levels", type=Path, metavar="PATH", help="Sokoban only: a file or folder of levels as text")
+    command.add_argument("--levels", metavar="PATH", help="Sokoban only: a file or folder of levels as text")
     command.set_defaults(run=_play)
 
     command = commands.add_parser("data", help="download public data")
@@ -69,7 +69,7 @@ def _play(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _level_settings(id: str, path: Path) -> dict[str, object]:
+def _level_settings(id: str, path: str) -> dict[str, object]:
     """Arguments of `make` for the levels of `path`, on the smallest board that holds them all."""
     if not id.startswith("Sokoban"):
         raise ValueError(f"--levels {path} needs a Sokoban id; {id} has no level files")

@@ -45,9 +45,7 @@ def add_parser(commands: Any) -> None:
         help="solve Sokoban levels",
         description="Solves all levels of Boxoban and XSB files, thousands at once, and prints what it found.",
     )
-    command.add_argument(
-        "levels", nargs="*", type=Path, metavar="LEVELS", help="files, or folders of .txt and .xsb files"
-    )
+    command.add_argument("levels", nargs="*", metavar="LEVELS", help="files, or folders of .txt and .xsb files")
     command.add_argument("--mode", choices=get_args(Mode), default="optimal", help="fewest pushes, or any plan, faster")
     command.add_argument("--out", type=Path, metavar="FILE", help="write the plans there, a line of LURD text a level")
     command.add_argument(

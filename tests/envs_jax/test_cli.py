@@ -59,6 +59,7 @@ def test_play_names_what_is_wrong(
         (["Sokobane-v0"], "id='Sokobane-v0' is not registered. Did you mean 'Sokoban-v0'?"),
         (["Sokoban-v0", "--levels", str(tmp_path / "none.txt")], "none.txt"),
         (["Sokoban-v0", "--levels", str(broken)], "broken.xsb:1"),
+        (["Sokoban-v0", "--levels", ""], "levels='' has an empty path; name a level file or a folder"),
         (["FrozenLake-v0", "--levels", str(broken)], "needs a Sokoban id; FrozenLake-v0 has no level files"),
     ):
         assert cli.main(["play", *arguments]) == 1

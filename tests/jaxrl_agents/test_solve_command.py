@@ -109,6 +109,8 @@ def test_missing_files_are_one_clear_line(capsys, tmp_path):
     assert errors.count("\n") == 1
     status, _, errors = solve(capsys, tmp_path)
     assert status == 1 and errors == f"error: {tmp_path}: the folder holds no .txt or .xsb file\n"
+    status, _, errors = solve(capsys, "")
+    assert status == 1 and errors.startswith("error: levels=[''] has an empty path")
 
 
 @pytest.mark.parametrize(
