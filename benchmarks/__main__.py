@@ -34,8 +34,14 @@ def parser() -> argparse.ArgumentParser:
 def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--budget", choices=sorted(BUDGETS), default="quick", help="default: %(default)s")
     command.add_argument("--peers", action="store_true", help="measure other packages beside ours")
-    command.add_argument("--levels", type=Path, metavar="PATH", help="Boxoban levels: a file or a folder of files")
-    command.add_argument("--products", type=Path, metavar="PATH", help="the folder of WebShop's product files")
+    command.add_argument("--levels", type=_path, metavar="PATH", help="Boxoban levels: a file or a folder of files")
+    command.add_argument("--products", type=_path, metavar="PATH", help="the folder of WebShop's product files")
+
+
+def _path(text: str) -> Path:
+    if not text:  # which Path would take for the current folder
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

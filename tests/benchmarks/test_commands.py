@@ -122,6 +122,13 @@ def test_wrong_arguments(arguments, message, capsys):
     check_refused(arguments, message, capsys)
 
 
+@pytest.mark.parametrize("option", ["--levels", "--products"])
+def test_an_empty_path_is_not_the_current_folder(option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", option, ""])
+    assert f"argument {option}: an empty path" in capsys.readouterr().err
+
+
 def check_refused(arguments, message, capsys):
     """Status 2, and one line on stderr that begins with "error: " and holds the message; nothing else is printed."""
     assert main([str(argument) for argument in arguments]) == 2
