@@ -26,8 +26,9 @@ def check_inputs(settings: Settings, suites: Collection[str]) -> None:
       ValueError, OSError: naming the file, and the line or the product.
     """
     if settings.levels is not None:
-        levels.read(settings.levels)
-        if not set(PLAYING).isdisjoint(suites):
+        if set(PLAYING).isdisjoint(suites):
+            levels.read(settings.levels)
+        else:
             environment("Sokoban-v0", settings)
     if settings.products is not None:
         catalogue.load_products(settings.products)

@@ -285,10 +285,6 @@ def _write(
             reason = _reason(result.status[row], arguments)
             lines[level] = f"; {names[level]}: {reason}" if reason else result.lurd(row)
     text = "".join(f"{line}\n" for line in lines)
-    path = path.resolve()
-    if path.exists() and not path.is_file():  # a pipe or a terminal
-        path.write_text(text, encoding="utf-8")
-        return
     with replaced(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
