@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 from pathlib import Path
 
 import jax
@@ -55,6 +56,14 @@ def quick_compilation():
     """For modules whose programs run a few times only: optimising them would cost more than it saves."""
     with _most_optimizations(disabled=True):
         yield
+
+
+@pytest.fixture(scope="module")
+def interruptible():
+    """Ctrl-C as in a terminal, for processes that are started too; it is ignored in a script's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

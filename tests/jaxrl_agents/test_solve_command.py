@@ -173,14 +173,6 @@ def test_tiny_limits_are_reported(capsys, folder, arguments, reason):
     assert all(line.startswith("; ") and line.endswith(reason) for line in out.read_text().splitlines())
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C as in a terminal; it is ignored in what a script starts in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_solved(capsys, monkeypatch, folder):
     """Pressed while the first of two batches is searched."""

@@ -19,7 +19,7 @@ from jaxrl_agents.training.preemption import CtrlCAsSigterm, StopOnSigterm
 from jaxrl_agents.training.progress import Console
 from jaxrl_agents.training.records import read_rows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "interruptible")
 
 pytest.importorskip("tyro")
 
@@ -28,14 +28,6 @@ TINY = [
     "--model.num-heads", "2", "--batch.num-groups", "2", "--batch.group-size", "8", "--optimizer.epsilon", "1e-3",
     "--evaluation.num-episodes", "16",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def interruptible():
-    """Ctrl-C as in a terminal, for processes that are started too; it is ignored in a script's background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 # Trains for two steps, and goes on until it is stopped with the programs that are traced already.
