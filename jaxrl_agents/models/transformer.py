@@ -8,12 +8,14 @@ as in LLaMA (Touvron et al. 2023, arXiv:2302.13971).
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxrl_agents.models import initializers
 from jaxrl_agents.models.attention import Angles, Past, attend, rotary_angles, rotate, visible_tokens
 from jaxrl_agents.models.cache import Cache, empty_cache
 from jaxrl_agents.models.config import TransformerConfig
@@ -37,7 +39,7 @@ class Transformer:
 
     def init(self, key: jax.Array) -> Params:
         """Parameters, nested dicts of float32 arrays, with the layers but the last stacked along axis 0."""
-        return _Network(self.config).init(key, _example(self.config), None)["params"]
+        return _init(self.config, key)
 
     def init_cache(self, batch_size: int, capacity: int) -> Cache:
         """An empty cache for `batch_size` rows of up to `capacity` tokens."""
@@ -180,7 +182,7 @@ class _Embedding(nn.Module):
         return x.astype(config.compute_dtype)
 
     def _table(self, name: str, size: int) -> jax.Array:
-        return self.param(name, nn.initializers.normal(1.0), (size, self.config.d_model))
+        return self.param(name, initializers.normal(1.0), (size, self.config.d_model))
 
 
 class _Heads(nn.Module):
@@ -194,7 +196,7 @@ class _Heads(nn.Module):
         config, width = self.config, self.config.head_width
         h = _RMSNorm(config, name="norm")(h).astype(jnp.float32)
         policy = self.param(
-            "policy", nn.initializers.normal(0.01 * config.d_model**-0.5), (config.d_model, config.num_logits)
+            "policy", initializers.normal(0.01 * config.d_model**-0.5), (config.d_model, config.num_logits)
         )
         value = self.param("value", nn.initializers.zeros, (config.d_model, 1))
         logits = h @ policy
@@ -234,12 +236,17 @@ class _Readout:
 
 
 def _fan_in(fan_in: int, scale: float = 1.0) -> nn.initializers.Initializer:
-    return nn.initializers.truncated_normal(scale * fan_in**-0.5)
+    return initializers.truncated_normal(scale * fan_in**-0.5)
 
 
 def _kernel(module: nn.Module, name: str, shape: tuple[int, ...], fan_in: int, scale: float = 1.0) -> jax.Array:
     """A weight in the dtype of the computation."""
     return module.param(name, _fan_in(fan_in, scale), shape).astype(module.config.compute_dtype)  # type: ignore[attr-defined]
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(config: TransformerConfig, key: jax.Array) -> Params:
+    return _Network(config).init(key, _example(config), None)["params"]
 
 
 def _positions(tokens: Tokens, cache: Cache | None) -> jax.Array:
