@@ -39,7 +39,7 @@ def searching(search_: Search, base: Problem) -> Arm:
 
     def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
         output = search_(params, key, root, base.model, tasks)
-        return output, totals(output)
+        return output, counted(output)
 
     return _calls(run, base.root(), base)
 
@@ -55,10 +55,9 @@ def mctx_gumbel(base: Problem, num_simulations: int, *, keep_tree: bool = False)
 
     def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
         found = mctx.gumbel_muzero_policy((params, tasks), key, root, recurrent_fn, num_simulations)
-        nodes = {"generated": jnp.int32(num_simulations * base.batch_size)}
-        return (found if keep_tree else (found.action, found.action_weights)), nodes
+        return (found if keep_tree else (found.action, found.action_weights)), {}
 
-    return _calls(run, lean_root(base), base)
+    return _calls(run, lean_root(base), base, {"generated": num_simulations})
 
 
 def our_mcts(base: Problem, num_simulations: int) -> Arm:
@@ -68,38 +67,37 @@ def our_mcts(base: Problem, num_simulations: int) -> Arm:
 
     def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
         output = searched(params, key, root, lean.model, tasks)
-        return output, totals(output)
+        return output, counted(output)
 
     return _calls(run, lean_root(base), lean)
 
 
-def totals(output: Any) -> dict[str, jax.Array]:
-    """Sums over the roots of what a search counted."""
+def counted(output: Any) -> dict[str, jax.Array]:
+    """What a search counted for each root: part of its output, so it costs the program that is timed nothing."""
     counts = output.counts
     found = {name: getattr(counts, name) for name in ("generated", "unique", "wasted", "policy_forwards")}
-    found = {name: count.sum() for name, count in found.items()}
     if isinstance(output.search_tree, search.BacktrackTree):
-        found["triggered"] = (output.search_tree.steps_back > 0).sum(dtype=jnp.int32)
+        found["triggered"] = (output.search_tree.steps_back > 0).sum(axis=(0, 2), dtype=jnp.int32)
     return found
 
 
-def _calls(run: Callable[..., Any], root: Any, base: Problem) -> Arm:
+def _calls(run: Callable[..., Any], root: Any, base: Problem, known: dict[str, float] | None = None) -> Arm:
+    """Calls of `run`, which returns its output and what it counted for each root; `known` is the same every time."""
     keys = list(jax.random.split(jax.random.key(2), KEYS))
     arguments = (root, base.tasks)
     start = time.perf_counter()
     executable = jax.jit(run).lower(base.params, keys[0], *arguments).compile()
     seconds = time.perf_counter() - start
-    counted: list[dict[str, jax.Array]] = []  # read at the end: to fetch them costs as much as a per cent of a call
+    counts: list[dict[str, jax.Array]] = []  # read at the end: to fetch them costs as much as a per cent of a call
 
     def repeat(num_steps: int) -> None:
         for _ in range(num_steps):
-            _, found = jax.block_until_ready(executable(base.params, keys[len(counted) % KEYS], *arguments))
-            counted.append(found)
+            _, found = jax.block_until_ready(executable(base.params, keys[len(counts) % KEYS], *arguments))
+            counts.append(found)
 
     def finish() -> dict[str, float]:
-        sums = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(counted))
-        roots = len(counted) * base.batch_size
-        return {name: total / roots for name, total in sums.items()} | {"bytes": _bytes(executable)}
+        means = jax.tree.map(lambda *values: float(np.mean(values)), *jax.device_get(counts))
+        return {**(known or {}), **means, "bytes": _bytes(executable)}
 
     return Arm(repeat, base.batch_size, seconds, finish)
 
