@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     interrupted = False
     with console.Progress(len(selected)) as progress:
         try:
-            results = runner.run(selected, settings, options.suites, path, progress.listen)
+            results = runner.run(selected, settings, options.suites, path, progress)
         except KeyboardInterrupt:
             interrupted, results = True, Results.load(path)
     chosen = list(dict.fromkeys(suite.name for suite, _ in selected))
@@ -102,16 +102,23 @@ def list_cases(options: argparse.Namespace) -> int:
 
 
 def _program(name: str, settings: Settings) -> Callable[[], Program]:
-    known = {
-        f"{suite.name}/{case.name}/{arm}": make
-        for suite, case in suites.select((), settings)
-        for arm, make in case.programs.items()
-    }
+    known = _programs(settings)
     if name not in known:
+        options = suites.options_with(settings, lambda other: name in _programs(other))
+        if options:
+            raise ValueError(f"{name!r} is measured only with `{options}`")
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
         hint = f"; close to it: {', '.join(close)}" if close else ""
         raise ValueError(f"{name!r} is no program that `python -m benchmarks list` names{hint}")
     return known[name]
+
+
+def _programs(settings: Settings) -> dict[str, Callable[[], Program]]:
+    return {
+        f"{suite.name}/{case.name}/{arm}": make
+        for suite, case in suites.select((), settings)
+        for arm, make in case.programs.items()
+    }
 
 
 def _settings(options: argparse.Namespace) -> Settings:

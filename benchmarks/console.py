@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import time
 from collections.abc import Iterable, Sequence
@@ -101,8 +102,20 @@ def terminal() -> Any:
     return console if console.is_terminal else rich("console").Console(width=140)
 
 
+WIDTHS = (28, 30, 9, 20, 17, 8)  # of a row's columns while it is one of many that come one by one; the target ends it
+
+
+def line(row: Row) -> str:
+    """A row as one line, in columns that need not know the other rows."""
+    *first, target = cells(row)
+    left, right = first[:2], first[2:]
+    padded = [text.ljust(width) for text, width in zip(left, WIDTHS[:2], strict=True)]
+    padded += [text.rjust(width) for text, width in zip(right, WIDTHS[2:], strict=True)]
+    return f"  {' '.join(padded)}  {target}".rstrip()
+
+
 class Progress:
-    """Live progress of a run: a bar and the case under way; each case's table is printed when it ends."""
+    """Live progress of a run: a bar with the case under way, and each row as soon as it is measured."""
 
     def __init__(self, total: int) -> None:
         columns = rich("progress")
@@ -118,7 +131,7 @@ class Progress:
             transient=True,
         )
         self.task = self.bar.add_task("starting", total=total)
-        self.started = time.perf_counter()
+        self.case_started = time.perf_counter()
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -127,18 +140,23 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def listen(self, name: str, rows: list[Row]) -> None:
-        """Shows a case that starts (no rows yet) or has ended."""
-        if not rows:
-            self.bar.update(self.task, description=name)
-            return
-        seconds = time.perf_counter() - self.started
-        self.console.print(table(f"{name}  [dim]({seconds:.0f} s)[/dim]", rows))
-        for row in rows:
-            if row.status != "ok":
-                name = " ".join(f"{row.metric} {label(row)}".split())
-                self.console.print(f"  {name}: {row.note}", style="yellow", markup=False)
-        self.console.print()
+    def started(self, case: str) -> None:
+        """Shows the case that begins."""
+        self.bar.update(self.task, description=case)
+        self.case_started = time.perf_counter()
+        self.console.print(case, style="bold", markup=False, highlight=False)
+
+    def measured(self, row: Row) -> None:
+        """Shows a row; with the reason where it has no value."""
+        show = functools.partial(self.console.print, markup=False, highlight=False, soft_wrap=True)
+        show(line(row), style=COLOURS.get(row.verdict or row.status, ""))
+        if row.status != "ok":
+            show(f"    {row.note}", style="yellow")
+
+    def ended(self, case: str) -> None:
+        """Counts the case, and says how long it took."""
+        seconds = time.perf_counter() - self.case_started
+        self.console.print(f"  ({seconds:.0f} s)\n", style="dim", highlight=False)
         self.bar.update(self.task, advance=1)
 
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks import machine
 from benchmarks.measure import failure
 from benchmarks.results import Results, Row
 from benchmarks.suites import Case, Settings, Suite
 
-Listener = Callable[[str, list[Row]], None]  # (name of a case, its rows): called before a case with no rows, and after
+
+class Listener(Protocol):
+    """Who is told how the run goes on."""
+
+    def started(self, case: str) -> None:
+        """A case begins."""
+
+    def measured(self, row: Row) -> None:
+        """The case has a row, which is in the file already."""
+
+    def ended(self, case: str) -> None:
+        """The case is done."""
+
 
 CRASHED = (
     "the process ended while this case ran (out of memory?); delete the file, or choose another --out, to try again"
@@ -23,18 +35,18 @@ CRASHED = (
 def run(
     selected: Sequence[tuple[Suite, Case]], settings: Settings, wanted: Sequence[str], path: Path, listen: Listener
 ) -> Results:
-    """Runs the cases and writes `path` after each.
+    """Runs the cases and writes `path` after each row.
 
-    A case that raises becomes a failed row. Where `path` holds an incomplete run of the same settings on the same
-    machine and versions, its finished cases are kept; one that ended the process is reported as failed, not repeated.
-    Any other file there is renamed to `results.1.json`, `results.2.json`, ….
+    A case that raises gets a failed row. Where `path` holds an incomplete run of the same settings on the same machine
+    and versions, its finished cases are kept, and one that was interrupted is measured anew; one that ended the process
+    is reported as failed, not repeated. Any other file there is renamed to `results.1.json`, `results.2.json`, ….
 
     Args:
       selected: the cases.
       settings: what the user asked for.
       wanted: the names that `selected` was chosen by, for the record.
       path: the `results.json` to write.
-      listen: told of every case before and after it runs.
+      listen: told of every case and row, also of those that the file held.
 
     Returns:
       The results. KeyboardInterrupt passes through, after the file is written.
@@ -47,36 +59,41 @@ def run(
     try:
         for suite, case in selected:
             name = f"{suite.name}/{case.name}"
+            listen.started(name)
             if name in results.finished:
-                listen(name, [row for row in results.rows if f"{row.suite}/{row.case}" == name])
+                for row in (row for row in results.rows if _case(row) == name):
+                    listen.measured(row)
+                listen.ended(name)
                 continue
             results.running = name
             results.save(path)
-            listen(name, [])
-            rows = _rows(suite, case)
-            results.rows += rows
+            for row in _rows(suite, case):
+                results.rows.append(row)
+                results.save(path)
+                listen.measured(row)
             results.finished.append(name)
             results.running = None
-            results.seconds = time.perf_counter() - start
             results.save(path)
-            listen(name, rows)
+            listen.ended(name)
         results.complete = True
     finally:
         results.running = None
+        results.seconds = time.perf_counter() - start
         results.save(path)
     return results
 
 
-def _rows(suite: Suite, case: Case) -> list[Row]:
-    """The rows of a case, up to where it fails."""
-    rows: list[Row] = []
+def _rows(suite: Suite, case: Case) -> Iterator[Row]:
+    """The rows of a case, up to where it fails, and why it does."""
     try:
-        for row in case.run():
-            rows.append(row)
+        yield from case.run()
     except Exception as error:
         why = failure(error)
-        rows.append(Row(suite=suite.name, case=case.name, metric="case", unit="", status=why.status, note=why.note))
-    return rows
+        yield Row(suite=suite.name, case=case.name, metric="case", unit="", status=why.status, note=why.note)
+
+
+def _case(row: Row) -> str:
+    return f"{row.suite}/{row.case}"
 
 
 def _new(settings: Settings, wanted: Sequence[str]) -> Results:
@@ -114,6 +131,8 @@ def _resumed(path: Path, fresh: Results) -> Results:
     same = old.settings == fresh.settings and old.versions == fresh.versions
     if old.complete or not same or not machine.same_machine(old.machine, fresh.machine):
         return fresh
+    crashed = [] if old.running is None else [old.running]
+    old.rows = [row for row in old.rows if _case(row) in [*old.finished, *crashed]]
     if old.running is not None:
         suite, _, case = old.running.partition("/")
         old.rows.append(Row(suite=suite, case=case, metric="case", unit="", status="failed", note=CRASHED))

@@ -12,6 +12,7 @@ from benchmarks.results import Row
 from benchmarks.suites import Plot
 
 AXES = {"batch": "roots", "width": "width (W, N)", "depth": "turns (lookahead: depth)"}
+SOLVING = {"optimal": COLOURS[0], "satisficing": COLOURS[2]}
 MODES = ("best_of_n", "beam_search", "beam_search, dedup", "lookahead", "entropy_backtrack", "mcts")
 
 
@@ -118,14 +119,14 @@ def _curves(axes: Any, points: Sequence[Row], cost: str) -> dict[str, Any]:
 
 @styled
 def _solved(rows: Sequence[Row], folder: Path) -> Plot | None:
-    """Levels a second in both modes, with the rates to reach."""
+    """Levels a second in both modes, with the rates to reach, and of the peer on one core."""
     found = [row for row in rows if row.metric == "throughput" and row.unit == "levels/s" and row.value]
     if not found:
         return None
     figure = new_figure(6.4, 1.1 + 0.4 * len(found))
     axes = figure.subplots()
     names = [f"{row.case.split('/')[0]}, {row.parameters['mode']}" for row in found]
-    colours = [COLOURS[0] if row.parameters["mode"] == "optimal" else COLOURS[2] for row in found]
+    colours = [SOLVING.get(str(row.parameters["mode"]), OTHER) for row in found]
     axes.barh(names, [row.value for row in found], color=colours)
     for y, row in enumerate(found):
         axes.text(row.value or 0.0, y, f" {number(row.value or 0.0, '/s')}", va="center", fontsize=9)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -55,45 +53,8 @@ def devices(num_devices: int, batch_size: int, num_turns: int, repeats: int, sec
     return {name: list(measurement.rates) for name, measurement in measured.items() if measurement.rates is not None}
 
 
-def solve(levels: list[str] | None, num_levels: int, modes: list[str], repeats: int) -> dict[str, Any]:
-    """Solves level files (None: generated levels) in each mode on all cores, `repeats` times after a first time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cores)
-    from jaxrl_agents.search.best_first import solve as solve_levels
-
-    layout, tasks = _levels(levels, num_levels)
-    found: dict[str, Any] = {"levels": len(tasks), "devices": len(jax.devices())}
-    for mode in modes:
-        first = solve_levels(tasks, layout=layout, mode=mode)  # type: ignore[arg-type]
-        seconds = []
-        for _ in range(repeats):
-            again = solve_levels(tasks, layout=layout, mode=mode)  # type: ignore[arg-type]
-            seconds.append(again.seconds + again.compile_seconds)
-        pushes, counts = np.unique(first.pushes[first.solved], return_counts=True)
-        found[mode] = {
-            "solved": int(first.solved.sum()),
-            "seconds": seconds,
-            "compile_seconds": first.compile_seconds,
-            "expanded": float(first.expanded.mean()),
-            "moves": float(np.median(first.moves[first.solved])),
-            "pushes": pushes.tolist(),
-            "counts": counts.tolist(),
-        }
-    return found
-
-
-def _levels(paths: list[str] | None, num_levels: int) -> tuple[Any, Any]:
-    from envs_jax.sokoban import levels as level_files
-    from envs_jax.sokoban.board import Layout
-    from envs_jax.sokoban.generator import generate
-
-    if paths is None:
-        layout = Layout(10, 10)
-        return layout, generate(jax.random.key(2**31), num_levels, layout=layout, num_boxes=4)
-    found = level_files.read([Path(path) for path in paths])
-    return found.layout, found.bank()
-
-
 if __name__ == "__main__":
+    from benchmarks.solving_worker import solve
+
     worker: Any = {"devices": devices, "solve": solve}[sys.argv[1]]
     print(json.dumps(worker(**json.loads(sys.argv[2]))))

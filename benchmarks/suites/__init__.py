@@ -83,13 +83,32 @@ def select(wanted: Sequence[str], settings: Settings) -> list[tuple[Suite, Case]
     """The cases that `wanted` names: suites, or the beginning of cases as `suite/case`; all where it is empty."""
     selected: list[tuple[Suite, Case]] = []
     for name in wanted or SUITES:
-        suite_name, _, prefix = name.partition("/")
-        suite = load(suite_name)
-        matching = [
-            case for case in suite.cases(settings) if f"{case.name}/".startswith(f"{prefix}/" if prefix else "")
-        ]
+        suite, matching = _matching(name, settings)
         if not matching:
-            raise ValueError(f"{name!r} names no case of suite {suite_name!r}; see `python -m benchmarks list`")
+            raise ValueError(_nothing(name, suite, settings))
         chosen = {(suite.name, case.name) for suite, case in selected}
         selected += [(suite, case) for case in matching if (suite.name, case.name) not in chosen]
     return selected
+
+
+def _nothing(name: str, suite: Suite, settings: Settings) -> str:
+    """Why `name` names no case: there is none, or it takes other options."""
+    options = options_with(settings, lambda other: _matching(name, other)[1])
+    if options:
+        return f"{name!r} is measured only with `{options}`"
+    return f"{name!r} names no case of suite {suite.name!r}; see `python -m benchmarks list`"
+
+
+def options_with(settings: Settings, found: Callable[[Settings], object]) -> str:
+    """The options that `settings` lack for `found` to be true, as one gives them to the command; "" where none help."""
+    full = dataclasses.replace(settings, budget=BUDGETS["full"])
+    wider = {"--budget full": full, "--peers": dataclasses.replace(settings, peers=True)}
+    wider["--budget full --peers"] = dataclasses.replace(full, peers=True)
+    return next((options for options, other in wider.items() if found(other)), "")
+
+
+def _matching(name: str, settings: Settings) -> tuple[Suite, list[Case]]:
+    suite_name, _, prefix = name.partition("/")
+    suite = load(suite_name)
+    wanted = f"{prefix}/" if prefix else ""
+    return suite, [case for case in suite.cases(settings) if f"{case.name}/".startswith(wanted)]

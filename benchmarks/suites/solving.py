@@ -1,4 +1,4 @@
-"""Solving: levels a second of the best-first solver, with the fewest pushes and with any plan."""
+"""Solving: levels a second of the best-first solver, with the fewest pushes and with any plan, and of a plain A*."""
 
 from __future__ import annotations
 
@@ -7,75 +7,117 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.measure import Measurement
+from benchmarks.native_peer import NAME as PEER
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.search_workers import call
 from benchmarks.suites import Case, Plot, Settings, Suite
+from envs_jax.sokoban import levels as level_files
 
 NAME = "solving"
+OWN = "generated"  # the case of our own levels
 RATES = {"optimal": 1_000.0, "satisficing": 1_500.0}  # levels a second, at least, all levels of a file together
 GENERATED = {"quick": 1_000, "full": 4_000}
 REPEATS = {"quick": 2, "full": 5}
-MOST_LEVELS = 4_000  # of a folder: whole files up to so many (a file of Boxoban holds 1,000)
 
 
 def cases(settings: Settings) -> Iterator[Case]:
     """Generated levels, and each folder of the user's."""
-    yield Case("generated/solve", functools.partial(run_solve, settings, "generated", None))
+    yield Case(f"{OWN}/solve", functools.partial(run_solve, settings, OWN, None))
     for name, files in folders(settings.levels).items():
         yield Case(f"{name}/solve", functools.partial(run_solve, settings, name, files))
 
 
 def folders(path: Path | None) -> dict[str, list[Path]]:
-    """The level files below `path` by the folder that they lie in, the first of each folder: 4,000 levels or so."""
-    if path is None:
-        return {}
-    files = [path] if path.is_file() else sorted(file for end in ("txt", "xsb") for file in path.rglob(f"*.{end}"))
-    files = [file for file in files if file.stem.isdigit() or file == path or file.suffix == ".xsb"]
+    """All level files in and below `path`, as `level_files.read` finds them, by the folder that they lie in."""
     found: dict[str, list[Path]] = {}
-    for file in files:
-        found.setdefault("-".join(file.relative_to(path).parts[:-1]) or path.stem, []).append(file)
-    return {name: some[: MOST_LEVELS // 1_000] for name, some in found.items()}
+    for file in [] if path is None else level_files.files(path):
+        name = "-".join(file.relative_to(path).parts[:-1]) or path.stem  # type: ignore[arg-type, union-attr]
+        found.setdefault(f"given-{name}" if name == OWN else name, []).append(file)
+    return found
 
 
 def run_solve(settings: Settings, name: str, files: Sequence[Path] | None) -> Iterator[Row]:
-    """Both modes on one set of levels, in a process with one device for each core."""
+    """Both modes, and with `--peers` a plain A* in C++, on one set of levels, in a process with a device a core."""
     arguments: dict[str, Any] = {
-        "levels": None if files is None else [str(file) for file in files],
+        "files": None if files is None else [str(file) for file in files],
         "num_levels": GENERATED[settings.budget.name],
         "modes": list(RATES),
         "repeats": REPEATS[settings.budget.name],
+        "peer": settings.peers,
     }
     found = call("solve", arguments)
-    total = found["levels"]
-    rows = RowMaker(NAME, f"{name}/solve", total)
-    note = f"{found['devices']} devices; the slowest level included"
-    for mode, least in RATES.items():
-        result = found[mode]
-        common: dict[str, Any] = {"parameters": {"mode": mode}}
-        rates = [total / seconds for seconds in result["seconds"]]
-        yield rows.sample(
-            "throughput", "levels/s", rates, better="higher", target=Target(">=", least), note=note,
-            compile_seconds=result["compile_seconds"], **common,
-        )  # fmt: skip
-        solved = 100 * result["solved"] / total
-        yield rows.fact("solved", "%", solved, target=Target(">=", 100.0), better="higher", **common)
-        yield _pushes(rows, result, common)
-        yield rows.fact("median moves", "moves", result["moves"], **common)
-        yield rows.fact("expanded a level, mean", "nodes", result["expanded"], better="lower", **common)
+    rows = RowMaker(NAME, f"{name}/solve", found["levels"])
+    left_out = "" if files is None or found["files"] == len(files) else f"; {_left_out(found['files'], len(files))}"
+    cores = dict.fromkeys(RATES, found["devices"]) | {PEER: 1}
+    rates = {mode: found["levels"] / np.array(one["seconds"]) for mode, one in found["contestants"].items()}
+    for mode, result in found["contestants"].items():
+        where = "one core, no plans" if mode == PEER else f"{cores[mode]} devices; the slowest level included"
+        note = f"{where}{left_out}"
+        yield from _rate_rows(rows, mode, rates[mode], cores[mode], result["compile_seconds"], note)
+        yield from _result_rows(rows, mode, result, found["levels"])
+    for mode, longer in found["over_fewest"].items():
+        if mode != "optimal" and longer is not None:
+            yield rows.fact("pushes over the fewest", "%", longer, parameters={"mode": mode}, better="lower")
+    if PEER in rates:
+        yield from _peer_rows(rows, rates, cores, found["agreement"])
+    elif settings.peers:
+        lacking = Measurement(status="unavailable", note=found["unavailable"])
+        yield rows.missing("throughput", "levels/s", lacking, parameters={"mode": PEER})
 
 
-def _pushes(rows: RowMaker, result: dict[str, Any], common: dict[str, Any]) -> Row:
-    values, counts = result["pushes"], result["counts"]
-    middle, reached = sum(counts) / 2, 0
-    median = 0
-    for value, count in zip(values, counts, strict=True):
-        reached += count
-        if reached >= middle:
-            median = value
-            break
-    histogram = {"values": [float(value) for value in values], "counts": [float(count) for count in counts]}
-    return rows.fact("median pushes", "pushes", median, histogram=histogram, **common)
+def _left_out(read: int, total: int) -> str:
+    return f"the first {read} of {total} files, which hold enough levels; the others are left out"
+
+
+def _rate_rows(
+    rows: RowMaker, mode: str, rates: np.ndarray, cores: int, compile_seconds: float, note: str
+) -> Iterator[Row]:
+    fields: dict[str, Any] = {"parameters": {"mode": mode}, "better": "higher", "note": note}
+    target = Target(">=", RATES[mode]) if mode in RATES else None
+    compiled = compile_seconds if mode in RATES else None
+    yield rows.sample("throughput", "levels/s", rates, target=target, compile_seconds=compiled, **fields)
+    yield rows.sample("throughput a core", "levels/s", rates / cores, **fields)
+
+
+def _result_rows(rows: RowMaker, mode: str, result: dict[str, Any], total: int) -> Iterator[Row]:
+    """What was solved, how long the plans are, and what was expanded for them."""
+    fields: dict[str, Any] = {"parameters": {"mode": mode}}
+    reasons = {name.lower().replace("_", " "): count for name, count in result["reasons"].items()}
+    note = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    target = Target(">=", 100.0) if mode in RATES else None
+    solved = 100 * result["solved"] / total
+    yield rows.fact("solved", "%", solved, target=target, better="higher", note=note, **fields)
+    if result["solved"]:
+        histogram = {name: [float(value) for value in result[key]] for name, key in _HISTOGRAM.items()}
+        yield rows.fact("median pushes", "pushes", result["median_pushes"], histogram=histogram, **fields)
+    if result["moves"] is not None:
+        yield rows.fact("median moves", "moves", result["moves"], **fields)
+    yield rows.fact("expanded a level, mean", "nodes", result["expanded"], better="lower", **fields)
+
+
+_HISTOGRAM = {"values": "pushes", "counts": "counts"}
+
+
+def _peer_rows(
+    rows: RowMaker, rates: dict[str, np.ndarray], cores: dict[str, int], agreement: dict[str, Any]
+) -> Iterator[Row]:
+    """Our rates over those of the peer, repeat by repeat, and whether the fewest pushes agree; raises where not."""
+    for mode in RATES:
+        shared = min(len(rates[mode]), len(rates[PEER]))
+        over = rates[mode][:shared] / rates[PEER][:shared]
+        fields: dict[str, Any] = {"parameters": {"mode": mode}, "better": "higher"}
+        yield rows.sample(f"over {PEER}", "×", over, note=f"{cores[mode]} cores against one", **fields)
+        yield rows.sample(f"over {PEER}, a core", "×", over / cores[mode], **fields)
+    compared, different = agreement["compared"], agreement["different"]
+    note = f"{compared:,} levels that both decided"
+    share = 100 * (compared - different) / max(1, compared)
+    yield rows.fact(f"fewest pushes as {PEER}", "%", share, target=Target(">=", 100.0), better="higher", note=note)
+    if different:
+        raise RuntimeError(f"the fewest pushes differ in {different} levels: {', '.join(agreement['which'])}")
 
 
 def plots(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:

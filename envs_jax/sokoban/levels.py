@@ -31,6 +31,7 @@ __all__ = [
     "Levels",
     "actions_to_lurd",
     "codes_to_text",
+    "files",
     "load",
     "lurd_to_actions",
     "parse",
@@ -112,8 +113,8 @@ def read(paths: PathLike | Sequence[PathLike]) -> Levels:
         raise LevelError("no path was given; name a level file or a folder of them")
     if not all(map(os.fspath, given)):
         raise LevelError(f"levels={paths!r} has an empty path; name a level file or a folder (`.` is the current one)")
-    files = [file for path in given for file in _files(Path(path))]
-    return _joined([xsb.parse(file.read_bytes(), str(file)) for file in files])
+    found = [file for path in given for file in files(path)]
+    return _joined([xsb.parse(file.read_bytes(), str(file)) for file in found])
 
 
 def parse(text: str, source: str = "text") -> Levels:
@@ -165,7 +166,13 @@ def write(path: PathLike, layout: Layout, tasks: TaskBank[SokobanTask]) -> None:
         partial.write_text("".join(blocks), encoding="ascii")
 
 
-def _files(path: Path) -> list[Path]:
+def files(path: PathLike) -> list[Path]:
+    """The files that `read` takes from one path: the file itself, or those in and below a folder, sorted by path.
+
+    Raises:
+      LevelError, FileNotFoundError: as `read`.
+    """
+    path = Path(path)
     if not os.path.exists(path):  # unlike `path.exists()` this takes a name of any length
         if "\n" in str(path):
             raise LevelError(
@@ -177,10 +184,10 @@ def _files(path: Path) -> list[Path]:
         )
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not files:
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not found:
         raise LevelError(f"{path}: the folder holds no {' or '.join(SUFFIXES)} file")
-    return files
+    return found
 
 
 def _joined(parts: Sequence[LevelText]) -> Levels:

@@ -122,6 +122,32 @@ def test_wrong_arguments(arguments, message, capsys):
     check_refused(arguments, message, capsys)
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "options"),
+    [
+        ("run", "search/Sokoban-v0/batch", "--budget full"),
+        ("run", "environments/peers/sokoban", "--peers"),
+        ("profile", "environments/Sokoban-v0/step/next_step+observation", "--budget full"),
+    ],
+)
+def test_what_takes_other_options_says_which(command, name, options, tmp_path, capsys):
+    message = f"error: '{name}' is measured only with `{options}`\n"
+    check_refused([command, name, "--out", tmp_path / "out"], message.removeprefix("error: "), capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_are_shown_as_they_come(capsys):
+    progress = console.Progress(2)
+    progress.started("toys/a")
+    progress.measured(_row(arm="first arm"))
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0] == "toys/a" and "throughput" in shown and "first arm" in shown and "2 M" in shown
+    progress.measured(_row(value=None, status="unavailable", note="not [installed]"))
+    assert "not [installed]" in capsys.readouterr().out
+    progress.ended("toys/a")
+    assert progress.bar.tasks[0].completed == 1
+
+
 @pytest.mark.parametrize("option", ["--levels", "--products"])
 def test_an_empty_path_is_not_the_current_folder(option, capsys):
     with pytest.raises(SystemExit, match="2"):

@@ -25,10 +25,22 @@ def suite(cases):
     return Suite("toy", "Toys", lambda settings: cases, lambda rows, folder: iter(()))
 
 
+class Heard(list):
+    """What a listener was told."""
+
+    def started(self, case):
+        self.append(f"start {case}")
+
+    def measured(self, row):
+        self.append(row.case)
+
+    def ended(self, case):
+        self.append(f"end {case}")
+
+
 def run(cases, path, heard=None):
     toys = suite(cases)
-    listen = lambda name, rows: None if heard is None else heard.append((name, len(rows)))
-    return runner.run([(toys, case) for case in cases], SETTINGS, ["toy"], path, listen)
+    return runner.run([(toys, case) for case in cases], SETTINGS, ["toy"], path, Heard() if heard is None else heard)
 
 
 def test_schema(tmp_path):
@@ -114,9 +126,11 @@ def test_an_interrupted_run_keeps_its_rows_and_goes_on(tmp_path):
     def case(name):
         def body():
             ran.append(name)
-            if name == "b" and interrupt.pop():
-                raise KeyboardInterrupt
-            return [row(name, value=1.0)]
+            yield row(name, value=float(len(ran)))
+            if name == "b":
+                assert [r.case for r in Results.load(path).rows] == ["a", "b"]  # a row is in the file when it is there
+                if interrupt.pop():
+                    raise KeyboardInterrupt
 
         return Case(name, body)
 
@@ -125,13 +139,13 @@ def test_an_interrupted_run_keeps_its_rows_and_goes_on(tmp_path):
         run(cases, path)
     kept = Results.load(path)
     assert (kept.finished, kept.complete, kept.running) == (["toy/a"], False, None)
-    assert [r.case for r in kept.rows] == ["a"]
+    assert [(r.case, r.value) for r in kept.rows] == [("a", 1.0), ("b", 2.0)]
     interrupt.append(False)
-    heard = []
+    heard = Heard()
     results = run(cases, path, heard)
     assert ran == ["a", "b", "b", "c"]
-    assert [r.case for r in results.rows] == ["a", "b", "c"] and results.complete
-    assert heard == [("toy/a", 1), ("toy/b", 0), ("toy/b", 1), ("toy/c", 0), ("toy/c", 1)]
+    assert [(r.case, r.value) for r in results.rows] == [("a", 1.0), ("b", 3.0), ("c", 4.0)] and results.complete
+    assert heard == [part for name in "abc" for part in (f"start toy/{name}", name, f"end toy/{name}")]
 
 
 def test_a_case_that_killed_the_process_is_reported_and_not_repeated(tmp_path):

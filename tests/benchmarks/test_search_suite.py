@@ -1,6 +1,7 @@
 """The parts of the search and solving suites."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +9,17 @@ import numpy as np
 import pytest
 
 import envs_jax
-from benchmarks import search_arms, search_plots, search_quality, search_workers
+from benchmarks import native_peer, search_arms, search_plots, search_quality, search_workers
 from benchmarks.hlo import Instruction, Module
-from benchmarks.measure import Measurement
+from benchmarks.measure import Measurement, Unavailable
 from benchmarks.profiling import PHASES, write_phases
 from benchmarks.results import Row
 from benchmarks.search_problems import lean_recurrent_fn, lean_root, problem, with_network, with_table
+from benchmarks.solving_worker import Answers, agreement, over_fewest
 from benchmarks.suites import Settings, solving
 from benchmarks.suites import search as suite
 from jaxrl_agents import search
+from jaxrl_agents.search.best_first import Status
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -133,23 +136,134 @@ def test_contenders_generate_about_the_nodes_asked_for():
 
 
 def test_folders_of_level_files(tmp_path):
-    for name in ("hard/000.txt", "hard/001.txt", "unfiltered/test/000.txt", "README.txt", "own/some.xsb"):
+    for name in ("hard/000.txt", "hard/001.txt", "unfiltered/test/000.txt", "own/some.xsb", "own/mine.TXT", "top.txt",
+                 "generated/0.txt", "own/notes.md"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     found = {name: [file.name for file in files] for name, files in solving.folders(tmp_path).items()}
-    assert found == {"hard": ["000.txt", "001.txt"], "unfiltered-test": ["000.txt"], "own": ["some.xsb"]}
+    assert found == {"hard": ["000.txt", "001.txt"], "unfiltered-test": ["000.txt"], "own": ["mine.TXT", "some.xsb"],
+                     "given-generated": ["0.txt"], tmp_path.name: ["top.txt"]}  # fmt: skip
     assert solving.folders(None) == {} and list(solving.folders(tmp_path / "hard/000.txt")) == ["000"]
 
 
-def test_solving_rows(monkeypatch):
+def _answer(**fields):
     result = {"solved": 3, "seconds": [2.0, 4.0], "compile_seconds": 5.0, "expanded": 7.5, "moves": 9.0,
-              "pushes": [4, 6, 8], "counts": [1, 1, 1]}  # fmt: skip
-    answer = {"levels": 4, "devices": 2, "optimal": result, "satisficing": result}
+              "median_pushes": 6.0, "pushes": [4, 6, 8], "counts": [1, 1, 1], "reasons": {"NODE_LIMIT": 1}}  # fmt: skip
+    both = dict.fromkeys(("optimal", "satisficing"), result)
+    longer = {"optimal": 0.0, "satisficing": 5.0}
+    return {"levels": 4, "devices": 2, "files": 1, "contestants": both, "over_fewest": longer, **fields}
+
+
+def _solving_rows(monkeypatch, settings, answer, files=None):
     monkeypatch.setattr(solving, "call", lambda worker, arguments: answer)
-    rows = {(row.metric, row.parameters["mode"]): row for row in solving.run_solve(SETTINGS, "generated", None)}
-    assert rows["throughput", "optimal"].value == 1.5 and rows["throughput", "optimal"].verdict == "miss"
+    return {(row.metric, row.parameters.get("mode")): row for row in solving.run_solve(settings, "some", files)}
+
+
+def test_solving_rows(monkeypatch):
+    rows = _solving_rows(monkeypatch, SETTINGS, _answer(), [Path("a.txt"), Path("b.txt")])
+    throughput = rows["throughput", "optimal"]
+    assert throughput.value == 1.5 and throughput.verdict == "miss" and "first 1 of 2 files" in throughput.note
+    assert rows["throughput a core", "optimal"].value == 0.75
     assert rows["solved", "optimal"].value == 75 and rows["solved", "optimal"].verdict == "miss"
+    assert rows["solved", "optimal"].note == "1 node limit"
     assert rows["median pushes", "satisficing"].value == 6
+    assert rows["pushes over the fewest", "satisficing"].value == 5
+
+
+def test_solving_rows_beside_the_peer(monkeypatch):
+    answer = _answer(agreement={"compared": 3, "different": 0, "which": []})
+    answer["contestants"]["C++ A*"] = {**answer["contestants"]["optimal"], "seconds": [8.0], "moves": None}
+    rows = _solving_rows(monkeypatch, Settings(peers=True), answer)
+    assert rows["throughput", "C++ A*"].value == rows["throughput a core", "C++ A*"].value == 0.5
+    assert rows["over C++ A*", "optimal"].value == 4 and rows["over C++ A*, a core", "optimal"].value == 2
+    assert rows["fewest pushes as C++ A*", None].value == 100 and ("median moves", "C++ A*") not in rows
+    answer["agreement"] = {"compared": 3, "different": 1, "which": ["a.txt:1 (4 and 5)"]}
+    with pytest.raises(RuntimeError, match=r"differ in 1 levels: a\.txt:1 \(4 and 5\)"):
+        _solving_rows(monkeypatch, Settings(peers=True), answer)
+    lacking = _solving_rows(monkeypatch, Settings(peers=True), _answer(unavailable="no C++ compiler"))
+    assert lacking["throughput", "C++ A*"].status == "unavailable"
+    assert lacking["throughput", "C++ A*"].note == "no C++ compiler"
+
+
+LEVELS = """; 0
+#####
+#@$.#
+#####
+
+; the box stands in a corner
+#####
+#$@.#
+#####
+
+#########
+#   #   #
+# $   . #
+# @$  .-#
+#########
+"""
+
+
+def test_the_peer_and_the_solver_agree(tmp_path, monkeypatch):
+    """The whole worker: levels of two sizes, one of them without a solution."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    (tmp_path / "some.xsb").write_text(LEVELS)
+    arguments = {"files": [str(tmp_path / "some.xsb")], "num_levels": 0, "modes": ["optimal"], "repeats": 1,
+                 "peer": True}  # fmt: skip
+    found = search_workers.call("solve", arguments)
+    assert found["levels"] == 3 and found["files"] == 1 and found["contestants"]["optimal"]["solved"] == 2
+    assert found["contestants"]["optimal"]["reasons"] == {"UNSOLVABLE": 1}
+    if native_peer.NAME not in found["contestants"]:
+        pytest.skip(found["unavailable"])
+    assert found["agreement"] == {"compared": 3, "different": 0, "which": []}
+    assert found["contestants"][native_peer.NAME]["pushes"] == found["contestants"]["optimal"]["pushes"]
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory):
+    try:
+        return native_peer.build(tmp_path_factory.mktemp("native"))
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def test_the_peer_counts_pushes_and_gives_up(peer, tmp_path):
+    (tmp_path / "some.xsb").write_text(LEVELS)
+    found = native_peer.solve(peer, tmp_path / "some.xsb", 1_000)
+    assert found.pushes.tolist() == [1, native_peer.UNSOLVABLE, 7] and found.seconds >= 0
+    found = native_peer.solve(peer, tmp_path / "some.xsb", 2)
+    assert found.pushes.tolist() == [1, native_peer.UNSOLVABLE, native_peer.GIVEN_UP] and found.expanded[2] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("; 0\n#####\n#@$?#\n#####\n", ":3: neither a row of a level nor a comment"),
+        ("\n#####\n#@$ #\n#####\n", ":2: 1 boxes and 0 targets"),
+        ("#####\n# $.#\n#####\n", ":1: 0 players"),
+        ("; nothing\n", "no level"),
+    ],
+)
+def test_the_peer_is_strict(text, message, peer, tmp_path):
+    (tmp_path / "bad.txt").write_text(text)
+    with pytest.raises(RuntimeError, match=f"ended with 2: .*bad.txt.*{message}"):
+        native_peer.solve(peer, tmp_path / "bad.txt", 10)
+
+
+def test_a_missing_compiler_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(native_peer.shutil, "which", lambda name: None)
+    with pytest.raises(Unavailable, match=r"no C\+\+ compiler"):
+        native_peer.build(tmp_path)
+
+
+def test_agreement_is_about_levels_that_both_decided():
+    solved, proven, limit = Status.SOLVED, Status.UNSOLVABLE, Status.NODE_LIMIT
+    zeros = np.zeros(4, int)
+    ours = Answers(np.array([solved, solved, proven, limit]), np.array([3, 5, -1, -1]), None, zeros, 1.0)
+    theirs = Answers(np.array([solved, solved, solved, solved]), np.array([3, 4, 2, 2]), None, zeros, 1.0)
+    found = agreement(ours, theirs, "abcd")
+    assert found == {"compared": 3, "different": 2, "which": ["b (5 and 4)", "c (-1 and 2)"]}
+    assert over_fewest(np.array([3, 6, -1]), np.array([3, 5, 4])) == pytest.approx(12.5)
+    assert over_fewest(np.array([-1]), np.array([-1])) is None
 
 
 def test_a_worker_that_fails_says_why():
