@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_origin
 import jax
 
 from jaxrl_agents.training import distributed, fields, plots, records
-from jaxrl_agents.training.config import TrainConfig
+from jaxrl_agents.training.config import DEFAULT_ENV, TrainConfig
 from jaxrl_agents.training.loop import Outcome, train
 from jaxrl_agents.training.presets import preset, read_config
 from jaxrl_agents.training.progress import Console, evaluation_text
@@ -67,9 +67,9 @@ def run_train(flags: Sequence[str]) -> int:
     """Runs `train`; returns the exit status."""
     with _wrong_arguments("train"):
         given = _first_flags(flags)
-        start = preset(given.env) if given.env else preset()
+        start = preset(given.env or DEFAULT_ENV, given.loss)
         if given.config is not None:
-            start = read_config(given.config, given.env)
+            start = read_config(given.config, given.env, given.loss)
         arguments = _parse(TrainArguments, start, "train", flags)
         config = _config_of(arguments)
         if arguments.print_config:
@@ -148,6 +148,7 @@ def _first_flags(flags: Sequence[str]) -> argparse.Namespace:
     """What decides on the defaults of all other flags."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--env")
+    parser.add_argument("--loss")
     parser.add_argument("--config", type=Path)
     return parser.parse_known_args(flags)[0]
 

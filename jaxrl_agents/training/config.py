@@ -218,24 +218,25 @@ class FilteringConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is optimised; none: the loss's own default.
+    """What is optimised; none: the loss's own default. One that does nothing with the chosen loss is an error.
 
     Attributes:
-      credit: one advantage for all of an episode's turns, or one for each turn from what it brought from there on.
+      credit: for losses relative to the group: one advantage for all of an episode's turns (none: this), or one for
+        each turn from what it brought from there on.
       discount: of later rewards, for losses and credits that look at single turns.
       clip_low: how far the ratio may fall.
       clip_high: how far it may rise.
       dual_clip: bound of the ratio where the advantage is negative.
       aggregation: how the losses of turns are averaged; docs/losses.md has the names.
       max_length: turns that the `scale` rules divide by.
-      kl_coefficient: of the KL penalty against the reference.
+      kl_coefficient: of the KL penalty against the reference, the first parameters.
       kl_estimator: of that divergence.
       reference_step_size: how far the reference follows the parameters after each step; 0 freezes it.
       entropy_coefficient: of the entropy bonus.
-      value_coefficient: of the value loss.
+      value_coefficient: of the value loss of ppo; none: 0.5.
     """
 
-    credit: Literal["episode", "step"] = "episode"
+    credit: Literal["episode", "step"] | None = None
     discount: PositiveFraction | None = None
     clip_low: Fraction | None = None
     clip_high: NotNegative | None = None
@@ -246,7 +247,7 @@ class ObjectiveConfig:
     kl_estimator: Literal["k1", "k2", "k3"] | None = None
     reference_step_size: Fraction = 0.0
     entropy_coefficient: NotNegative | None = None
-    value_coefficient: NotNegative = 0.5
+    value_coefficient: NotNegative | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,13 +27,52 @@ def takes_values(algorithm: Algorithm) -> bool:
     return "values" in _arguments(algorithm)
 
 
+def check(
+    algorithm: Algorithm,
+    *,
+    group_size: int,
+    credit: Credit | None,
+    discount: float | None,
+    value_coefficient: float | None,
+    reference_step_size: float,
+) -> None:
+    """Raises where an option would do nothing under the algorithm, or a group of one would teach nothing."""
+    relative = not takes_values(algorithm) and "anchors" not in _arguments(algorithm)
+    if credit is not None and not relative:
+        compared = "single actions by a value function" if takes_values(algorithm) else "turns in the same state"
+        raise ValueError(
+            f"credit={credit!r} has no effect on a loss that compares {compared}: leave it out, or use one that is "
+            "relative to the group, such as grpo"
+        )
+    if relative and group_size == 1:
+        raise ValueError(
+            "group_size=1 leaves nothing to compare an episode with, so that every advantage is 0: use 2 or more, or "
+            "the ppo loss"
+        )
+    if relative and credit != "step" and discount not in (None, 1):
+        raise ValueError(
+            f"discount={discount} has no effect where whole episodes are compared, by undiscounted returns: use "
+            "credit='step', or leave it out"
+        )
+    if value_coefficient is not None and not takes_values(algorithm):
+        raise ValueError(
+            f"value_coefficient={value_coefficient} has no effect without a value function: use the ppo loss, or leave "
+            "it out"
+        )
+    if reference_step_size and not algorithm.loss.kl_coefficient:
+        raise ValueError(
+            f"reference_step_size={reference_step_size} has no effect without a reference: give a kl_coefficient above "
+            "0, or leave it out"
+        )
+
+
 def assign(
     algorithm: Algorithm,
     trajectory: Trajectory,
     mask: jax.Array,
     values: jax.Array | None,
     *,
-    credit: Credit,
+    credit: Credit | None,
     discount: float | None,
 ) -> Credited:
     """The advantage of each decision.
@@ -47,8 +86,8 @@ def assign(
       trajectory: B rows.
       mask: bool[B, K, L], the decisions that are learned from.
       values: float32[B, K, L], for algorithms that take them.
-      credit: "episode": all turns have the advantage of the episode's return. "step": the return from a turn on is
-        compared with those of the group from the same turn on.
+      credit: of algorithms that are relative to the group. "episode", or None: all turns have the advantage of the
+        episode's return. "step": the return from a turn on is compared with those of the group from the same turn on.
       discount: of rewards to come; None: the algorithm's own, 1 for "step".
     """
     turns = mask.any(axis=-1)
@@ -59,10 +98,10 @@ def assign(
         advantages = algorithm.advantages(
             trajectory.rewards, trajectory.state_keys, trajectory.groups, turns, **options
         )
-    elif credit == "episode":
-        advantages = algorithm.advantages(trajectory.returns, trajectory.groups, valid=turns.any(axis=-1))[:, None]
-    else:
+    elif credit == "step":
         advantages = _over_turns(algorithm, trajectory, turns, 1.0 if discount is None else discount)
+    else:
+        advantages = algorithm.advantages(trajectory.returns, trajectory.groups, valid=turns.any(axis=-1))[:, None]
     return Credited(jnp.broadcast_to(advantages[..., None], mask.shape), None)
 
 

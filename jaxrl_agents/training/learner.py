@@ -26,6 +26,8 @@ from jaxrl_agents.training import metrics as metrics_of
 from jaxrl_agents.training import sharding, update
 from jaxrl_agents.training.update import Batch, Metrics
 
+_VALUE_COEFFICIENT = 0.5
+
 
 class TrainState(NamedTuple):
     """All that a training run remembers: what a checkpoint saves."""
@@ -35,6 +37,18 @@ class TrainState(NamedTuple):
     reference: Any  # parameters of the KL penalty's reference; None without one
     key: jax.Array  # typed key, split by every step
     step: jax.Array  # int32[]: steps taken
+
+
+class _Keys(NamedTuple):
+    """The random keys of one step."""
+
+    next: jax.Array  # the next state's
+    collect: jax.Array
+    order: jax.Array
+
+
+def _keys(state: TrainState) -> _Keys:
+    return _Keys(*jax.random.split(state.key, 3))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +75,7 @@ class Learner:
       filter: picks the groups that are learned from, see `rollouts.filtering`; None: all.
       credit: see `credit.assign`.
       discount: see `credit.assign`.
-      value_coefficient: of the value loss, for algorithms whose advantages take values.
+      value_coefficient: of the value loss, for algorithms whose advantages take values; None: 0.5.
       reference_step_size: how far the reference follows the parameters after each step, 0 … 1; 0 freezes it.
       mesh: from `training.make_mesh`: episodes are split over `data` and `fsdp`, parameters as `rules` say.
       rules: see `training.sharding`; None: those of the model's logical axes.
@@ -78,9 +92,9 @@ class Learner:
     num_minibatches: int = 1
     num_micro_batches: int = 1
     filter: Filter | None = None
-    credit: credits.Credit = "episode"
+    credit: credits.Credit | None = None
     discount: float | None = None
-    value_coefficient: float = 0.5
+    value_coefficient: float | None = None
     reference_step_size: float = 0.0
     mesh: Mesh | None = None
     rules: sharding.Rules | None = None
@@ -88,14 +102,19 @@ class Learner:
     def __post_init__(self) -> None:
         for name in ("num_turns", "num_groups", "group_size", "num_epochs", "num_minibatches", "num_micro_batches"):
             count(name, getattr(self, name))
-        if self.credit not in get_args(credits.Credit):
+        if self.credit not in (None, *get_args(credits.Credit)):
             raise ValueError(f"credit={self.credit!r} is neither 'episode' nor 'step'")
         if self.discount is not None and not 0 < self.discount <= 1:
             raise ValueError(f"discount={self.discount} is not in (0, 1]")
-        if not (math.isfinite(self.value_coefficient) and self.value_coefficient >= 0):
-            raise ValueError(f"value_coefficient={self.value_coefficient} must be a finite number of at least 0")
+        coefficient = self.value_coefficient
+        if coefficient is not None and not (math.isfinite(coefficient) and coefficient >= 0):
+            raise ValueError(f"value_coefficient={coefficient} must be a finite number of at least 0")
         if not 0 <= self.reference_step_size <= 1:
             raise ValueError(f"reference_step_size={self.reference_step_size} is not in [0, 1]")
+        credits.check(
+            self.algorithm, group_size=self.group_size, credit=self.credit, discount=self.discount,
+            value_coefficient=coefficient, reference_step_size=self.reference_step_size,
+        )  # fmt: skip
         self.rollout.check(self.policy, self.group_size)
         self._check_rows("num_minibatches × num_micro_batches", self.num_rows, self.num_minibatches)
         if self.mesh is not None and self.num_groups % self._num_parts:
@@ -149,6 +168,28 @@ class Learner:
         check_playable(self.policy.env, tasks)
         return self._step_program(self.policy.env, state, tasks)
 
+    def lower(self, state: TrainState, tasks: TaskBank[Any]) -> jax.stages.Lowered:
+        """The program of `step` without running it: `.compile()` has its memory, costs and text."""
+        check_playable(self.policy.env, tasks)
+        return self._step_program.lower(self.policy.env, state, tasks)
+
+    def collect(self, state: TrainState, tasks: TaskBank[Any]) -> Trajectory:
+        """The first half of `step` as a program of its own: the episodes that it would collect. `state` is kept."""
+        check_playable(self.policy.env, tasks)
+        return self._collect_program(self.policy.env, state, tasks)
+
+    def learn(self, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, Metrics]:
+        """The second half of `step`: `learn(state, collect(state, tasks))` is what `step` does. `state` is donated.
+
+        Args:
+          state: the state.
+          trajectory: made by `collect`.
+
+        Returns:
+          The next state, and the metrics of `step` but for those of the episodes.
+        """
+        return self._learn_program(self.policy.env, state, trajectory)
+
     def supervised_step(self, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, Metrics]:
         """One update towards the turns of `trajectory` where `loss_mask` is True. `state` is donated.
 
@@ -165,6 +206,14 @@ class Learner:
     @cached_property
     def _step_program(self) -> Any:
         return jax.jit(self._step, donate_argnums=1, **self._out_shardings)
+
+    @cached_property
+    def _collect_program(self) -> Any:
+        return jax.jit(self._collect)
+
+    @cached_property
+    def _learn_program(self) -> Any:
+        return jax.jit(self._learn, donate_argnums=1, **self._out_shardings)
 
     @cached_property
     def _supervised_program(self) -> Any:
@@ -195,19 +244,27 @@ class Learner:
         return TrainState(params, self.optimizer.init(params), None, key, jnp.int32(0))
 
     def _step(self, env: Environment[Any, Any], state: TrainState, tasks: TaskBank[Any]) -> tuple[TrainState, Metrics]:
-        policy = self.policy.replace(env=env)
-        key, collect_key, order_key = jax.random.split(state.key, 3)
-        trajectory = self._collected(policy, state.params, collect_key, tasks)
+        trajectory = self._collect(env, state, tasks)
         metrics = metrics_of.of_trajectory(trajectory, self.group_size, env.num_actions)
-        with jax.named_scope("update"):
-            trajectory, kept = self._filtered(trajectory)
-            batch = self._batch(policy, state, trajectory)
-            params, opt_state, means = self._updated(policy, state, batch, order_key)
+        state, means = self._learn(env, state, trajectory)
+        return state, metrics | means
+
+    def _collect(self, env: Environment[Any, Any], state: TrainState, tasks: TaskBank[Any]) -> Trajectory:
+        return self._collected(self.policy.replace(env=env), state.params, _keys(state).collect, tasks)
+
+    @jax.named_scope("update")
+    def _learn(
+        self, env: Environment[Any, Any], state: TrainState, trajectory: Trajectory
+    ) -> tuple[TrainState, Metrics]:
+        policy, keys = self.policy.replace(env=env), _keys(state)
+        trajectory, kept = self._filtered(trajectory)
+        batch = self._batch(policy, state, trajectory)
+        params, opt_state, means = self._updated(policy, state, batch, keys.order)
         reference = state.reference
         if reference is not None and self.reference_step_size:
             reference = optax.incremental_update(params, reference, self.reference_step_size)
-        state = TrainState(params, opt_state, reference, key, state.step + 1)
-        return state, metrics | means | {"kept": kept}
+        state = TrainState(params, opt_state, reference, keys.next, state.step + 1)
+        return state, means | {"kept": kept}
 
     def _collected(self, policy: Policy, params: Any, key: jax.Array, tasks: TaskBank[Any]) -> Trajectory:
         """The trajectories of P tasks drawn from the bank."""
@@ -267,7 +324,8 @@ class Learner:
 
     def _updated(self, policy: Policy, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, Any, Metrics]:
         """Parameters and optimiser's state after all updates of a step, and the means of their metrics."""
-        loss = update.policy_loss(policy, self.algorithm, self.value_coefficient)
+        coefficient = _VALUE_COEFFICIENT if self.value_coefficient is None else self.value_coefficient
+        loss = update.policy_loss(policy, self.algorithm, coefficient)
 
         def one(carry: tuple[Any, Any], rows: jax.Array | None) -> tuple[tuple[Any, Any], Metrics]:
             part = batch if rows is None else jax.tree.map(lambda leaf: leaf[rows], batch)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 import envs_jax
 from jaxrl_agents.training import fields
-from jaxrl_agents.training.config import DEFAULT_ENV, TrainConfig
+from jaxrl_agents.training.config import DEFAULT_ENV, ObjectiveConfig, TrainConfig
 
 # What differs from the defaults of `TrainConfig`, as a configuration file would say it.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -34,23 +35,31 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(env: str = DEFAULT_ENV) -> TrainConfig:
-    """The configuration that training on an environment starts from: tuned for those of `PRESETS`.
+def preset(env: str = DEFAULT_ENV, loss: str | None = None) -> TrainConfig:
+    """The configuration that training on an environment starts from.
+
+    Args:
+      env: its id.
+      loss: replaces that of the preset, and its `objective`, which belongs to it.
 
     Raises:
       ValueError: `env` is not registered; the known ids are listed.
     """
     if env not in envs_jax.registered_ids():
         envs_jax.make(env)  # says which there are
-    return fields.updated(TrainConfig(env=env), PRESETS.get(env, {}))
+    config = fields.updated(TrainConfig(env=env), PRESETS.get(env, {}))
+    if loss is None or loss == config.loss:
+        return config
+    return fields.updated(dataclasses.replace(config, objective=ObjectiveConfig()), {"loss": loss})
 
 
-def read_config(path: str | os.PathLike[str], env: str | None = None) -> TrainConfig:
+def read_config(path: str | os.PathLike[str], env: str | None = None, loss: str | None = None) -> TrainConfig:
     """The configuration in a JSON file; what it leaves out is as in the preset of its environment.
 
     Args:
       path: the file, such as the config.json of a run, or a few fields only.
       env: replaces the file's.
+      loss: replaces the file's.
 
     Raises:
       ValueError: no JSON, an unknown field or a wrong value; the message begins with the file.
@@ -60,8 +69,9 @@ def read_config(path: str | os.PathLike[str], env: str | None = None) -> TrainCo
     try:
         if not isinstance(document, dict):
             raise ValueError(f"{document!r} must be an object of fields")
-        document = {**document, **({"env": env} if env else {})}
+        document = {**document, **({"env": env} if env else {}), **({"loss": loss} if loss else {})}
         chosen = document.get("env", DEFAULT_ENV)
-        return fields.updated(preset(chosen if isinstance(chosen, str) else DEFAULT_ENV), document)
+        start = preset(chosen if isinstance(chosen, str) else DEFAULT_ENV, document.get("loss"))
+        return fields.updated(start, document)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ from jaxrl_agents.losses import Algorithm, PolicyLoss
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Strategy
+from jaxrl_agents.training import unused
 from jaxrl_agents.training.config import OptimizerConfig, TrainConfig, chosen
 from jaxrl_agents.training.credit import takes_values
 from jaxrl_agents.training.evaluation import Evaluation, evaluate
@@ -75,13 +78,28 @@ def build(config: TrainConfig) -> Setup:
     """
     strategy, algorithm, chosen_filter = _strategy(config), _algorithm(config), _filter(config)
     _check_values(config, algorithm)
-    optimizer = _optimizer(config.optimizer, _num_updates(config))
+    unused.check(config, algorithm.loss, strategy)
+    unused.check_warmup(config)
+    optimizer = _optimizer(config.optimizer, unused.num_updates(config))
     env, bank = _make(config)
     tasks, held_out = split(bank, config.evaluation.num_held_out, config.seed)
     longest = int(jnp.max(bank.instances.time_limit))
-    policy = _policy(config, env)
-    _check_strategy(config, strategy, policy)
-    learner = Learner(
+    unused.check_turns(config, longest)
+    with _fields_named(config):
+        learner = _learner(config, _policy(config, env), strategy, algorithm, optimizer, chosen_filter, longest)
+    return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest)
+
+
+def _learner(
+    config: TrainConfig,
+    policy: Policy,
+    strategy: Strategy,
+    algorithm: Algorithm,
+    optimizer: optax.GradientTransformation,
+    chosen_filter: rollouts.Filter | None,
+    longest: int,
+) -> Learner:
+    return Learner(
         policy=policy,
         rollout=strategy,
         algorithm=algorithm,
@@ -99,7 +117,6 @@ def build(config: TrainConfig) -> Setup:
         reference_step_size=config.objective.reference_step_size,
         mesh=_mesh(config),
     )
-    return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest)
 
 
 def split(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[Any], TaskBank[Any]]:
@@ -180,13 +197,17 @@ def _strategy(config: TrainConfig) -> Strategy:
         raise ValueError(f"search.{error}") from error
 
 
-def _check_strategy(config: TrainConfig, strategy: Strategy, policy: Policy) -> None:
-    """Makes the errors of a strategy name the fields that they begin with."""
+@contextlib.contextmanager
+def _fields_named(config: TrainConfig) -> Iterator[None]:
+    """Makes an error that begins with the name of a part's argument begin with the field that it comes from."""
     try:
-        strategy.check(policy, config.batch.group_size)
+        yield
     except ValueError as error:
-        section = "search" if hasattr(config.search, str(error).partition("=")[0]) else "policy"
-        raise ValueError(f"{section}.{error}") from error
+        name = str(error).partition("=")[0]
+        for section in ("batch", "objective", "filtering", "search", "policy", "model"):
+            if hasattr(getattr(config, section), name):
+                raise ValueError(f"{section}.{error}") from error
+        raise
 
 
 def _filter(config: TrainConfig) -> rollouts.Filter | None:
@@ -217,10 +238,6 @@ def _check_values(config: TrainConfig, algorithm: Algorithm) -> None:
             f"search.bootstrap=True adds the value head's estimate, which loss={config.loss!r} does not train: use "
             "loss='ppo', or leave it out"
         )
-
-
-def _num_updates(config: TrainConfig) -> int:
-    return config.num_steps * config.batch.num_epochs * config.batch.num_minibatches
 
 
 def _optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:

@@ -126,8 +126,8 @@ SMALL = {
          "search.depth=2 is no option of rollout='beam': its options are search.beam_width, "),
         ({"filtering": {"p": 0.5}}, "filtering.p=0.5 is no option of filter='none': it has none"),
         ({"filter": "top_k"}, "filter='top_k' needs filtering.number, how many groups it keeps"),
-        ({"filter": "top", "filtering": {"share": 0.01}}, "share=0.01 of 16 groups keeps none"),
-        ({"model": {"num_heads": 3}}, "num_heads=3 does not divide d_model=8"),
+        ({"filter": "top", "filtering": {"share": 0.01}}, "filtering.share=0.01 of 16 groups keeps none"),
+        ({"model": {"num_heads": 3}}, "model.num_heads=3 does not divide d_model=8"),
         ({"objective": {"aggregation": "mean"}}, "objective: aggregation='mean'"),
         ({"batch": {"num_minibatches": 7}}, "num_minibatches × num_micro_batches = 7 must divide the 256 episodes"),
         ({"evaluation": {"num_held_out": 1}}, "evaluation.num_held_out=1 leaves none of the 1 tasks to train on"),
@@ -142,6 +142,85 @@ def test_what_does_not_fit_is_found_before_anything_is_traced(document, message)
     with pytest.raises(ValueError) as error:
         build(fields.updated(config, merged))
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+DOES_NOTHING = [
+    ({"objective": {"credit": "step"}, "loss": "ppo"},
+     "objective.credit='step' has no effect on a loss that compares single actions by a value function: leave it out"),
+    ({"objective": {"credit": "step"}, "loss": "gigpo"},
+     "objective.credit='step' has no effect on a loss that compares turns in the same state: leave it out"),
+    ({"objective": {"discount": 0.9}}, "objective.discount=0.9 has no effect where whole episodes are compared"),
+    ({"objective": {"discount": 0.9, "credit": "episode"}, "loss": "rloo"}, "objective.discount=0.9 has no effect"),
+    ({"objective": {"value_coefficient": 0.5}}, "objective.value_coefficient=0.5 has no effect without a value func"),
+    ({"objective": {"reference_step_size": 0.1}}, "objective.reference_step_size=0.1 has no effect without a refer"),
+    ({"objective": {"kl_estimator": "k1"}}, "objective.kl_estimator='k1' has no effect without a penalty: give obj"),
+    ({"objective": {"max_length": 9}}, "objective.max_length=9 has no effect on objective.aggregation='sequence_mean"),
+    ({"objective": {"clip_low": 0.1}, "loss": "rloo", "batch": {"num_epochs": 2}},
+     "objective.clip_low=0.1 has no effect on loss='rloo', which has no ratio to clip: use another loss, or leave it"),
+    ({"objective": {"dual_clip": 3.0}, "loss": "cispo", "batch": {"num_epochs": 2}},
+     "objective.dual_clip=3.0 has no effect on loss='cispo', whose ratio is a weight: use another loss, or leave it"),
+    ({"objective": {"clip_high": 0.3}}, "objective.clip_high=0.3 has no effect where each step updates once: "),
+    ({"batch": {"group_size": 1}}, "batch.group_size=1 leaves nothing to compare an episode with, so that every ad"),
+    ({"batch": {"group_size": 1}, "loss": "gigpo", "filter": "informative", "filtering": {"number": 2}},
+     "filter='informative' has no effect that helps on groups of one, whose returns never differ: use batch.group_"),
+    ({"batch": {"num_turns": 5}}, "batch.num_turns=5 is more than the 4 actions of the longest task: use at most 4"),
+    ({"evaluation": {"num_turns": 5}}, "evaluation.num_turns=5 is more than the 4 actions of the longest task"),
+    ({"rollout": "best_of_n", "search": {"num_rollouts": 1, "score": "step"}},
+     "search.score='step' has no effect where there is nothing to choose from, 1 of 1: give more search.num_rollouts"),
+    ({"rollout": "best_of_n", "search": {"num_rollouts": 16, "per": "group", "score": "step"}},
+     "search.score='step' has no effect where there is nothing to choose from, 16 of 16: give more search.num_roll"),
+    ({"rollout": "entropy_backtrack", "search": {"score": "step"}}, "search.score='step' has no effect where there"),
+    ({"rollout": "entropy_backtrack", "search": {"distance": "fixed", "steps_back": 1}},
+     "search.distance='fixed' has no effect where search.steps_back=1: give search.steps_back above 1, or leave it"),
+    ({"rollout": "lookahead", "search": {"num_candidates": 1, "depth": 2}}, "search.depth=2 has no effect where the"),
+    ({"rollout": "beam", "search": {"beam_width": 1, "deduplicate": True}},
+     "search.deduplicate=True has no effect where search.beam_width=1: give a search.beam_width above 1, or leave"),
+    ({"rollout": "beam", "search": {"per": "group"}, "batch": {"group_size": 1}, "loss": "ppo"},
+     "search.per='group' has no effect in groups of one: give batch.group_size above 1, or leave it out"),
+    ({"optimizer": {"warmup_steps": 8}, "num_steps": 4, "batch": {"num_epochs": 2}},
+     "optimizer.warmup_steps=8 must be less than the 8 updates of the run: warm up for fewer, or take more steps"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "message"), DOES_NOTHING, ids=str)
+def test_what_would_do_nothing_is_an_error_with_a_way_out(document, message):
+    config = fields.updated(TrainConfig(env="FrozenLake-v0"), SMALL)
+    with pytest.raises(ValueError) as error:
+        build(fields.updated(config, document))
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"objective": {"credit": "step", "discount": 0.9}},
+        {"objective": {"discount": 0.9, "value_coefficient": 0.1}, "loss": "ppo", "batch": {"group_size": 1}},
+        {"objective": {"discount": 1.0, "clip_high": 0.3}, "batch": {"num_minibatches": 2}},
+        {"objective": {"max_length": 9}, "loss": "dr_grpo"},
+        {
+            "objective": {"clip_low": 0.1},
+            "rollout": "entropy_backtrack",
+            "search": {"score": "step", "num_rollouts": 2},
+        },
+        {"rollout": "beam", "search": {"beam_width": 1, "candidates": "enumerate", "score": "step"}},
+        {"optimizer": {"warmup_steps": 7}, "num_steps": 4, "batch": {"num_epochs": 2, "num_turns": 4}},
+    ],
+    ids=str,
+)
+def test_what_does_something_is_none(document):
+    build(fields.updated(fields.updated(TrainConfig(env="FrozenLake-v0"), SMALL), document))
+
+
+def test_another_loss_leaves_the_objective_of_the_preset(tmp_path):
+    assert preset("FrozenLake-v0").objective.discount is not None
+    other = preset("FrozenLake-v0", "grpo")
+    assert (other.loss, other.objective) == ("grpo", TrainConfig().objective)
+    assert other.batch == preset("FrozenLake-v0").batch and preset("FrozenLake-v0", "gigpo") == preset("FrozenLake-v0")
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"batch": {"num_groups": 2}}))
+    assert read_config(file, loss="grpo") == dataclasses.replace(other, batch=read_config(file).batch)
+    with pytest.raises(ValueError, match="^loss='trpo' must be one of grpo"):
+        preset("FrozenLake-v0", "trpo")
 
 
 def test_parts_are_as_configured():

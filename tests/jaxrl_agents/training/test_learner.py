@@ -128,7 +128,7 @@ def test_epochs_keep_the_log_probabilities_of_the_behaviour():
     """Two epochs are two updates on one batch whose old log-probabilities and advantages do not move."""
     (made, tasks), (batch, _) = made_by("sgd"), first_batch("sgd")
     state = started(made)
-    loss = update.policy_loss(made.policy, made.algorithm, made.value_coefficient)
+    loss = update.policy_loss(made.policy, made.algorithm, 0.5)
     gradient_of = jax.jit(lambda params: update.gradient(loss, params, batch, 1))
     params, fractions = jax.tree.map(np.array, state.params), []
     for _ in range(2):
@@ -269,6 +269,8 @@ def test_coverage_and_diversity_are_those_of_the_definitions():
         ({"discount": 0.0}, "discount=0"),
         ({"reference_step_size": 2.0}, "reference_step_size=2"),
         ({"value_coefficient": float("nan")}, "value_coefficient=nan"),
+        ({"credit": "step", "algorithm": losses.ppo()}, "credit='step' has no effect on a loss that compares single"),
+        ({"group_size": 1}, "group_size=1 leaves nothing to compare"),
         ({"num_minibatches": 3}, "= 3 must divide the 16"),
         ({"filter": Top(0.1)}, "share=0.1 of 4 groups"),
     ],
