@@ -55,6 +55,7 @@ def devices(num_devices: int, batch_size: int, num_turns: int, repeats: int, sec
 
 if __name__ == "__main__":
     from benchmarks.solving_worker import solve
+    from benchmarks.training_worker import train
 
-    worker: Any = {"devices": devices, "solve": solve}[sys.argv[1]]
+    worker: Any = {"devices": devices, "solve": solve, "train": train}[sys.argv[1]]
     print(json.dumps(worker(**json.loads(sys.argv[2]))))

@@ -20,6 +20,7 @@ SUITES = {
     "levels": "benchmarks.suites.levels:SUITE",
     "search": "benchmarks.suites.search:SUITE",
     "solving": "benchmarks.suites.solving:SUITE",
+    "training": "benchmarks.suites.training:SUITE",
 }
 
 

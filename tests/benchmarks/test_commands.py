@@ -110,7 +110,7 @@ def test_select():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "nothing"], "suite 'nothing' is unknown; there are: environments, levels, search, solving"),
+        (["run", "nothing"], "suite 'nothing' is unknown; there are: environments, levels, search, solving, training"),
         (["run", "levels/Sokoban/lo"], "'levels/Sokoban/lo' names no case"),
         (["run", "--levels", "no/such/path"], "--levels no/such/path: there is no such file"),
         (["profile", "environments/Sokoban-v0/step/bear"], "environments/Sokoban-v0/step/bare"),

@@ -1,0 +1,153 @@
+"""The parts of the training suite."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import training_arms, training_decoding, training_plots
+from benchmarks.measure import Measurement
+from benchmarks.results import Row, Target
+from benchmarks.rows import RowMaker
+from benchmarks.suites import Settings
+from benchmarks.suites import training as suite
+from benchmarks.training_curves import Curve
+from jaxrl_agents.training import Evaluation
+from jaxrl_agents.training.evaluation import Interval
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+GROUPS, SIZE = 2, 2
+ROWS = RowMaker("training", "subject/case")
+
+
+@pytest.fixture(scope="module")
+def work():
+    return training_arms.work(GROUPS, SIZE, num_micro_batches=2, d_model=8, num_layers=1, num_heads=2)
+
+
+@pytest.fixture(scope="module")
+def stepped(work):
+    """The summary of two steps."""
+    arm = training_arms.step(work)
+    arm.run(1)
+    assert arm.compile_seconds > 0
+    return arm.finish()
+
+
+def test_the_halves_are_the_step(work, stepped):
+    """What the suite times as rollout and update is what the step does."""
+    trajectory = work.learner.collect(work.first[0], work.tasks)
+    state, halves = work.learner.learn(work.state(), trajectory)
+    whole, metrics = work.learner.step(work.state(), work.tasks)
+    assert halves.keys() < metrics.keys()
+    for name, value in halves.items():
+        np.testing.assert_allclose(value, metrics[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    assert jnp.sum(trajectory.counts.env_steps) == metrics["env_steps"] and state.key == whole.key
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, whole.params)
+    assert stepped["first loss"] == pytest.approx(float(metrics["loss"]), rel=1e-5, abs=1e-7)
+
+
+def test_steps_count_what_they_did(work, stepped):
+    assert 0 < stepped["env_steps"] <= work.update_rows == GROUPS * SIZE * training_arms.TURNS
+    assert stepped["policy_forwards"] == work.update_rows + GROUPS  # the roots of the groups
+    arm = training_arms.rollout(work)
+    arm.run(1)
+    assert arm.finish()["policy_forwards"] == stepped["policy_forwards"]
+    assert stepped["bytes"] > sum(leaf.nbytes for leaf in jax.tree.leaves(work.first[0].params))
+
+
+def test_bare_forwards_are_those_of_the_rollout(work):
+    arm = training_arms.forwards(work, copies=3)
+    assert arm.finish() == {"rows": 3.0 * work.update_rows}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_bare_gradient_does_not_depend_on_the_parts(work, parts):
+    learner = dataclasses.replace(work.learner, num_micro_batches=parts)
+    cut = training_arms.Work(learner, work.tasks)
+    cut.__dict__.update(first=work.first, trajectory=work.trajectory)
+    found = training_arms.bare_gradient(cut)()
+
+    def loss(params):
+        made = work.policy.decided(params, work.trajectory.observations, work.trajectory.actions.clip(0), None)
+        return -made.log_probs.sum()
+
+    expected = jax.jit(jax.grad(loss))(work.first[0].params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+
+
+def test_what_a_step_must_hold_shrinks_with_its_parts(work):
+    held = training_arms.estimated_bytes(work)
+    whole = training_arms.Work(dataclasses.replace(work.learner, num_micro_batches=1), work.tasks)
+    state = sum(leaf.nbytes for leaf in jax.tree.leaves((work.first[0].params, work.first[0].opt_state)))
+    assert held + state < training_arms.estimated_bytes(whole) < 2 * held  # twice the residuals, once the rest
+
+
+def test_decoding_gives_the_same_with_the_cache_and_without():
+    model = training_decoding.model(d_model=16, num_layers=2, num_heads=2)
+    params = jax.jit(model.init)(jax.random.key(3))
+    params["heads"]["policy"] = 100 * params["heads"]["policy"]  # so that no two logits are close
+    found = []
+    for make in (training_decoding.cached, training_decoding.uncached):
+        program = make(model, 3, 9, params)
+        body = jax.jit(program.body)
+        carry = body(program.constants, program.carry, jax.random.key(0))
+        again = body(program.constants, carry, jax.random.key(0))
+        assert program.items == 3
+        found.append((carry[1], again[1]))
+    np.testing.assert_array_equal(*found)
+
+
+def test_the_cost_of_a_step_is_its_time_over_that_of_its_parts():
+    arm = lambda *rates: Measurement(np.array(rates, float))
+    row = suite.cost_of(ROWS, arm(1.0, 2.0), [arm(2.0, 4.0), arm(4.0, 8.0)])
+    assert row.value == pytest.approx(1 / 0.75) and row.verdict == "miss"
+    assert suite.cost_of(ROWS, arm(1.0), [arm(1.5), arm(4.0)]).verdict == "pass"
+    failed = Measurement(status="failed", note="no memory")
+    row = suite.cost_of(ROWS, arm(1.0), [arm(1.0), failed])
+    assert (row.value, row.status, row.note) == (None, "failed", "no memory")
+
+
+def test_accelerator_cases_say_that_they_were_left_out():
+    for run in (suite.run_accelerator_update, suite.run_accelerator_step):
+        (row,) = run(Settings())
+        assert row.status == "unavailable" and "no accelerator" in row.note and row.target is not None
+        assert row.verdict == ""
+
+
+def test_an_update_is_a_share_of_the_matrix_rate(work):
+    *_, share = found = list(suite.update_rows(ROWS, Settings(), work, 64, Target(">=", 40)))
+    assert [row.status for row in found] == ["ok"] * 4
+    assert found[0].value == work.policy.model.config.num_parameters
+    assert 0 < share.value < 100 and share.unit == "%"
+    assert share.value == pytest.approx(100 * found[2].value / found[1].value, rel=0.9)
+
+
+def curve(seed):
+    ends = Interval(0.7 + seed / 100, 0.69, 0.72)
+    return Curve([(0, 0.0), (5, 0.5)], 0.25, Evaluation(ends, ends, ends, 100, 0.74))
+
+
+def test_learning_is_compared_with_the_optimum():
+    rows = {row.metric: row for row in suite.learning_rows(ROWS, [curve(seed) for seed in (0, 1, 2)])}
+    assert rows["short of the optimum"].value == pytest.approx(0.03) and rows["short of the optimum"].repeats == 3
+    assert rows["optimum"].value == 0.74 and rows["final success"].value == pytest.approx(0.71)
+    assert rows["time of a step"].value == 0.25
+
+
+def test_plots_show_what_there_is(tmp_path):
+    assert list(training_plots.training([], tmp_path)) == []
+    row = lambda case, metric, value, **parameters: Row(
+        suite="training", case=case, metric=metric, unit="", value=value, parameters=parameters
+    )
+    rows = [row("s/search", "time", 9.0, rollout="beam", program=program) for program in ("step", "rollout")]
+    rows += [row("t/decoding", "throughput", 5.0, arm="without", context=context) for context in (64, 256)]
+    learning = RowMaker("training", "f/learning")
+    rows += [row("f/learning", "success", 0.1 * updates, seed=0, updates=updates) for updates in (0, 5)]
+    rows += suite.learning_rows(learning, [curve(0), curve(1)])
+    drawn = list(training_plots.training(rows, tmp_path))
+    assert [plot.file for plot in drawn] == ["training_step.png", "decoding.png", "learning.png"]
+    assert all((tmp_path / plot.file).stat().st_size > 1_000 for plot in drawn)
