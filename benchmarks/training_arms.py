@@ -20,7 +20,7 @@ import envs_jax
 from benchmarks.measure import Arm, Program
 from jaxrl_agents import losses
 from jaxrl_agents.models import Transformer, adapter_for, config_for
-from jaxrl_agents.rollouts import Policy, Standard
+from jaxrl_agents.rollouts import Policy, Standard, demonstrated
 from jaxrl_agents.training import Learner
 
 ID = "Sokoban-RAGEN-v0"  # 6×6, 1 box, 10 actions, which hardly ever end earlier
@@ -68,9 +68,12 @@ class Work:
         return jax.tree.map(lambda leaf: leaf.copy(), self.first[0])
 
     @functools.cached_property
-    def trajectory(self) -> Any:
-        """The episodes of the first step."""
-        return self.learner.collect(self.first[0], self.tasks)
+    def played(self) -> Any:
+        """Episodes of random actions, as many as a step has: made without the policy, so that they compile quickly."""
+        shape, num_actions = (self.batch_size, self.learner.num_turns), self.policy.env.num_actions
+        actions = jax.random.randint(jax.random.key(1), shape, 0, num_actions)
+        tasks = self.tasks[np.arange(self.batch_size) % len(self.tasks)]
+        return jax.jit(demonstrated)(self.policy, jax.random.key(2), tasks, actions)
 
 
 def work(
@@ -136,10 +139,11 @@ def rollout(work: Work) -> Arm:
 def update(work: Work) -> Arm:
     """The update, advantages and optimiser included, as a program of its own."""
     holder = [work.state()]
+    trajectory = work.learner.collect(holder[0], work.tasks)
 
     def run(num_steps: int) -> None:
         for _ in range(num_steps):
-            holder[0], _ = work.learner.learn(holder[0], work.trajectory)
+            holder[0], _ = work.learner.learn(holder[0], trajectory)
         jax.block_until_ready(holder[0])
 
     run(1)
@@ -149,7 +153,7 @@ def update(work: Work) -> Arm:
 def step_program(work: Work) -> Program:
     """The step in a loop, for `profile`; items are steps of the environment."""
     state = work.state()
-    count = float(jnp.sum(work.trajectory.counts.env_steps))
+    count = float(jnp.sum(work.learner.collect(state, work.tasks).counts.env_steps))
     body = lambda tasks, state, key: work.learner.step(state._replace(key=key), tasks)[0]
     return Program(body, work.tasks, state, count)
 
@@ -165,7 +169,7 @@ def forwards(work: Work, copies: int = 1) -> Arm:
     policy, params = work.policy, work.first[0].params
     adapter = adapter_for(policy.env)
     by_turn = lambda leaf: jnp.repeat(jnp.moveaxis(leaf, 1, 0), copies, axis=1)
-    turns = jax.tree.map(by_turn, work.trajectory.observations)
+    turns = jax.tree.map(by_turn, work.played.observations)
 
     @jax.jit
     def run(params: Any, turns: Any) -> jax.Array:
@@ -185,7 +189,7 @@ def bare_gradient(work: Work) -> Callable[[], Any]:
     """The gradient of the cross-entropy of a step's actions, summed over as many parts as the update has."""
     policy, params, parts = work.policy, work.first[0].params, work.learner.num_micro_batches
     adapter = adapter_for(policy.env)
-    rows = (work.trajectory.observations, jnp.maximum(work.trajectory.actions[..., 0], 0))
+    rows = (work.played.observations, jnp.maximum(work.played.actions[..., 0], 0))
     batch = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[2:]), rows)
 
     def loss(params: Any, part: Any) -> jax.Array:

@@ -68,11 +68,11 @@ def test_bare_forwards_are_those_of_the_rollout(work):
 def test_the_bare_gradient_does_not_depend_on_the_parts(work, parts):
     learner = dataclasses.replace(work.learner, num_micro_batches=parts)
     cut = training_arms.Work(learner, work.tasks)
-    cut.__dict__.update(first=work.first, trajectory=work.trajectory)
+    cut.__dict__.update(first=work.first, played=work.played)
     found = training_arms.bare_gradient(cut)()
 
     def loss(params):
-        made = work.policy.decided(params, work.trajectory.observations, work.trajectory.actions.clip(0), None)
+        made = work.policy.decided(params, work.played.observations, work.played.actions.clip(0), None)
         return -made.log_probs.sum()
 
     expected = jax.jit(jax.grad(loss))(work.first[0].params)
