@@ -22,6 +22,7 @@ _NO_TRAFFIC = frozenset(("while", "call", "conditional", "tuple", "get-tuple-ele
 FETCHES = frozenset(("gather", "dynamic-slice"))
 PUTS = frozenset(("scatter", "dynamic-update-slice"))
 
+REST = "rest_of_mctx"  # a scope round a whole search by a package that names no phases of its own
 _CONTROL = frozenset(("while", "body", "cond", "loop", "scan", "closed_call", "eval_jaxpr", "checkpoint", "shard_map"))
 
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
@@ -141,15 +142,18 @@ def _instruction(name: str, shape: str, opcode: str, rest: str, frames: dict[int
 
 
 def scope(path: str) -> str:
-    """The outermost `jax.named_scope` in the path of an operation; "" where there is none."""
+    """The outermost `jax.named_scope` in the path of an operation, `REST` only where there is no other; "" for none."""
+    rest = ""
     for part in path.split("/")[:-1]:  # the last part is the operation itself
         name = part
         while match := re.fullmatch(r"(\w+)\((.*)\)", name):
             name = "" if match.group(1) in ("jit", "pjit") else match.group(2)
         named = name and name not in _CONTROL and not name.startswith("branch_")
-        if named and "<" not in name:  # a function's own name, `outer.<locals>.inner`, is no scope
+        if name == REST:
+            rest = REST
+        elif named and "<" not in name:  # a function's own name, `outer.<locals>.inner`, is no scope
             return name
-    return ""
+    return rest
 
 
 def _frames(text: str) -> dict[int, str]:

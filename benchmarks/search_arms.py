@@ -7,6 +7,7 @@ slots and illegal candidates do not count.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.hlo import REST
 from benchmarks.measure import Arm, Measurement, Program
 from benchmarks.search_problems import Problem, lean_recurrent_fn, lean_root
 from jaxrl_agents import search
@@ -60,9 +62,9 @@ def mctx_gumbel(base: Problem, num_simulations: int, *, keep_tree: bool = False)
     return _calls(run, lean_root(base), base, {"generated": num_simulations})
 
 
-def our_mcts(base: Problem, num_simulations: int) -> Arm:
+def our_mcts(base: Problem, num_simulations: int, max_depth: int | None = None) -> Arm:
     """`search.mcts` on exactly what `mctx_gumbel` searches; all of its output is kept."""
-    searched = Search(search.mcts, {"num_simulations": num_simulations})
+    searched = Search(search.mcts, {"num_simulations": num_simulations, "max_depth": max_depth})
     lean = base.with_model(lean_recurrent_fn(base.env))
 
     def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
@@ -166,7 +168,8 @@ def search_program(search_: Search, base: Problem) -> Program:
     """
 
     def once(root: Any, tasks: Any, params: Any, key: jax.Array) -> Any:
-        return search_(params, key, root, base.model, tasks)
+        with jax.named_scope(REST) if search_.mode is search.mcts else contextlib.nullcontext():
+            return search_(params, key, root, base.model, tasks)
 
     def body(params: Any, carry: Any, key: jax.Array) -> Any:
         root, tasks, _ = carry

@@ -11,8 +11,9 @@ from benchmarks.plots import COLOURS, MARKERS, OTHER, drawn, in_units, new_figur
 from benchmarks.results import Row
 from benchmarks.suites import Plot
 
-AXES = {"batch": "roots", "width": "width (W, N)", "depth": "turns (lookahead: depth)"}
+AXES = {"batch": "roots", "width": "width (W, N; mcts: S)", "depth": "turns (lookahead, mcts: depth)"}
 SOLVING = {"optimal": COLOURS[0], "satisficing": COLOURS[2]}
+EXACT = {"optimum": ":", "uniform policy": "--"}  # lines of what was computed, not played
 MODES = ("best_of_n", "beam_search", "beam_search, dedup", "lookahead", "entropy_backtrack", "mcts")
 
 
@@ -98,7 +99,7 @@ def _quality(rows: Sequence[Row], folder: Path) -> Plot | None:
             in_units(axes.xaxis)
         line[0].set_ylabel("mean return of an episode")
     figure.legend(list(handles.values()), list(handles), loc="outside right center")
-    caption = "Episodes in which each mode decides every step, at equal nodes and at equal time; dotted: the optimum"
+    caption = "Episodes in which each mode decides every step; dotted: the optimum, dashed: random actions, both exact"
     return save(figure, folder, "search_quality.png", caption)
 
 
@@ -112,8 +113,8 @@ def _curves(axes: Any, points: Sequence[Row], cost: str) -> dict[str, Any]:
             look = _look(mode)
             handles[look["label"]] = axes.plot(*zip(*sorted(curve), strict=True), **look)[0]
     for row in returns:
-        if row.parameters["mode"] == "optimum":
-            axes.axhline(row.value, color="black", linestyle=":", linewidth=1.2)
+        if row.parameters["mode"] in EXACT:
+            axes.axhline(row.value, color="black", linestyle=EXACT[row.parameters["mode"]], linewidth=1.2)
     return handles
 
 

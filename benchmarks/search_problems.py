@@ -37,16 +37,16 @@ class Problem:
 
     def root(self) -> Any:
         """The roots as mctx's RootFnOutput."""
-        return _root(self.model, self.params, self.states, self.tasks)
+        return root_of(self.model, self.params, self.states, self.tasks)
 
     def with_model(self, model: Any, params: Any = None) -> Problem:
         """The same roots under another model."""
         return dataclasses.replace(self, model=model, params=params)
 
 
-def problem(id: str, batch_size: int, settings: Settings) -> Problem:
-    """The first states of a batch of tasks; legal actions are equally likely and values are 0."""
-    env, bank = environment(id, settings)
+def problem(id: str, batch_size: int, settings: Settings, **options: float) -> Problem:
+    """The first states of a batch of tasks of the environment made with `options`; uniform policy, values 0."""
+    env, bank = environment(id, settings, **options)
     tasks = bank[np.arange(batch_size) % len(bank)].instances
     _, states = _reset(env, jax.random.split(jax.random.key(0), batch_size), tasks)
     return Problem(env, search.from_env(env), None, states, tasks)
@@ -58,7 +58,8 @@ def _reset(env: Any, keys: jax.Array, tasks: Any) -> Any:
 
 
 @jax.jit
-def _root(model: Any, params: Any, states: Any, tasks: Any) -> Any:
+def root_of(model: Any, params: Any, states: Any, tasks: Any) -> Any:
+    """A search's root at environment states, under any of our models."""
     if isinstance(model, search.EnvModel):
         return model.root(params, states, tasks)
     keys = jax.random.split(jax.random.key(0), jax.tree.leaves(states)[0].shape[0])
@@ -96,6 +97,46 @@ def table_model(env: Any) -> search.Model:
         return logits, jnp.zeros(len(row)), embedding
 
     return search.Model(dynamics.step, evaluate, dynamics.state_key)
+
+
+def with_rollout_values(base: Problem) -> Problem:
+    """FrozenLake where actions are equally likely, and a value is the mean of infinitely many such rollouts.
+
+    That mean is computed exactly, by dynamic programming; `params` are float32[B, cells].
+    """
+    from envs_jax.frozen_lake import planning
+
+    uniform = jnp.full((base.env.layout.num_cells, base.env.num_actions), 1 / base.env.num_actions)
+    evaluated = jax.vmap(lambda task: planning.infinite_horizon(base.env, task, policy=uniform).values)
+    return base.with_model(_cell_model(base.env), jax.jit(evaluated)(base.tasks))
+
+
+@functools.cache
+def _cell_model(env: Any) -> search.Model:
+    dynamics = search.from_env(env)
+
+    def evaluate(params: Any, key: jax.Array, state: Any) -> Any:
+        return jnp.zeros((len(state.row), env.num_actions)), cell_values(env)(params, state), state
+
+    return search.Model(dynamics.step, evaluate, dynamics.state_key)
+
+
+@functools.cache
+def cell_values(env: Any) -> Any:
+    """`(params, state [B]) -> [B]`: the values of the cells on which the players stand; 0 where an episode ended."""
+
+    def values_at(params: Any, state: Any) -> jax.Array:
+        values, _ = params
+        cell = state.row.astype(jnp.int32) * env.layout.columns + state.column
+        return jnp.take_along_axis(values, cell[:, None], axis=1)[:, 0]
+
+    return values_at
+
+
+@functools.cache
+def return_and_value(env: Any) -> Any:
+    """A score: what was collected, and the value of where that led."""
+    return lambda params, candidate: candidate.total + cell_values(env)(params, candidate.embedding)
 
 
 def with_network(base: Problem) -> Problem:

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.search_arms import Search
-from benchmarks.search_problems import Problem
+from benchmarks.search_problems import Problem, root_of
 from jaxrl_agents import search
 
-TIMINGS = 3  # of the episodes, after the first run
+TIMINGS = 3  # of the episodes at most, after the first run
+TIMING_SECONDS = 1.0  # after which they are not timed again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,31 +32,44 @@ class Setting:
     decisions: int
     turns: int
     enumerate: bool  # whether all actions are candidates; otherwise they are drawn from the policy
+    sizes: Mapping[str, tuple[int, ...]]  # by budget: nodes for a decision; none where it is left out
+    options: Mapping[str, float] = dataclasses.field(default_factory=dict)  # that the environment is made with
 
 
 SETTINGS = {
-    "Sokoban": Setting("Sokoban-RAGEN-v0", decisions=10, turns=8, enumerate=True),
-    "FrozenLake": Setting("FrozenLake-v0", decisions=32, turns=16, enumerate=True),
-    "WebShop": Setting("WebShop-v0", decisions=8, turns=4, enumerate=False),
+    "Sokoban": Setting("Sokoban-RAGEN-v0", 10, 8, enumerate=True, sizes={"quick": (64,), "full": (32, 128, 512)}),
+    # Whole episodes, up to the time limit; where two steps in three go astray, and one in five.
+    "FrozenLake": Setting("FrozenLake-v0", 100, 4, enumerate=True, sizes={"quick": (), "full": (64, 256)}),
+    "FrozenLake-80": Setting(
+        "FrozenLake-v0",
+        100,
+        4,
+        enumerate=True,
+        sizes={"quick": (), "full": (16, 64, 256)},
+        options={"success_rate": 0.8},
+    ),
+    "WebShop": Setting("WebShop-v0", 8, 4, enumerate=False, sizes={"quick": (64,), "full": (32, 128, 512)}),
 }
 
 
-def contenders(setting: Setting, nodes: int) -> dict[str, Search]:
-    """Every mode, set to generate about `nodes` nodes for a decision, as far as its parameters allow."""
+def contenders(setting: Setting, nodes: int, score: Any = "return") -> dict[str, Search]:
+    """Every mode, set to generate about `nodes` nodes for a decision, as far as its parameters allow.
+
+    `score` ranks the paths of those modes that are no tree search, which add a value to their leaves by themselves.
+    """
     turns = setting.turns
     rollouts = max(1, nodes // turns)
     width = max(1, nodes // (4 * turns))
     candidates: dict[str, Any] = {"candidates": "enumerate"} if setting.enumerate else {"num_candidates": 4}
-    beam = {"num_turns": turns, "beam_width": width, **candidates}
+    sampled = {"num_turns": turns, "num_rollouts": rollouts, "score": score}
+    beam = {"num_turns": turns, "beam_width": width, "score": score, **candidates}
+    backtrack = {**sampled, "entropy_threshold": 1.2, "max_retries": turns // 4}
     return {
-        "best_of_n": Search(search.best_of_n, {"num_turns": turns, "num_rollouts": rollouts}),
+        "best_of_n": Search(search.best_of_n, sampled),
         "beam_search": Search(search.beam_search, beam),
         "beam_search, dedup": Search(search.beam_search, {**beam, "deduplicate": True}),
         "lookahead": Search(search.lookahead, _lookahead(setting, nodes)),
-        "entropy_backtrack": Search(
-            search.entropy_backtrack,
-            {"num_turns": turns, "num_rollouts": rollouts, "entropy_threshold": 1.2, "max_retries": turns // 4},
-        ),
+        "entropy_backtrack": Search(search.entropy_backtrack, backtrack),
         "mcts": Search(search.mcts, {"num_simulations": nodes}),
     }
 
@@ -81,60 +95,65 @@ class Played:
 
 
 def play(contender: Search, base: Problem, decisions: int) -> Played:
-    """Plays `decisions` steps of an episode from each root, searching before each."""
-    run = jax.jit(lambda key, states, tasks: _episode(contender, base, decisions, key, states, tasks))
+    """Plays an episode of at most `decisions` steps from each root, searching before each."""
+    run = jax.jit(lambda *arguments: _episode(contender, base, decisions, *arguments))
+    arguments = (jax.random.key(0), base.params, base.states, base.tasks)
     start = time.perf_counter()
-    executable = run.lower(jax.random.key(0), base.states, base.tasks).compile()
+    executable = run.lower(*arguments).compile()
     compile_seconds = time.perf_counter() - start
-    found = jax.block_until_ready(executable(jax.random.key(0), base.states, base.tasks))
-    seconds = []
-    for _ in range(TIMINGS):
+    found = jax.block_until_ready(executable(*arguments))
+    seconds: list[float] = []
+    while len(seconds) < TIMINGS and sum(seconds) < TIMING_SECONDS:
         start = time.perf_counter()
-        jax.block_until_ready(executable(jax.random.key(0), base.states, base.tasks))
+        jax.block_until_ready(executable(*arguments))
         seconds.append(time.perf_counter() - start)
-    returns, success, generated, played = map(np.asarray, found)
-    each = float(np.median(seconds)) / (decisions * base.batch_size)
+    returns, success, generated, played, steps = map(np.asarray, found)
+    each = float(np.median(seconds)) / (int(steps) * base.batch_size)
     nodes = float(generated.sum()) / max(1, int(played.sum()))
     return Played(returns, success, nodes, each, compile_seconds)
 
 
-def _episode(contender: Search, base: Problem, decisions: int, key: jax.Array, states: Any, tasks: Any) -> Any:
+def _episode(
+    contender: Search, base: Problem, decisions: int, key: jax.Array, params: Any, states: Any, tasks: Any
+) -> Any:
     env, model = base.env, base.model
+    has_ended = lambda states: jnp.logical_or(*jax.vmap(env.status)(states, tasks))
 
-    def decide(index: jax.Array, carry: Any) -> Any:
-        states, returns, generated, played = carry
+    def decide(carry: Any) -> Any:
+        index, ended, states, returns, generated, played = carry
         key_search, key_step = jax.random.split(jax.random.fold_in(key, index))
-        ended = jnp.logical_or(*jax.vmap(env.status)(states, tasks))
-        root = model.root(base.params, states, tasks)
+        root = root_of(model, params, states, tasks)
         lowest = jnp.finfo(root.prior_logits.dtype).min
         root = root.replace(prior_logits=jnp.where(ended[:, None], lowest, root.prior_logits))
-        output = contender(base.params, key_search, root, model, tasks)
+        output = contender(params, key_search, root, model, tasks)
         words = jax.random.bits(key_step, ended.shape, jnp.uint32)
         after = jax.vmap(env.transition)(states, jnp.maximum(output.action, 0), words, tasks)
-        return after.state, returns + after.reward, generated + output.counts.generated, played + ~ended
+        totals = returns + after.reward, generated + output.counts.generated, played + ~ended
+        return index + 1, has_ended(after.state), after.state, *totals
 
     zeros = jnp.zeros(base.batch_size, jnp.int32)
-    start = (states, jnp.zeros(base.batch_size), zeros, zeros)
-    states, returns, generated, played = jax.lax.fori_loop(0, decisions, decide, start)
-    return returns, jax.vmap(env.success)(states, tasks), generated, played
+    start = (jnp.int32(0), has_ended(states), states, jnp.zeros(base.batch_size), zeros, zeros)
+    unfinished = lambda carry: (carry[0] < decisions) & ~carry[1].all()
+    steps, _, states, returns, generated, played = jax.lax.while_loop(unfinished, decide, start)
+    return returns, jax.vmap(env.success)(states, tasks), generated, played, steps
 
 
 def at_equal(points: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[float, dict[str, float]]:
-    """The quality of each mode at one common cost, between its measured points.
+    """The quality of each mode at one common cost.
 
     Args:
       points: for each mode (cost, quality) at several sizes.
 
     Returns:
-      The cost, the geometric middle of what all modes have in common, and the qualities there, interpolated over the
-      logarithm of the cost; a mode that does not reach the cost has NaN.
+      The cost, the geometric middle of the range that all modes have in common; where there is none, the least that
+      every mode can be had for. And the qualities there: interpolated over the logarithm of the cost, or that of the
+      mode's largest size, where that costs less.
     """
     low = max(min(cost for cost, _ in values) for values in points.values())
     high = min(max(cost for cost, _ in values) for values in points.values())
-    common = float(np.sqrt(low * high))
+    common = float(np.sqrt(low * max(low, high)))
     found = {}
     for mode, values in points.items():
         costs, qualities = np.array(sorted(values)).T
-        inside = costs[0] * 0.999 <= common <= costs[-1] * 1.001
-        found[mode] = float(np.interp(np.log(common), np.log(costs), qualities)) if inside else float("nan")
+        found[mode] = float(np.interp(np.log(common), np.log(costs), qualities))
     return common, found

@@ -34,20 +34,20 @@ def check_inputs(settings: Settings, suites: Collection[str]) -> None:
         catalogue.load_products(settings.products)
 
 
-def environment(id: str, settings: Settings) -> tuple[Any, Any]:
-    """The environment `id` and a bank of at least 1,024 tasks: real ones where the user gave them.
+def environment(id: str, settings: Settings, **options: float) -> tuple[Any, Any]:
+    """The environment `id`, made with `options`, and a bank of at least 1,024 tasks: the user's where there are some.
 
     Sokoban-v0 plays the levels of `settings.levels`, WebShop-v0 the products of `settings.products`. A bank that is
     smaller (a fixed map is one task) is repeated, so that a reset always reads from a bank of realistic size.
     """
     given = {"Sokoban-v0": ("levels", settings.levels), "WebShop-v0": ("products", settings.products)}
     name, path = given.get(id, ("", None))
-    return _environment(id, name, path)
+    return _environment(id, name, path, tuple(options.items()))
 
 
 @functools.cache
-def _environment(id: str, name: str, path: Path | None) -> tuple[Any, Any]:
-    arguments: dict[str, Any] = {} if path is None else {name: path}
+def _environment(id: str, name: str, path: Path | None, options: tuple[tuple[str, float], ...]) -> tuple[Any, Any]:
+    arguments: dict[str, Any] = dict(options) if path is None else {**dict(options), name: path}
     env, tasks = envs_jax.make(id, **arguments)
     if len(tasks) < MIN_TASKS:
         tasks = tasks[np.arange(MIN_TASKS) % len(tasks)]

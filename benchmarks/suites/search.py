@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import search_arms, search_quality
@@ -16,7 +17,14 @@ from benchmarks.measure import Arm, Measurement, Program, measure
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.search_arms import Search, in_nodes
-from benchmarks.search_problems import Problem, problem, with_network, with_table
+from benchmarks.search_problems import (
+    Problem,
+    problem,
+    return_and_value,
+    with_network,
+    with_rollout_values,
+    with_table,
+)
 from benchmarks.search_workers import call
 from benchmarks.suites import Case, Plot, Settings, Suite
 from jaxrl_agents import search
@@ -68,12 +76,14 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3) -> dict[str, Sear
 def cases(settings: Settings) -> Iterator[Case]:
     """The cases in the order in which they run: the figures that matter most first."""
     programs: ProgramFactories = {name: functools.partial(_program, settings, name) for name in modes()}
+    programs["mcts"] = functools.partial(_mcts_program, settings)
     programs["network"] = functools.partial(_network_program, settings)
     yield Case(f"{ID}/nodes", functools.partial(run_nodes, settings), programs)
     yield Case(f"{ID}/network", functools.partial(run_network, settings))
     yield Case(f"{ID}/devices", functools.partial(run_devices, settings))
-    for name in search_quality.SETTINGS if settings.full else ("Sokoban",):
-        yield Case(f"{name}/quality", functools.partial(run_quality, settings, name))
+    for name, setting in search_quality.SETTINGS.items():
+        if setting.sizes[settings.budget.name]:
+            yield Case(f"{name}/quality", functools.partial(run_quality, settings, name))
     if settings.full:
         yield Case(f"{ID}/compile", functools.partial(run_growth, settings))
         for axis in SWEEPS:
@@ -88,6 +98,11 @@ def _roots(settings: Settings, name: str, batch_size: int = BATCH) -> Problem:
 
 def _program(settings: Settings, name: str) -> Program:
     return search_arms.search_program(modes()[name], _roots(settings, name))
+
+
+def _mcts_program(settings: Settings) -> Program:
+    searched = Search(search.mcts, {"num_simulations": SIMULATIONS})
+    return search_arms.search_program(searched, problem(ID, MCTX_BATCH, settings))
 
 
 def _network_program(settings: Settings) -> Program:
@@ -245,20 +260,24 @@ SWEEPS: dict[str, tuple[int, ...]] = {"batch": (16, 128, 1_024, 4_096), "width":
 
 
 def run_sweep(settings: Settings, axis: str) -> Iterator[Row]:
-    """Nodes a second of every mode over the number of roots, the width (W, N), or the depth (turns; of lookahead)."""
+    """Nodes a second of every mode over the roots, the width (W, N; simulations), or the depth (turns; of the tree)."""
     for size in SWEEPS[axis]:
         batch_size = size if axis == "batch" else 256
         turns = 8 * 2 ** (size - 2) if axis == "depth" else TURNS
-        chosen = modes(turns, size if axis == "width" else 16, size if axis == "depth" else 3)
+        width = size if axis == "width" else 16
+        depth = size if axis == "depth" else None
         arms: ArmFactories = {
             name: functools.partial(search_arms.searching, searched, _roots(settings, name, batch_size))
-            for name, searched in chosen.items()
+            for name, searched in modes(turns, width, depth or 3).items()
             if not (axis == "width" and name == "lookahead")
         }
+        simulations = SIMULATIONS * width // 16
+        arms["mcts"] = functools.partial(search_arms.our_mcts, problem(ID, batch_size, settings), simulations, depth)
         measured = measure(arms, settings.budget)
         rows = RowMaker(NAME, f"{ID}/{axis}", batch_size)
+        sizes = {"batch": {}, "width": {"mcts": simulations}, "depth": dict.fromkeys(("lookahead", "mcts"), size)}
         for name, arm in measured.items():
-            value = size if name == "lookahead" or axis != "depth" else turns
+            value = sizes[axis].get(name, turns if axis == "depth" else size)
             yield rows.rate(in_nodes(arm), "nodes/s", parameters={"mode": name, axis: value})
 
 
@@ -285,28 +304,30 @@ def _growth(rows: RowMaker, name: str, seconds: Sequence[float]) -> Row:
 
 # Quality ------------------------------------------------------------------------------------------------------------
 
-SIZES = {"quick": (64,), "full": (32, 128, 512)}  # nodes for a decision
 QUALITY_BATCH = {"quick": 128, "full": 256}
 
 
 def run_quality(settings: Settings, name: str) -> Iterator[Row]:
     """Returns and successes of episodes that every mode plays, by nodes and by time for a decision."""
     setting = search_quality.SETTINGS[name]
-    base = problem(setting.id, QUALITY_BATCH[settings.budget.name], settings)
+    base = problem(setting.id, QUALITY_BATCH[settings.budget.name], settings, **setting.options)
     rows = RowMaker(NAME, f"{name}/quality", base.batch_size)
+    score: Any = "return"
+    if setting.id == "FrozenLake-v0":
+        yield from _exact_rows(rows, base, setting.decisions)
+        base, score = with_rollout_values(base), return_and_value(base.env)
     by_nodes: dict[str, list[tuple[float, float]]] = {}
     by_time: dict[str, list[tuple[float, float]]] = {}
-    for size in SIZES[settings.budget.name]:
-        for mode, contender in search_quality.contenders(setting, size).items():
+    sizes = setting.sizes[settings.budget.name]
+    for size in sizes:
+        for mode, contender in search_quality.contenders(setting, size, score).items():
             played = search_quality.play(contender, base, setting.decisions)
             by_nodes.setdefault(mode, []).append((played.nodes, float(played.returns.mean())))
             by_time.setdefault(mode, []).append((played.seconds, float(played.returns.mean())))
             yield from _quality_rows(rows, mode, size, played)
-    if name == "FrozenLake":
-        yield _optimum(rows, base, setting.decisions)
-    for label, unit, points in (("nodes", "nodes", by_nodes), ("time", "µs", by_time)):
-        if settings.full:
-            yield from _equal_rows(rows, label, unit, points)
+    if len(sizes) > 1:
+        yield from _equal_rows(rows, "nodes", "nodes", by_nodes)
+        yield from _equal_rows(rows, "time", "µs", by_time)
 
 
 def _quality_rows(rows: RowMaker, mode: str, size: int, played: search_quality.Played) -> Iterator[Row]:
@@ -319,27 +340,33 @@ def _quality_rows(rows: RowMaker, mode: str, size: int, played: search_quality.P
     yield rows.fact("time a decision", "µs", 1e6 * played.seconds, better="lower", **fields)
 
 
-def _optimum(rows: RowMaker, base: Problem, decisions: int) -> Row:
-    from envs_jax.frozen_lake.planning import optimal_return
+def _exact_rows(rows: RowMaker, base: Problem, decisions: int) -> Iterator[Row]:
+    """What the best policy, and equally likely actions, return in expectation: what the modes lie between."""
+    from envs_jax.frozen_lake.planning import finite_horizon, start_value
 
-    best = jax.jit(jax.vmap(lambda task: optimal_return(base.env, task, decisions)))(base.tasks)
-    note = f"the exact optimum of {decisions} steps, by value iteration"
-    return rows.fact("return", "", float(best.mean()), parameters={"mode": "optimum", "size": 0}, note=note)
+    env = base.env
+    uniform = jnp.full((env.layout.num_cells, env.num_actions), 1 / env.num_actions)
+    for mode, policy, what in (("optimum", None, "the best policy"), ("uniform policy", uniform, "random actions")):
+        value = lambda task, policy=policy: start_value(
+            env, task, finite_horizon(env, task, decisions, policy).values[0]
+        )
+        mean = float(jax.jit(jax.vmap(value))(base.tasks).mean())
+        note = f"exactly what {what} will return in {decisions} steps, by dynamic programming"
+        yield rows.fact("return", "", mean, parameters={"mode": mode, "size": 0}, note=note)
 
 
 def _equal_rows(
     rows: RowMaker, label: str, unit: str, points: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Iterator[Row]:
     cost, qualities = search_quality.at_equal(points)
-    shown = cost * (1e6 if unit == "µs" else 1)
+    scale = 1e6 if unit == "µs" else 1
     for mode, quality in qualities.items():
-        fields: dict[str, Any] = {"parameters": {"mode": mode}, "better": "higher"}
-        metric, note = f"return at equal {label}", f"at {shown:.3g} {unit} a decision, between the sizes measured"
-        if np.isnan(quality):
-            outside = Measurement(status="unavailable", note=f"no size of this mode is near {shown:.3g} {unit}")
-            yield rows.missing(metric, "", outside, **fields)
-        else:
-            yield rows.fact(metric, "", quality, note=note, **fields)
+        largest = max(points[mode])[0]
+        note = f"at {cost * scale:.3g} {unit} a decision, between the sizes measured"
+        if largest < cost:
+            note = f"at {cost * scale:.3g} {unit} a decision; its largest size takes {largest * scale:.3g}"
+        fields: dict[str, Any] = {"parameters": {"mode": mode}, "better": "higher", "note": note}
+        yield rows.fact(f"return at equal {label}", "", quality, **fields)
 
 
 def plots(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:

@@ -67,6 +67,19 @@ def test_the_scopes_of_a_compiled_program():
     assert scopes == {"", "phase"}
 
 
+def test_what_a_package_does_beside_the_named_phases_has_a_name():
+    def step(x):
+        with jax.named_scope("step"):
+            return jnp.cumsum(x)
+
+    def search(x):
+        with jax.named_scope(hlo.REST):
+            return jax.lax.scan(lambda c, _: (jnp.sort(step(c)), None), x, length=3)[0]
+
+    scopes = {i.scope for i in compiled(search, jnp.ones(64)).instructions.values()}
+    assert scopes == {"", "step", hlo.REST}
+
+
 def event(name, start, duration, thread=1):
     return {"pid": 1, "tid": thread, "ts": start, "dur": duration, "args": {"hlo_op": name}}
 

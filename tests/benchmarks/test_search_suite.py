@@ -11,10 +11,19 @@ import pytest
 import envs_jax
 from benchmarks import native_peer, search_arms, search_plots, search_quality, search_workers
 from benchmarks.hlo import Instruction, Module
-from benchmarks.measure import Measurement, Unavailable
+from benchmarks.measure import BUDGETS, Measurement, Unavailable
 from benchmarks.profiling import PHASES, write_phases
 from benchmarks.results import Row
-from benchmarks.search_problems import lean_recurrent_fn, lean_root, problem, with_network, with_table
+from benchmarks.search_problems import (
+    cell_values,
+    lean_recurrent_fn,
+    lean_root,
+    problem,
+    return_and_value,
+    with_network,
+    with_rollout_values,
+    with_table,
+)
 from benchmarks.solving_worker import Answers, agreement, over_fewest
 from benchmarks.suites import Settings, solving
 from benchmarks.suites import search as suite
@@ -117,13 +126,53 @@ def test_episodes_are_played_in_the_environment(lake):
 
 
 def test_equal_cost_is_interpolated_between_measured_sizes():
-    points = {"a": [(1.0, 0.0), (100.0, 2.0)], "b": [(4.0, 1.0), (25.0, 3.0)], "c": [(1.0, 5.0), (4.0, 5.0)]}
-    cost, found = search_quality.at_equal({name: points[name] for name in "ab"})
+    points = {"a": [(1.0, 0.0), (100.0, 2.0)], "b": [(4.0, 1.0), (25.0, 3.0)]}
+    cost, found = search_quality.at_equal(points)
     assert cost == pytest.approx(10) and found == pytest.approx({"a": 1.0, "b": 2.0})
-    cost, found = search_quality.at_equal({name: points[name] for name in "abc"})
-    assert cost == pytest.approx(4) and np.isfinite(list(found.values())).all()
-    cost, found = search_quality.at_equal({"a": [(1.0, 0.0), (2.0, 0.0)], "b": [(50.0, 0.0), (90.0, 1.0)]})
-    assert np.isnan(list(found.values())).all()
+    cost, found = search_quality.at_equal({"a": [(1.0, 0.5), (2.0, 0.7)], "b": [(50.0, 0.0), (90.0, 1.0)]})
+    assert cost == pytest.approx(50) and found == pytest.approx({"a": 0.7, "b": 0.0})  # all that `a` was measured for
+
+
+def test_values_of_cells_are_the_means_of_rollouts(lake):
+    """Against Monte Carlo: what random actions return from the start, and from the cell before the goal."""
+    base = with_rollout_values(lake)
+    values = np.asarray(base.params)[0]
+    rows, columns = jnp.array([0, 3], jnp.uint8), jnp.array([0, 2], jnp.uint8)
+    many = 4_096
+    states = dataclasses.replace(
+        jax.tree.map(lambda leaf: jnp.zeros(2 * many, leaf.dtype), base.states),
+        row=jnp.repeat(rows, many), column=jnp.repeat(columns, many),
+    )  # fmt: skip
+    tasks = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[0], (2 * many, *leaf.shape[1:])), base.tasks)
+
+    @jax.jit
+    def rollouts(states, tasks):
+        def step(carry, key):
+            states, total = carry
+            words = jax.random.bits(key, (2, 2 * many), jnp.uint32)
+            action = (words[0] % 4).astype(jnp.int32)
+            after = jax.vmap(base.env.transition)(states, action, words[1], tasks)
+            return (after.state, total + after.reward), None
+
+        return jax.lax.scan(step, (states, jnp.zeros(2 * many)), jax.random.split(jax.random.key(0), 100))[0][1]
+
+    found = np.asarray(rollouts(states, tasks)).reshape(2, many).mean(1)
+    np.testing.assert_allclose(found, values[[0, 14]], atol=4 * 0.5 / many**0.5)
+    assert values[14] > 20 * values[0] > 0 and values[15] == 0  # the goal ends the episode
+    np.testing.assert_allclose(base.root().value, values[0])
+    of_states = cell_values(base.env)((jnp.broadcast_to(values, (2 * many, 16)), None), states)
+    np.testing.assert_allclose(of_states, values[[0, 14]].repeat(many))
+
+
+def test_trees_with_values_of_rollouts_beat_random_actions(lake):
+    """Every decision by a search of 32 nodes: far more than the few per cent that random actions reach."""
+    setting = search_quality.SETTINGS["FrozenLake-80"]
+    base = problem(setting.id, 64, SETTINGS, **setting.options)
+    base, score = with_rollout_values(base), return_and_value(base.env)
+    contender = search_quality.contenders(setting, 32, score)["mcts"]
+    played = search_quality.play(contender, base, 100)
+    assert played.success.mean() > 0.2 and (played.returns == played.success).all()
+    assert played.nodes <= 32 and played.seconds > 0
 
 
 def test_contenders_generate_about_the_nodes_asked_for():
@@ -272,13 +321,31 @@ def test_a_worker_that_fails_says_why():
 
 
 def test_cases_by_budget():
-    from benchmarks.measure import BUDGETS
-
     quick = [case.name for case in suite.cases(SETTINGS)]
     full = [case.name for case in suite.cases(Settings(BUDGETS["full"]))]
-    assert set(quick) < set(full) and {"WebShop/quality", "Sokoban-v0/batch"} < set(full) - set(quick)
+    assert set(quick) < set(full) and {"FrozenLake/quality", "Sokoban-v0/batch"} < set(full) - set(quick)
+    assert {"Sokoban/quality", "WebShop/quality"} < set(quick)
     (nodes,) = [case for case in suite.cases(SETTINGS) if case.name == "Sokoban-v0/nodes"]
-    assert set(nodes.programs) == {*suite.modes(), "network"}
+    assert set(nodes.programs) == {*suite.modes(), "mcts", "network"}
+
+
+def test_sweeps_give_every_mode_its_own_size(monkeypatch):
+    """What is measured is prepared nowhere: only which arms there are, and what their rows say."""
+    measured = {}
+
+    def measure(arms, budget):
+        measured.update(arms)
+        return {name: Measurement(np.ones(3), summary={"generated": 2.0}) for name in arms}
+
+    monkeypatch.setattr(suite, "measure", measure)
+    monkeypatch.setattr(suite, "problem", lambda id, batch_size, settings: batch_size)
+    monkeypatch.setattr(suite, "with_table", lambda base: base)
+    sizes = {axis: {(row.parameters["mode"], row.parameters[axis]) for row in suite.run_sweep(SETTINGS, axis)}
+             for axis in suite.SWEEPS}  # fmt: skip
+    assert {("mcts", 4_096), ("beam_search", 4_096)} < sizes["batch"]
+    assert {("mcts", 128), ("best_of_n", 64)} < sizes["width"] and ("lookahead", 64) not in sizes["width"]
+    assert {("mcts", 4), ("lookahead", 4), ("beam_search", 32)} < sizes["depth"]
+    assert measured["mcts"].args == (256, suite.SIMULATIONS, 4)  # the last of the sweep over depths
 
 
 def test_traces_name_the_phases(tmp_path):
@@ -309,7 +376,7 @@ def test_plots_are_drawn_from_rows(tmp_path):
             _row("Lake/quality", metric, 0.1 * size, mode="lookahead", size=size)
             for metric in ("return", "nodes a decision", "time a decision")
         ]
-    rows.append(_row("Lake/quality", "return", 0.7, mode="optimum", size=0))
+    rows += [_row("Lake/quality", "return", 0.7, mode=mode, size=0) for mode in ("optimum", "uniform policy")]
     solved = [_row("hard/solve", "throughput", 1_200.0, "levels/s", mode=mode) for mode in ("optimal", "satisficing")]
     drawn = [*search_plots.search(rows, tmp_path), *search_plots.solving(solved, tmp_path)]
     assert [plot.file for plot in drawn] == ["search_rates.png", "search_sweeps.png", "search_quality.png",
