@@ -210,6 +210,60 @@ def lookahead(process: Process, start: int, num_turns: int, depth: int, bootstra
     return node
 
 
+def prospect(
+    process: Process, node: Node, word: int, levels: int, number: int, bootstrap: bool, counts: dict[str, int]
+) -> float:
+    """The best return of `number` sampled candidates a level, `levels` deep; `word` is that of the node."""
+    if node.ended(process):
+        return node.total
+    if levels == 0:
+        return node.total + (node.scale * float(process.value[node.state]) if bootstrap else 0.0)
+    best = -math.inf
+    for index in range(1, number + 1):
+        below = mixed(word, (1 << 17) + index)
+        child = node.child(process, sampled(process.logits[node.state], 1.0, below))
+        counts["generated"] += 1
+        best = max(best, prospect(process, child, below, levels - 1, number, bootstrap, counts))
+    return best
+
+
+def committed(
+    process: Process,
+    key: jax.Array,
+    num_turns: int,
+    *,
+    depth: int,
+    num_candidates: int,
+    width: int = 1,
+    continuation: str = "policy",
+    bootstrap: bool = True,
+) -> tuple[list[list[tuple[int, int, Node]]], dict[str, int]]:
+    """Lookahead with sampled candidates: for each turn the (parent, action, node) of every slot; action -1: a copy."""
+    frontier, turns, counts = [Node(0)], [], {"generated": 0}
+    levels, number = (depth, 1) if continuation == "policy" else (depth - 1, num_candidates)
+    for turn in range(num_turns):
+        drawn = words(key, turn, width * num_candidates)
+        candidates: list[tuple[float, int, int, Node]] = []
+        for slot, node in enumerate(frontier):
+            first = slot * num_candidates
+            if node.ended(process):
+                candidates.append((-node.total, first, -1, node))
+                continue
+            for index in range(first, first + num_candidates):
+                action = sampled(process.logits[node.state], 1.0, drawn[index])
+                child = node.child(process, action)
+                simulated = mixed(drawn[index], 1 << 16)
+                score = prospect(process, child, simulated, levels, number, bootstrap, counts)
+                counts["generated"] += 1
+                candidates.append((-score, index, action, child))
+        candidates.sort(key=lambda candidate: candidate[:2])
+        kept = candidates[:width]
+        counts["generated"] += sum(action >= 0 for _, _, action, _ in kept)  # they are played anew
+        turns.append([(index // num_candidates, action, node) for _, index, action, node in kept])
+        frontier = [node for _, _, node in turns[-1]]
+    return turns, counts
+
+
 @dataclasses.dataclass
 class Trace:
     """What a rollout that steps back did: one entry an iteration."""
