@@ -14,7 +14,7 @@ from jaxrl_agents.search.lookahead import lookahead
 from jaxrl_agents.search.mcts import mcts
 from jaxrl_agents.search.memory import compiled_bytes, estimate_bytes
 from jaxrl_agents.search.model import EnvModel, Model, from_env
-from jaxrl_agents.search.render import path_image, tree_text
+from jaxrl_agents.search.render import path_image, tree_image, tree_text
 from jaxrl_agents.search.trajectory import Execution, execute, next_root
 from jaxrl_agents.search.types import (
     BacktrackTree,
@@ -51,5 +51,6 @@ __all__ = [
     "mcts",
     "next_root",
     "path_image",
+    "tree_image",
     "tree_text",
 ]

@@ -1,4 +1,4 @@
-"""Arguments, the parts that searches are made of, turns of several actions, memory and rendering."""
+"""Arguments, the parts that searches are made of, turns of several actions and memory."""
 
 import math
 import re
@@ -305,37 +305,6 @@ def test_webshop_search_never_clicks_what_is_not_there():
     masks = jax.jit(jax.vmap(jax.vmap(env.action_mask, in_axes=(0, None))))(played.embeddings, picked.instances)
     there = np.take_along_axis(np.asarray(masks)[:, :6], np.maximum(found.actions[:, 0, :, None], 0), axis=2)[..., 0]
     assert found.mask.any() and there[found.mask[:, 0]].all()
-
-
-def test_rendering():
-    env, tasks = envs_jax.make("Sokoban-RAGEN-v0", num_levels=4)
-    model = search.from_env(env)
-    root = started(env, model, tasks.instances)
-    output = search.beam_search(
-        None, jax.random.key(0), root, model, tasks=tasks, num_turns=4, beam_width=3, candidates="enumerate"
-    )
-    text = search.tree_text(output, 1, names=env.action_names)
-    tree = output.search_tree
-    assert len(text.splitlines()) == 1 + int((np.asarray(tree.lengths[:, 1]) > 0).sum())
-    starred = [line for line in text.splitlines() if line.endswith("*")]
-    names = [env.action_names[a] for a in tables.paths(output)[1][0]]
-    assert [line.split()[-3] for line in starred] == names
-    assert search.tree_text(output, 1, max_nodes=2).endswith("more nodes")
-    frame = env.render_rgb(jax.tree.map(lambda leaf: leaf[1], root.embedding), tasks[1])
-    picture = search.path_image(env, output, root, model, tasks, index=1, columns=3)
-    taken = len(names) + 1
-    assert picture.shape == (-(-taken // 3) * frame.shape[0], min(3, taken) * frame.shape[1], 3)
-    np.testing.assert_array_equal(picture[: frame.shape[0], : frame.shape[1]], frame)
-    for other in (
-        search.mcts(None, jax.random.key(0), root, model, tasks=tasks, num_simulations=6),
-        search.entropy_backtrack(
-            None, jax.random.key(0), root, model, tasks=tasks, num_turns=4, num_rollouts=2, entropy_threshold=0.5
-        ),
-    ):
-        path = tables.paths(other)[0][0]
-        starred = [line for line in search.tree_text(other, 0).splitlines() if line.endswith("*")]
-        actions = [line.replace(" visits", "").split() for line in starred]
-        assert [int(next(word for word in line if word.isdigit())) for line in actions] == list(path)
 
 
 @pytest.mark.parametrize(
