@@ -54,7 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     greedy, num_turns = not arguments.sample, setup.evaluation_turns
     number = arguments.episodes or setup.config.evaluation.num_episodes
     key = jax.random.key(arguments.seed)
-    result = evaluate(params, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number, greedy=greedy)
+    result = evaluate(
+        params, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number, greedy=greedy,
+        mesh=setup.learner.mesh,
+    )  # fmt: skip
     held_out = arguments.tasks == "held-out" and setup.config.evaluation.num_held_out > 0
     print(f"policy     step {step} of {folder.path}, {'the likeliest actions' if greedy else 'sampled actions'}")
     print(f"tasks      {len(tasks):,} of {setup.config.env}, {'held out' if held_out else 'trained on'}")

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from envs_jax.environment import check_playable
 from envs_jax.frozen_lake import planning
@@ -18,6 +18,7 @@ from envs_jax.tasks import TaskBank
 from jaxrl_agents.arguments import count
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.standard import Standard
+from jaxrl_agents.training import sharding
 from jaxrl_agents.training.distributed import fetched
 
 GREEDY = 1e-6  # a temperature at which the likeliest action is all but certain
@@ -52,8 +53,9 @@ def evaluate(
     num_episodes: int | None = None,
     greedy: bool = True,
     batch_size: int = 1024,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
-    """Plays episodes without learning.
+    """Plays episodes without learning. With several processes all call it alike, and each plays its share.
 
     Args:
       params: of the policy's model.
@@ -64,17 +66,20 @@ def evaluate(
       num_episodes: all tasks once by default.
       greedy: take the likeliest action; False draws at the policy's temperature.
       batch_size: episodes played at once.
+      mesh: from `training.make_mesh`: episodes are split over `data` and `fsdp`; None plays all of them on each device
+        that has the parameters.
     """
     check_playable(policy.env, tasks)
     check_key(key)
     num_turns = count("num_turns", num_turns)
     number = count("num_episodes", len(tasks) if num_episodes is None else num_episodes)
-    size = min(count("batch_size", batch_size), number)
+    parts = sharding.num_parts(mesh)
+    size = -(-min(count("batch_size", batch_size), number) // parts) * parts
     played = policy.replace(temperature=GREEDY) if greedy else policy
     batches = []
     for start in range(0, number, size):
-        episodes = np.minimum(np.arange(start, start + size), number - 1)  # the last batch has the others' shape
-        batches.append(_play(params, key, played, tasks, jnp.asarray(episodes, jnp.int32), num_turns))
+        episodes = np.minimum(np.arange(start, start + size, dtype=np.int32), number - 1)  # all batches have one shape
+        batches.append(_play(params, key, played, tasks, episodes, num_turns, mesh))
     success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*fetched(batches), strict=True))
     return Evaluation(
         wilson(int(success.sum()), number),
@@ -85,15 +90,22 @@ def evaluate(
     )
 
 
-@partial(jax.jit, static_argnames="num_turns")
+@partial(jax.jit, static_argnames=("num_turns", "mesh"))
 def _play(
-    params: Any, key: jax.Array, policy: Policy, tasks: TaskBank[Any], episodes: jax.Array, num_turns: int
+    params: Any,
+    key: jax.Array,
+    policy: Policy,
+    tasks: TaskBank[Any],
+    episodes: Any,
+    num_turns: int,
+    mesh: Mesh | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Success, return and length of the episodes with these numbers, [B]."""
     keys = jax.vmap(partial(jax.random.fold_in, key))(episodes)
     instances = jax.tree.map(lambda leaf: leaf[episodes % len(tasks)], tasks.instances)
+    keys, instances = sharding.split_rows((keys, instances), mesh)
     trajectory = Standard()(params, keys, policy, instances, group_size=1, num_turns=num_turns)
-    return trajectory.success, trajectory.returns, trajectory.lengths
+    return sharding.split_rows((trajectory.success, trajectory.returns, trajectory.lengths), mesh)
 
 
 def optimum(policy: Policy, tasks: TaskBank[Any], num_turns: int, num_episodes: int) -> float | None:

@@ -117,10 +117,9 @@ class Learner:
         )  # fmt: skip
         self.rollout.check(self.policy, self.group_size)
         self._check_rows("num_minibatches × num_micro_batches", self.num_rows, self.num_minibatches)
-        if self.mesh is not None and self.num_groups % self._num_parts:
-            raise ValueError(
-                f"num_groups={self.num_groups} must be a multiple of the mesh's data × fsdp = {self._num_parts}"
-            )
+        parts = sharding.num_parts(self.mesh)
+        if self.num_groups % parts:
+            raise ValueError(f"num_groups={self.num_groups} must be a multiple of the mesh's data × fsdp = {parts}")
 
     @property
     def num_rows(self) -> int:
@@ -229,10 +228,6 @@ class Learner:
     def _rules(self) -> sharding.Rules:
         return sharding.logical_rules(models.AXES) if self.rules is None else self.rules
 
-    @property
-    def _num_parts(self) -> int:
-        return 1 if self.mesh is None else self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-
     def _check_rows(self, name: str, num_rows: int, num_minibatches: int) -> None:
         if num_rows % (num_minibatches * self.num_micro_batches):
             product = num_minibatches * self.num_micro_batches
@@ -271,16 +266,10 @@ class Learner:
         tasks_key, rollout_key = jax.random.split(key)
         index = jax.vmap(tasks.sample_index)(jax.random.bits(tasks_key, (self.num_groups,), jnp.uint32))
         drawn = jax.tree.map(lambda leaf: leaf[index], tasks.instances)
-        keys, drawn = self._split_over_devices((jax.random.split(rollout_key, self.num_groups), drawn))
+        keys, drawn = sharding.split_rows((jax.random.split(rollout_key, self.num_groups), drawn), self.mesh)
         with jax.named_scope("rollout"):
             trajectory = self.rollout(params, keys, policy, drawn, group_size=self.group_size, num_turns=self.num_turns)
-        return self._split_over_devices(trajectory)
-
-    def _split_over_devices(self, tree: Any) -> Any:
-        """The tree with the leading axis of every leaf split over the mesh."""
-        if self.mesh is None:
-            return tree
-        return jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, sharding.BATCH))
+        return sharding.split_rows(trajectory, self.mesh)
 
     def _filtered(self, trajectory: Trajectory) -> tuple[Trajectory, jax.Array]:
         """The groups that are learned from, as many as may be kept, and their share of all."""

@@ -52,7 +52,7 @@ class Setup:
         return evaluate(
             params, key, self.policy, self.evaluation_tasks,
             num_turns=self.evaluation_turns, num_episodes=self.config.evaluation.num_episodes,
-            greedy=self.config.evaluation.greedy,
+            greedy=self.config.evaluation.greedy, mesh=self.learner.mesh,
         )  # fmt: skip
 
     @property

@@ -161,7 +161,7 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     Raises:
       ValueError: a leaf is a scalar or its leading size cannot be split evenly; it is named.
     """
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = num_parts(mesh)
     sharding = NamedSharding(mesh, BATCH)
     local_parts = _local_parts(mesh)
 
@@ -178,6 +178,16 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
         return _global_rows(leaf, sharding)
 
     return jax.tree_util.tree_map_with_path(put, batch)
+
+
+def num_parts(mesh: Mesh | None) -> int:
+    """Into how many parts rows are split: 1 without a mesh."""
+    return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def split_rows(tree: Any, mesh: Mesh | None) -> Any:
+    """Inside jit: the tree with the leading axis of every leaf split over `data` and `fsdp`; as it is where None."""
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, BATCH))
 
 
 def _local_parts(mesh: Mesh) -> int:

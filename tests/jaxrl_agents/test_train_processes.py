@@ -30,10 +30,18 @@ TINY = [
 ]  # fmt: skip
 
 
-# Trains for two steps, and goes on until it is stopped with the programs that are traced already.
+# Trains for two steps, and goes on until it is stopped with the programs that are traced already; says how many of
+# the episodes of an evaluation it plays itself.
 PROGRAM = """
 import dataclasses, sys
 from jaxrl_agents import cli, train_command
+from jaxrl_agents.training import evaluation
+play = evaluation._play
+def watched(*arguments):
+    played = play(*arguments)
+    print("played", *[len(part.data) for part in played[0].addressable_shards], "of", len(played[0]), file=sys.stderr)
+    return played
+evaluation._play = watched
 folder, *flags = sys.argv[1:]
 build, built = train_command.build, []
 train_command.build = lambda config: built.append(build(config)) or built[0]
@@ -108,6 +116,7 @@ def test_two_processes_train_stop_and_resume_as_one(tmp_path, alone):
     folder = tmp_path / "pair"
     first, second = trained_by_two(folder)
     assert (first[0], second[0]) == (0, 130), (first, second)
+    assert "played 8 of 16\n" in first[2] and "played 8 of 16\n" in second[2]
     assert "2 cpu devices of 2 processes\n" in first[1] and "\nfinished   step 2: success " in first[1]
     assert "changed    num_steps: 2 → 1000000\n" in first[1]
     assert re.sub(r"\[Gloo\].*\n", "", second[1]) == ""  # one of them speaks, and writes
