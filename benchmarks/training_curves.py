@@ -1,15 +1,15 @@
-"""Learning curves: what training reaches after so many updates and seconds, with several seeds."""
+"""Learning curves: what training reaches after so many steps and seconds, with several seeds."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
+import numpy as np
 
-from jaxrl_agents.training import Evaluation, build, evaluate, preset, updated
+from jaxrl_agents.training import Evaluation, Setup, build, evaluate, preset
 
 ID = "FrozenLake-v0"
 
@@ -18,28 +18,27 @@ ID = "FrozenLake-v0"
 class Curve:
     """One run."""
 
-    points: list[tuple[int, float]]  # (updates, greedy success)
-    seconds: float  # of an update, rollout included: evaluations and compilation left out
+    points: list[tuple[int, float]]  # (steps, greedy success)
+    seconds: float  # of a step; evaluations and compilation left out
     final: Evaluation
 
 
-def curves(seeds: Sequence[int], num_steps: int, every: int, num_episodes: int, num_final: int) -> list[Curve]:
-    """Runs of FrozenLake's preset; all share one compilation.
+def curves(seeds: Sequence[int], num_points: int, num_episodes: int, num_final: int) -> list[Curve]:
+    """Runs of FrozenLake's preset, as long as `train` makes them; all share one compilation.
 
     Args:
       seeds: of the runs.
-      num_steps: updates of each.
-      every: updates between evaluations.
+      num_points: evaluations of each, the first one before anything was learned.
       num_episodes: of an evaluation, greedy.
-      num_final: of the last one.
+      num_final: of the last policy's evaluation.
     """
-    setup = build(updated(preset(ID), {"num_steps": num_steps, "mesh": {}}))
-    step = setup.learner.step
-    step(setup.learner.init(jax.random.key(0)), setup.tasks)  # compiled before the clock starts
-    return [_curve(setup, seed, num_steps, every, num_episodes, num_final) for seed in seeds]
+    setup = build(preset(ID))
+    marks = np.unique(np.linspace(0, setup.config.num_steps, num_points).round().astype(int)).tolist()
+    setup.learner.step(setup.learner.init(jax.random.key(0)), setup.tasks)  # compiled before the clock starts
+    return [_curve(setup, seed, marks, num_episodes, num_final) for seed in seeds]
 
 
-def _curve(setup: Any, seed: int, num_steps: int, every: int, num_episodes: int, num_final: int) -> Curve:
+def _curve(setup: Setup, seed: int, marks: Sequence[int], num_episodes: int, num_final: int) -> Curve:
     key = jax.random.key(seed)
     state, points, seconds = setup.learner.init(key), [], 0.0
 
@@ -49,12 +48,11 @@ def _curve(setup: Any, seed: int, num_steps: int, every: int, num_episodes: int,
             num_turns=setup.evaluation_turns, num_episodes=number,
         )  # fmt: skip
 
-    points.append((0, measured(num_episodes).success.mean))
-    for number in range(every, num_steps + 1, every):
+    for before, mark in zip([0, *marks], marks, strict=False):
         start = time.perf_counter()
-        for _ in range(every):
+        for _ in range(mark - before):
             state, _ = setup.learner.step(state, setup.tasks)
         jax.block_until_ready(state)
         seconds += time.perf_counter() - start
-        points.append((number, measured(num_episodes).success.mean))
-    return Curve(points, seconds / num_steps, measured(num_final))
+        points.append((mark, measured(num_episodes).success.mean))
+    return Curve(points, seconds / marks[-1], measured(num_final))

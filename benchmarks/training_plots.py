@@ -65,7 +65,7 @@ def _decoding(rows: Sequence[Row], folder: Path) -> Plot | None:
 
 @styled
 def _learning(rows: Sequence[Row], folder: Path) -> Plot | None:
-    """Success of every seed over updates and over seconds, with the exact optimum."""
+    """Success of every seed over steps and over seconds, with the exact optimum."""
     curves = [row for row in rows if row.case.endswith("/learning")]
     points = [row for row in curves if row.metric == "success" and row.value is not None]
     single = {row.metric: row.value for row in curves if not row.parameters}
@@ -88,7 +88,7 @@ def _seeds(axes: Any, points: Sequence[Row], scale: float) -> None:
     values: dict[Any, list[float]] = {}
     for seed in dict.fromkeys(row.parameters["seed"] for row in points):
         line = [row for row in points if row.parameters["seed"] == seed]
-        steps = [scale * float(row.parameters["updates"]) for row in line]
+        steps = [scale * float(row.parameters["steps"]) for row in line]
         axes.plot(steps, [row.value for row in line], color=OTHER, linewidth=1)
         for step, row in zip(steps, line, strict=True):
             values.setdefault(step, []).append(row.value or 0.0)

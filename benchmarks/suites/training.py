@@ -281,17 +281,17 @@ def run_devices(settings: Settings) -> Iterator[Row]:
 # Learning -----------------------------------------------------------------------------------------------------------
 
 SEEDS = (0, 1, 2)
-UPDATES, EVERY = 60, 5  # learning steps, and those between two evaluations
+POINTS = 9  # evaluations of a run
 EPISODES, FINAL_EPISODES = 1_024, 10_240
 
 
 def run_learning(settings: Settings) -> Iterator[Row]:
-    """Greedy success of the preset's runs over updates and seconds, three seeds, beside the exact optimum."""
+    """Greedy success of the preset's runs over steps and seconds, three seeds, beside the exact optimum."""
     rows = RowMaker(NAME, f"{training_curves.ID}/learning")
-    found = training_curves.curves(SEEDS, UPDATES, EVERY, EPISODES, FINAL_EPISODES)
+    found = training_curves.curves(SEEDS, POINTS, EPISODES, FINAL_EPISODES)
     for seed, curve in zip(SEEDS, found, strict=True):
-        for updates, success in curve.points:
-            yield rows.fact("success", "", success, parameters={"seed": seed, "updates": updates}, better="higher")
+        for steps, success in curve.points:
+            yield rows.fact("success", "", success, parameters={"seed": seed, "steps": steps}, better="higher")
     yield from learning_rows(rows, found)
 
 
@@ -301,7 +301,8 @@ def learning_rows(rows: RowMaker, found: Seq[training_curves.Curve]) -> Iterator
     yield rows.fact("optimum", "", optimum, note="exact, by value iteration; it may use the time, which no policy sees")
     yield rows.sample("time of a step", "s", [curve.seconds for curve in found], better="lower")
     final = [curve.final.success.mean for curve in found]
-    note = f"after {UPDATES} steps, greedy, {FINAL_EPISODES:,} episodes a seed; p10 – p90 over the seeds"
+    num_steps = found[0].points[-1][0]
+    note = f"after {num_steps} steps, greedy, {found[0].final.num_episodes:,} episodes a seed; p10 – p90 over the seeds"
     yield rows.sample("final success", "", final, better="higher", note=note)
     limit = Target("<=", SHORT_OF_OPTIMUM)
     yield rows.sample("short of the optimum", "", [optimum - s for s in final], better="lower", target=limit)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import training_arms, training_decoding, training_plots
-from benchmarks.measure import Measurement
+from benchmarks.measure import Measurement, Runner
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.suites import Settings
@@ -19,7 +19,7 @@ from jaxrl_agents.training.evaluation import Interval
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-GROUPS, SIZE = 2, 2
+GROUPS, SIZE = 2, 8
 ROWS = RowMaker("training", "subject/case")
 
 
@@ -47,6 +47,7 @@ def test_the_halves_are_the_step(work, stepped):
         np.testing.assert_allclose(value, metrics[name], rtol=1e-5, atol=1e-7, err_msg=name)
     assert jnp.sum(trajectory.counts.env_steps) == metrics["env_steps"] and state.key == whole.key
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, whole.params)
+    assert stepped["first gradient_norm"] > 0
     assert stepped["first loss"] == pytest.approx(float(metrics["loss"]), rel=1e-5, abs=1e-7)
 
 
@@ -57,6 +58,14 @@ def test_steps_count_what_they_did(work, stepped):
     arm.run(1)
     assert arm.finish()["policy_forwards"] == stepped["policy_forwards"]
     assert stepped["bytes"] > sum(leaf.nbytes for leaf in jax.tree.leaves(work.first[0].params))
+
+
+def test_a_program_for_profiles_goes_on_training(work):
+    program = training_arms.step_program(work)
+    assert 0 < program.items <= work.update_rows
+    runner = Runner(program.compiled()[0], program.constants, program.carry)
+    runner(3)
+    assert runner.carry.step == 3 and program.carry.step == 0
 
 
 def test_bare_forwards_are_those_of_the_rollout(work):
@@ -146,7 +155,7 @@ def test_plots_show_what_there_is(tmp_path):
     rows = [row("s/search", "time", 9.0, rollout="beam", program=program) for program in ("step", "rollout")]
     rows += [row("t/decoding", "throughput", 5.0, arm="without", context=context) for context in (64, 256)]
     learning = RowMaker("training", "f/learning")
-    rows += [row("f/learning", "success", 0.1 * updates, seed=0, updates=updates) for updates in (0, 5)]
+    rows += [row("f/learning", "success", 0.1 * steps, seed=0, steps=steps) for steps in (0, 5)]
     rows += suite.learning_rows(learning, [curve(0), curve(1)])
     drawn = list(training_plots.training(rows, tmp_path))
     assert [plot.file for plot in drawn] == ["training_step.png", "decoding.png", "learning.png"]
