@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 2**31 - 1  # indices and counts are int32
+
 
 def count(name: str, value: Any) -> int:
-    """`value` as a Python integer of at least 1."""
+    """`value` as a Python integer of at least 1, and at most the largest int32."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value} is a boolean, not a number")
     try:
@@ -18,4 +20,6 @@ def count(name: str, value: Any) -> int:
         raise TypeError(f"{name}={value!r} is not an integer") from None
     if number < 1:
         raise ValueError(f"{name}={number} must be at least 1")
+    if number > LARGEST:
+        raise ValueError(f"{name}={number} must be at most {LARGEST}")
     return number
