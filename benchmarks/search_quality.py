@@ -33,6 +33,7 @@ class Setting:
     turns: int
     enumerate: bool  # whether all actions are candidates; otherwise they are drawn from the policy
     sizes: Mapping[str, tuple[int, ...]]  # by budget: nodes for a decision; none where it is left out
+    quick_modes: tuple[str, ...] = ()  # those that a quick run plays; all where empty
     options: Mapping[str, float] = dataclasses.field(default_factory=dict)  # that the environment is made with
 
 
@@ -48,8 +49,23 @@ SETTINGS = {
         sizes={"quick": (), "full": (16, 64, 256)},
         options={"success_rate": 0.8},
     ),
-    "WebShop": Setting("WebShop-v0", 8, 4, enumerate=False, sizes={"quick": (64,), "full": (32, 128, 512)}),
+    # Its programs take seconds to compile.
+    "WebShop": Setting(
+        "WebShop-v0",
+        8,
+        4,
+        enumerate=False,
+        sizes={"quick": (64,), "full": (32, 128, 512)},
+        quick_modes=("best_of_n", "lookahead", "mcts"),
+    ),
 }
+
+
+def chosen(setting: Setting, budget: str, size: int, score: Any) -> dict[str, Search]:
+    """The contenders that a run of this budget has time for."""
+    found = contenders(setting, size, score)
+    few = setting.quick_modes if budget == "quick" else ()
+    return {mode: contender for mode, contender in found.items() if not few or mode in few}
 
 
 def contenders(setting: Setting, nodes: int, score: Any = "return") -> dict[str, Search]:

@@ -320,7 +320,7 @@ def run_quality(settings: Settings, name: str) -> Iterator[Row]:
     by_time: dict[str, list[tuple[float, float]]] = {}
     sizes = setting.sizes[settings.budget.name]
     for size in sizes:
-        for mode, contender in search_quality.contenders(setting, size, score).items():
+        for mode, contender in search_quality.chosen(setting, settings.budget.name, size, score).items():
             played = search_quality.play(contender, base, setting.decisions)
             by_nodes.setdefault(mode, []).append((played.nodes, float(played.returns.mean())))
             by_time.setdefault(mode, []).append((played.seconds, float(played.returns.mean())))

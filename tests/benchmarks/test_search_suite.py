@@ -184,6 +184,14 @@ def test_contenders_generate_about_the_nodes_asked_for():
         assert 4 ** chosen["lookahead"]["depth"] == nodes and chosen["mcts"]["num_simulations"] == nodes
 
 
+def test_a_quick_run_plays_few_modes_where_they_compile_slowly():
+    webshop, sokoban = (search_quality.SETTINGS[name] for name in ("WebShop", "Sokoban"))
+    everything = set(search_quality.contenders(webshop, 64))
+    assert set(search_quality.chosen(webshop, "quick", 64, "return")) == set(webshop.quick_modes) < everything
+    assert set(search_quality.chosen(webshop, "full", 64, "return")) == everything
+    assert set(search_quality.chosen(sokoban, "quick", 64, "return")) == everything
+
+
 def test_folders_of_level_files(tmp_path):
     for name in ("hard/000.txt", "hard/001.txt", "unfiltered/test/000.txt", "own/some.xsb", "own/mine.TXT", "top.txt",
                  "generated/0.txt", "own/notes.md"):  # fmt: skip
