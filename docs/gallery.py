@@ -1,4 +1,4 @@
-"""Draws the pictures of the README and the docs: `python docs/gallery.py` (needs the extra `render`)."""
+"""Draws the pictures of the README and the docs: `python docs/gallery.py` (needs the extras `agents` and `render`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 import envs_jax
 from envs_jax.animation import frames, save_gif
+from jaxrl_agents import search
 
 IMAGES = Path(__file__).parent / "images"
 IDS = ("Sokoban-v0", "FrozenLake-Random-v0", "TabularWeb-v0")
@@ -42,6 +43,18 @@ def shopped() -> np.ndarray:
     return env.render_rgb(state, task)
 
 
+def searched() -> np.ndarray:
+    """The beam of width 3 that solves a level of Sokoban in five turns."""
+    env, bank = envs_jax.make("Sokoban-RAGEN-v0", num_levels=64)
+    tasks = bank[np.arange(15, 16)]
+    _, states = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 1), tasks.instances)
+    model, key = search.from_env(env), jax.random.key(1)
+    root = model.root(None, states, tasks)
+    options = {"num_turns": 7, "beam_width": 3, "candidates": "enumerate", "deduplicate": True}
+    output = search.beam_search(None, key, root, model, tasks=tasks, **options)
+    return search.tree_image(env, output, root, model, tasks, rng_key=key)
+
+
 def scaled(picture: np.ndarray) -> np.ndarray:
     """The picture at the gallery's height."""
     width = round(picture.shape[1] * HEIGHT / picture.shape[0])
@@ -49,7 +62,7 @@ def scaled(picture: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Writes `environments.png` (one state of each) and `sokoban.gif`."""
+    """Writes `environments.png` (one state of each), `sokoban.gif` and `beam.png`."""
     IMAGES.mkdir(exist_ok=True)
     gap = np.full((HEIGHT, 12, 3), 255, np.uint8)
     states = [*(played(id, 4)[2] for id in IDS), shopped()]
@@ -60,6 +73,7 @@ def main() -> None:
         IMAGES / "sokoban.gif",
         fps=8,
     )
+    Image.fromarray(searched()).save(IMAGES / "beam.png", optimize=True)
 
 
 if __name__ == "__main__":
