@@ -72,7 +72,7 @@ def _program(name: str) -> Program:
 
 def run_step(settings: Settings) -> Iterator[Row]:
     """The whole step against its bare forwards and its bare gradient; its parts, memory and compile time."""
-    base = work(GROUPS, GROUP_SIZE)
+    base = work(GROUPS, GROUP_SIZE, num_layers=2 if settings.full else 1)  # half the time goes into compiling
     arms: ArmFactories = {
         "step": functools.partial(arms_of.step, base),
         "forwards": functools.partial(arms_of.forwards, base),
@@ -101,7 +101,7 @@ def cost_of(rows: RowMaker, step: Measurement, parts: Seq[Measurement], **fields
 
 
 _NOTES = {
-    "step": "one jitted, donated program: plain rollouts, GRPO, AdamW; 10 turns, two layers of 64",
+    "step": "one jitted, donated program: plain rollouts, GRPO, AdamW; 10 turns",
     "rollout": "the first half of the step, compiled alone",
     "update": "the second half of the step, compiled alone: advantages, loss, optimiser",
     "forwards": "the policy alone, a forward of all episodes for each turn",
@@ -231,7 +231,7 @@ def run_forward(settings: Settings) -> Iterator[Row]:
         "2 layers of 64": {"d_model": 64, "num_layers": 2},
         "4 layers of 256": {"d_model": 256, "num_layers": 4, "num_heads": 8},
     }
-    works = {name: work(4, 8, **size) for name, size in sizes.items()}
+    works = {name: work(1, 8, **size) for name, size in sizes.items()}
     arms: ArmFactories = {"matrix products": lambda: arms_of.matrix_product(1_024, "float32").arm()}
     for name, made in works.items():
         arms[f"forward, {name}"] = functools.partial(arms_of.forwards, made)
