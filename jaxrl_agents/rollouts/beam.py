@@ -58,5 +58,5 @@ class Beam:
             search.beam_search, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,
             num_words=self.beam_width * number, per=self.per, beam_width=self.beam_width, num_candidates=number,
             candidates=self.candidates, score=self.score, deduplicate=self.deduplicate,
-            propose=policy.propose(num_turns), simulated=None if self.beam_width * number > 1 else False,
+            propose=policy.propose(num_turns),
         )  # fmt: skip

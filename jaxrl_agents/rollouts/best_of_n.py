@@ -48,5 +48,5 @@ class BestOfN:
         return searched(
             search.best_of_n, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,
             num_words=self.num_rollouts, per=self.per, num_rollouts=self.num_rollouts, score=self.score,
-            propose=policy.propose(num_turns), simulated=None if self.num_rollouts > 1 else False,
+            propose=policy.propose(num_turns),
         )  # fmt: skip

@@ -61,7 +61,6 @@ def searched(
     num_words: int,
     per: Per = "member",
     turns_ahead: int = 0,
-    simulated: bool | None = None,
     **options: Any,
 ) -> Trajectory:
     """The trajectories that a mode of `jaxrl_agents.search` finds.
@@ -78,7 +77,6 @@ def searched(
       per: one search for each "member" of a group, whose best path is the row; or one for the whole "group", whose N
         best paths are its rows.
       turns_ahead: how far the mode looks beyond turn K.
-      simulated: see `Trajectory`; by default as the search says.
       **options: the mode's own.
     """
     group_size, num_turns = count("group_size", group_size), count("num_turns", num_turns)
@@ -97,7 +95,7 @@ def searched(
     return _trajectory(
         policy, states, tasks, rows(paths.actions).reshape(-1, num_turns, policy.max_turn_actions), rows(words),
         log_probs=rows(paths.log_probs), counts=_counts(output, paths_each, copies), group_size=group_size,
-        simulated=output.simulated if simulated is None else simulated, source=POLICY,
+        simulated=output.simulated, source=POLICY,
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -24,7 +23,8 @@ class EntropyBacktrack:
 
     Where the policy's entropy is above the threshold, the rollout steps back and takes its turn at a higher
     temperature; `Trajectory.log_probs` are those of the temperature used. Turns that were discarded are not in the
-    trajectory, but in its counts.
+    trajectory, but in its counts. `Trajectory.simulated` is True with several rollouts: one alone is not compared with
+    any, though it leaves the states where the policy is unsure.
 
     Attributes:
       entropy_threshold: η, nats.
@@ -67,8 +67,7 @@ class EntropyBacktrack:
         """See `Strategy`."""
         self.check(policy, group_size)
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        simulated = None if self.num_rollouts > 1 or math.isfinite(self.entropy_threshold) else False
         return searched(
             search.entropy_backtrack, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,
-            num_words=self.num_rollouts, simulated=simulated, **options,
+            num_words=self.num_rollouts, **options,
         )  # fmt: skip

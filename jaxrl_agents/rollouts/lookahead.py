@@ -21,7 +21,8 @@ from jaxrl_agents.search.proposals import Candidates
 class Lookahead:
     """Each turn is the candidate whose simulated continuation scores best (TSR, arXiv 2602.11767).
 
-    The turn is then played with a word that the simulation has not seen, so its outcome is a fair draw.
+    The turn is then played with a word that the simulation has not seen, so its outcome is a fair draw. A turn of
+    several actions is played as it was drawn, wherever its first ones lead.
 
     Attributes:
       depth: D, turns of the policy that follow a candidate in its simulation.

@@ -14,6 +14,7 @@ from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents import models, search
 from jaxrl_agents.search import rng
+from jaxrl_agents.search.model import without_actions
 
 Context = Literal["turn", "episode"]
 
@@ -120,19 +121,31 @@ class PolicyModel:
         logits, value = models.one_turn_policy(policy.env, policy.model)(params, observed)
         if policy.use_action_mask:
             logits = jnp.where(jax.vmap(policy.env.action_mask)(embedding, tasks), logits, -jnp.inf)
-        ended = jnp.logical_or(*jax.vmap(policy.env.status)(embedding, tasks))
+        ended = self.ended((params, tasks), embedding)
         return logits, jnp.where(ended, 0, value), embedding
 
+    def ended(self, params: Any, embedding: Any) -> jax.Array:
+        """bool[B]: episodes that are over."""
+        _, tasks = params
+        return jnp.logical_or(*jax.vmap(self.policy.env.status)(self._states(embedding), tasks))
+
     def state_key(self, embedding: Any) -> jax.Array:
-        state = embedding.state if self.policy.context == "episode" else embedding
-        return jax.vmap(self.policy.env.state_key)(state)
+        return jax.vmap(self.policy.env.state_key)(self._states(embedding))
+
+    def _states(self, embedding: Any) -> Any:
+        """The environment's states in nodes."""
+        return embedding.state if self.policy.context == "episode" else embedding
 
     def root(self, params: Any, states: Any, tasks: Any) -> search.RootFnOutput:
-        """The root of a search from environment states, leaves [B, …], of `tasks`, leaves [B, …]."""
+        """The root of a search from environment states, leaves [B, …], of `tasks`, leaves [B, …].
+
+        No action is legal where the episode has ended.
+        """
         if self.policy.context == "episode":
             logits, value, states = _episode(self.policy, self.num_turns).start((params, tasks), states)
         else:
             logits, value, states = self.evaluate((params, tasks), None, states)
+        logits = without_actions(logits, self.ended((params, tasks), states))
         return search.RootFnOutput(prior_logits=logits, value=value, embedding=states)
 
 

@@ -26,5 +26,5 @@ class Standard:
         """See `Strategy`."""
         return searched(
             search.best_of_n, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,
-            num_words=1, num_rollouts=1, propose=policy.propose(num_turns), simulated=False,
+            num_words=1, num_rollouts=1, propose=policy.propose(num_turns),
         )  # fmt: skip

@@ -13,7 +13,7 @@ from envs_jax.tasks import TaskBank
 from jaxrl_agents.arguments import count
 from jaxrl_agents.search.model import EnvModel, Evaluated, RecurrentModel, SearchModel, as_model
 from jaxrl_agents.search.nodes import Branching
-from jaxrl_agents.search.proposals import Candidates, legal_actions
+from jaxrl_agents.search.proposals import Candidates, float32_logits, legal_actions
 from jaxrl_agents.search.types import RootFnOutput
 
 
@@ -75,6 +75,8 @@ def inputs(
             )
         masked = jnp.where(invalid_actions.astype(bool), -jnp.inf, root.prior_logits)
         root = RootFnOutput(prior_logits=masked, value=root.value, embedding=root.embedding)
+    logits, value = float32_logits(root.prior_logits), root.value.astype(jnp.float32)
+    root = RootFnOutput(prior_logits=logits, value=value, embedding=root.embedding)
     if isinstance(searched, RecurrentModel):
         embedding = Evaluated(root.embedding, root.prior_logits, root.value)
         root = RootFnOutput(prior_logits=root.prior_logits, value=root.value, embedding=embedding)

@@ -81,7 +81,8 @@ def beam_search(
       node_budget: nodes that a root may generate, [] or [B]; a turn that could exceed it is not played.
 
     Returns:
-      A SearchOutput; its outcomes are simulated, hence optimistic where the environment is stochastic.
+      A SearchOutput. With M > 1 its outcomes are chosen from simulated ones, hence optimistic where the environment is
+      stochastic: `simulated` is True.
     """
     width = arguments.count("beam_width", beam_width)
     num_turns = arguments.count("num_turns", num_turns)
@@ -126,17 +127,17 @@ def _search(
     deduplicate: bool,
 ) -> SearchOutput:
     batch_size, num_actions = root.prior_logits.shape
-    first = root_nodes(root, width)
+    first = root_nodes(params, model, root, width)
     record = history.empty(num_turns, width, batch_size, num_actions, branching)
     tally = Tally.start(batch_size).add(dead_ends=first.dead_end.sum(0, dtype=jnp.int32))
     shape = (branching.num_candidates, batch_size)
     origin = jnp.zeros((width, batch_size), small_int(branching.num_candidates))
     root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
-    start = _Carry(jnp.int32(0), first, origin, record, tally, jnp.full(shape, -jnp.inf), root_actions)
+    start = _Carry(jnp.int32(0), first, origin, record, tally, jnp.full(shape, -jnp.inf, jnp.float32), root_actions)
     turn = partial(_turn, params, keys, model, branching, budget, deduplicate)
     going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, branching, budget))
     end = jax.lax.while_loop(going, turn, start)
-    return _output(end, sharpness, num_actions)
+    return _output(end, sharpness, num_actions, simulated=branching.num_candidates > 1)
 
 
 def _live(carry: _Carry, branching: Branching, budget: jax.Array) -> jax.Array:
@@ -235,7 +236,7 @@ def _words(keys: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(keys[..., index] for index in range(keys.shape[-1]))
 
 
-def _output(end: _Carry, sharpness: jax.Array, num_actions: int) -> SearchOutput:
+def _output(end: _Carry, sharpness: jax.Array, num_actions: int, simulated: bool) -> SearchOutput:
     scores, actions = weights.best_below(end.root_scores, end.nodes.score, end.origin), end.root_actions
     best = selection.take(actions, end.origin[:1].astype(jnp.int32))[0]
     if actions.ndim == 2:
@@ -246,4 +247,5 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int) -> SearchOutput
         search_tree=history.as_tree(end.history, end.nodes.score, end.nodes.total, end.turn),
         counts=end.tally.counts(),
         value=end.nodes.score[0],
+        simulated=simulated,
     )

@@ -67,7 +67,8 @@ def best_of_n(
       node_budget: nodes that a root may generate, [] or [B]; a turn that could exceed it is not played.
 
     Returns:
-      A SearchOutput; its outcomes are simulated, hence optimistic where the environment is stochastic.
+      A SearchOutput. With N > 1 its outcomes are chosen from simulated ones, hence optimistic where the environment is
+      stochastic: `simulated` is True.
     """
     width = arguments.count("num_rollouts", num_rollouts)
     num_turns = arguments.count("num_turns", num_turns)
@@ -106,7 +107,7 @@ def _search(
     width: int,
 ) -> SearchOutput:
     batch_size, num_actions = root.prior_logits.shape
-    first = root_nodes(root, width, copies=width)
+    first = root_nodes(params, model, root, width, copies=width)
     record = history.empty(num_turns, width, batch_size, num_actions, branching)
     tally = Tally.start(batch_size).add(dead_ends=first.dead_end[0].astype(jnp.int32))
     turn = partial(_turn, params, keys, model, branching, budget)
@@ -138,7 +139,7 @@ def _turn(
         dead_ends=added(moved & after.dead_end),
         **rows_of_turn(branching, model, width, width),
     )
-    slots = jnp.arange(width)[:, None] + jnp.zeros_like(made.length)
+    slots = jnp.arange(width, dtype=jnp.int32)[:, None] + jnp.zeros_like(made.length)
     record = Record(slots, made.action, made.length, made.reward, made.log_prob, made.score, slots)
     return _Carry(carry.turn + 1, after, history.write(carry.history, carry.turn, record), tally)
 
@@ -158,4 +159,5 @@ def rollouts_output(
         search_tree=history.as_tree(record, nodes.score, nodes.total, turns),
         counts=tally.counts(),
         value=jnp.max(nodes.score, axis=0),
+        simulated=len(nodes.score) > 1,
     )

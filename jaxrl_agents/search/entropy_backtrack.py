@@ -91,7 +91,9 @@ def entropy_backtrack(
 
     Returns:
       A SearchOutput with a BacktrackTree, which holds the discarded nodes too. Log-probabilities are those of the
-      temperature that a turn was drawn at.
+      temperature that a turn was drawn at. With N > 1 outcomes are chosen from simulated ones: `simulated` is True.
+      With one rollout it is False, `clairvoyant` or not: outcomes are not compared and turns are drawn without a look
+      at their words. What it keeps still depends on chance: it left the states where the policy was unsure.
     """
     width = arguments.count("num_rollouts", num_rollouts)
     num_turns = arguments.count("num_turns", num_turns)
@@ -192,7 +194,7 @@ def _search(
     width: int,
 ) -> SearchOutput:
     batch_size, num_actions = root.prior_logits.shape
-    first = root_nodes(root, width, copies=width)
+    first = root_nodes(params, model, root, width, copies=width)
     tally = Tally.start(batch_size).add(dead_ends=first.dead_end[0].astype(jnp.int32))
     words = None
     if rule.clairvoyant:
@@ -200,7 +202,7 @@ def _search(
     iteration = partial(_iteration, params, keys, model, branching, rule, budget, words)
     going = lambda carry: (carry.iteration < rule.num_iterations) & anywhere(_live(carry, branching, rule, budget))
     end = jax.lax.while_loop(going, iteration, _start(first, tally, branching, rule, num_actions))
-    return _output(end, sharpness, num_actions, rule.num_turns, rule.clairvoyant)
+    return _output(end, sharpness, num_actions, rule)
 
 
 def _start(first: Node, tally: Tally, branching: Branching, rule: Rule, num_actions: int) -> _Carry:
@@ -338,7 +340,7 @@ def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:
     return jnp.take_along_axis(words, row, axis=0)[0][:, None]
 
 
-def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int, clairvoyant: bool) -> SearchOutput:
+def _output(end: _Carry, sharpness: jax.Array, num_actions: int, rule: Rule) -> SearchOutput:
     record = end.history
     played = record.length > 0
     rows = {
@@ -359,8 +361,8 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int,
         final_returns=end.nodes.total.T,
         final_nodes=(end.row - 1).T,
         path_lengths=end.position.T,
-        num_turns=num_turns,
-        clairvoyant=clairvoyant,
+        num_turns=rule.num_turns,
+        clairvoyant=rule.clairvoyant,
     )
     started = end.first_row > 0
     actions = selection.take(record.action, jnp.maximum(end.first_row - 1, 0)[None])[0].astype(jnp.int32)
@@ -375,5 +377,5 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int, num_turns: int,
         search_tree=tree,
         counts=end.tally.counts(),
         value=jnp.max(end.nodes.score, axis=0),
-        simulated=False,
+        simulated=len(end.nodes.score) > 1,
     )

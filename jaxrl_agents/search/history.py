@@ -111,7 +111,7 @@ class Tally(NamedTuple):
 def rows_of_turn(
     branching: Branching, model: Any, num_candidates: int, num_evaluated: int, *, planned: bool = False
 ) -> dict[str, np.int32]:
-    """What a turn adds per root to the rows of `step` and the policy forwards; `planned` turns need no drawing."""
+    """What a turn adds per root to the rows of `step` and the policy forwards; `planned` turns need no logits."""
     step_rows = num_candidates * branching.turn_actions
     if isinstance(model, RecurrentModel):
         forwards = step_rows

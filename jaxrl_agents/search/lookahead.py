@@ -30,7 +30,7 @@ from jaxrl_agents.search.nodes import (
     root_nodes,
     within_budget,
 )
-from jaxrl_agents.search.proposals import Candidates, reduced
+from jaxrl_agents.search.proposals import Candidates, distribution, reduced
 from jaxrl_agents.search.types import RootFnOutput, SearchOutput
 
 Continuation = Literal["policy", "full"]
@@ -65,7 +65,9 @@ def lookahead(
     """Commits, turn by turn, the candidates whose simulated continuations score best (TSR, arXiv 2602.11767).
 
     Each turn every one of the W committed paths makes M candidates, each is simulated further, and the W best
-    candidates are played: with a word that the simulation has not seen, unless `clairvoyant`.
+    candidates are played: with a word that the simulation has not seen, unless `clairvoyant`. The outcomes of one
+    path are therefore fair draws; `simulated` is True where they were chosen from (M > 1): among W > 1 paths, or by
+    clairvoyance.
 
     Args:
       params: passed to the model; with `tasks` the model receives `(params, tasks)`.
@@ -81,7 +83,9 @@ def lookahead(
       beam_width: W, committed paths.
       candidates: "sample", "gumbel" or "enumerate", see `beam_search`.
       propose: draws a turn in place of the logits, see `beam_search`.
-      max_turn_actions: L, see `beam_search`.
+      max_turn_actions: L, see `beam_search`. Chance can lead a turn drawn in simulation elsewhere when it is played:
+        it then ends before an action that is illegal there, and its log-probability is that of what was played. A
+        turn of `propose` is played as it was proposed.
       score: of the last simulated node: "return" from the root, "step", or a function, see `beam_search`.
       bootstrap: with score="return", add the model's (discounted) value of the last simulated node; False saves its
         evaluation.
@@ -130,6 +134,11 @@ class Simulation:
     clairvoyant: bool = static_field()
 
     @property
+    def unforeseen(self) -> bool:
+        """Whether turns drawn step by step in simulation are played with other words."""
+        return self.branching.draws_as_it_plays and not self.clairvoyant
+
+    @property
     def cost(self) -> int:
         """Transitions for one committed node: of all levels, and of the turn that is played."""
         cost, leaves = self.branching.turn_actions, 1
@@ -161,12 +170,12 @@ def _search(
     width: int,
 ) -> SearchOutput:
     batch_size, num_actions = root.prior_logits.shape
-    first = root_nodes(root, width, copies=1)
+    first = root_nodes(params, model, root, width, copies=1)
     record = history.empty(num_turns, width, batch_size, num_actions, plan.branching)
     tally = Tally.start(batch_size).add(dead_ends=first.dead_end[0].astype(jnp.int32))
     shape = (plan.branching.num_candidates, batch_size)
     root_actions = jnp.full((*shape, *record.action.shape[3:]), -1, jnp.int32)
-    start = _Carry(jnp.int32(0), first, record, tally, jnp.full(shape, -jnp.inf), root_actions)
+    start = _Carry(jnp.int32(0), first, record, tally, jnp.full(shape, -jnp.inf, jnp.float32), root_actions)
     turn = partial(_turn, params, keys, model, plan, budget)
     going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, plan, budget))
     end = jax.lax.while_loop(going, turn, start)
@@ -174,14 +183,15 @@ def _search(
     if root_actions.ndim == 2:
         scores = weights.action_scores(scores, end.root_actions, num_actions)
     tree = history.as_tree(end.history, end.nodes.score, end.nodes.total, end.turn)
-    paths = trajectory.best_paths(tree, 1, plan.clairvoyant)
+    simulated = plan.branching.num_candidates > 1 and (plan.clairvoyant or width > 1)
+    paths = trajectory.best_paths(tree, 1, simulated)
     return SearchOutput(
         action=paths.actions[:, 0, 0],
         action_weights=weights.softmax(scores, sharpness).T,
         search_tree=tree,
         counts=end.tally.counts(),
         value=paths.scores[:, 0],
-        simulated=plan.clairvoyant,
+        simulated=simulated,
     )
 
 
@@ -207,10 +217,13 @@ def _turn(
     prospects, tally = _prospects(params, model, plan, simulated, made, carry.tally, carry.turn)
     score, chosen = selection.best(carry.turn, prospects, width)
     kept = selection.take(made._replace(embedding=None), chosen)
+    if plan.unforeseen:
+        kept = kept._replace(log_prob=_first_log_prob(plan.branching, nodes, chosen // number, kept.action[..., 0]))
     parents = selection.take((nodes.embedding, nodes.total, nodes.scale, nodes.score), chosen // number)
     played = commit(
-        carry.turn, params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf
-    )
+        carry.turn, params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf,
+        unforeseen=plan.unforeseen,
+    )  # fmt: skip
     fields = {"total": played.total, "scale": played.scale, "score": played.score, "filled": score > -jnp.inf}
     after = evaluated(carry.turn, model, params, words[:width], played.embedding, **fields)
     tally = tally.add(
@@ -219,7 +232,7 @@ def _turn(
         dead_ends=added((played.length > 0) & after.dead_end),
         **rows_of_turn(plan.branching, model, width * number, 0),
     )
-    tally = tally.add(**rows_of_turn(plan.branching, model, width, width, planned=True))
+    tally = tally.add(**rows_of_turn(plan.branching, model, width, width, planned=not plan.unforeseen))
     record = Record(
         chosen // number, played.action, played.length, played.reward, played.log_prob, played.score, chosen
     )
@@ -233,6 +246,12 @@ def _turn(
         jnp.where(first, tried, carry.root_scores),
         jnp.where(first, made.action[:number], carry.root_actions),
     )
+
+
+def _first_log_prob(branching: Branching, nodes: Node, parents: jax.Array, actions: jax.Array) -> jax.Array:
+    """float32[W, B]: the log-probability of `actions` [W, B] in the nodes with the slots `parents` [W, B]."""
+    logits = selection.take(jnp.moveaxis(nodes.logits, 0, -1), parents)
+    return distribution(jnp.moveaxis(logits, -1, 0), branching.temperature).log_prob(actions)
 
 
 def _prospects(

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import mctx
+import numpy as np
 
 from envs_jax.barriers import once
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import rng
-from jaxrl_agents.search.proposals import legal_actions
+from jaxrl_agents.search.proposals import float32_logits, legal_actions
 from jaxrl_agents.search.types import RootFnOutput
 
 Params = Any
@@ -31,6 +32,7 @@ class SearchModel(Protocol):
     """What the modes of search call."""
 
     state_key: Any  # embedding -> uint32[B, n], equal where two nodes have the same future; None without deduplication
+    # A model may also have `ended(params, embedding) -> bool[B]`: episodes that are over, which roots do not tell.
 
     def step(
         self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
@@ -53,7 +55,9 @@ class _Recurrent:
             reward, discount, embedding = self.step(params, rng.row_keys(words, rng.STEP), action, embedding)
         with jax.named_scope("evaluate"):
             logits, value, embedding = self.evaluate(params, rng.row_keys(words, rng.EVALUATE), embedding)
+        logits = float32_logits(logits)
         logits = jnp.where(legal_actions(logits), logits, jnp.finfo(logits.dtype).min)  # −inf can make NaN in mctx
+        reward, discount, value = (number.astype(jnp.float32) for number in (reward, discount, value))
         return mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=logits, value=value), embedding
 
 
@@ -91,7 +95,8 @@ class RecurrentModel:
         self, params: Params, key: jax.Array, action: jax.Array, embedding: Evaluated
     ) -> tuple[jax.Array, jax.Array, Evaluated]:
         output, child = self.recurrent_fn(params, key[0], action, embedding.embedding)
-        return output.reward, output.discount, Evaluated(child, output.prior_logits, output.value)
+        logits, value = float32_logits(output.prior_logits), output.value.astype(jnp.float32)
+        return output.reward, output.discount, Evaluated(child, logits, value)
 
     def evaluate(self, params: Params, key: jax.Array, embedding: Evaluated) -> tuple[jax.Array, jax.Array, Evaluated]:
         del params, key
@@ -122,18 +127,24 @@ class EnvModel(_Recurrent):
         params, tasks = params
         mask = jax.vmap(self.env.action_mask)(embedding, tasks)
         if self.policy is None:
-            return jnp.where(mask, 0.0, -jnp.inf), jnp.zeros(mask.shape[:1]), embedding
+            uniform = jnp.where(mask, np.float32(0), np.float32(-np.inf))
+            return uniform, jnp.zeros(mask.shape[:1], jnp.float32), embedding
         # Once: a policy's one-hot code or convolution would otherwise observe anew for each number that it makes of it.
         observe = jax.vmap(self.env.observe)
         logits, value = self.policy(params, once(tasks.time_limit[0].astype(jnp.int32), observe, embedding, tasks))
-        ended = jnp.logical_or(*jax.vmap(self.env.status)(embedding, tasks))
+        ended = self.ended((params, tasks), embedding)
         return jnp.where(mask, logits, -jnp.inf), jnp.where(ended, 0, value), embedding
+
+    def ended(self, params: Params, embedding: Embedding) -> jax.Array:
+        """bool[B]: episodes that are over: solved, failed, or out of time."""
+        _, tasks = params
+        return jnp.logical_or(*jax.vmap(self.env.status)(embedding, tasks))
 
     def state_key(self, embedding: Embedding) -> jax.Array:
         return jax.vmap(self.env.state_key)(embedding)
 
     def root(self, params: Params, states: Any, tasks: Any) -> RootFnOutput:
-        """The root of a search from environment states.
+        """The root of a search from environment states; no action is legal where the episode has ended.
 
         Args:
           params: of the policy; None without one.
@@ -144,7 +155,9 @@ class EnvModel(_Recurrent):
 
         batch_size = jax.tree.leaves(states)[0].shape[0]
         keys = rng.row_keys(jnp.zeros(batch_size, jnp.uint32), rng.EVALUATE)
-        logits, value, states = self.evaluate((params, unbanked(tasks)), keys, states)
+        params = (params, unbanked(tasks))
+        logits, value, states = self.evaluate(params, keys, states)
+        logits = without_actions(logits, self.ended(params, states))
         return RootFnOutput(prior_logits=logits, value=value, embedding=states)
 
 
@@ -165,6 +178,11 @@ def from_env(env: Environment[Any, Any], policy: Policy | None = None, discount:
     if not 0 < discount <= 1:
         raise ValueError(f"discount={discount} is not in (0, 1]; an episode's end discounts by 0 without it")
     return EnvModel(env, policy, float(discount))
+
+
+def without_actions(logits: jax.Array, rows: jax.Array) -> jax.Array:
+    """`logits` [B, A] that leave the `rows` (bool[B]) no legal action."""
+    return jnp.where(rows[:, None], -jnp.inf, logits)
 
 
 def replayed(model: SearchModel) -> bool:

@@ -24,6 +24,7 @@ from jaxrl_agents.search.proposals import (
     candidates_of,
     distribution,
     enumerated,
+    float32_logits,
     legal_actions,
     sample,
 )
@@ -31,6 +32,8 @@ from jaxrl_agents.search.types import Candidate, Proposal, RootFnOutput
 
 Propose = Callable[[Any, jax.Array, Any], Proposal]
 ScoreFn = Callable[[Any, Candidate], jax.Array]
+
+_PROPOSED = (jnp.int32, jnp.int32, jnp.float32, jnp.float32)  # dtypes of a Proposal
 
 
 @pytree_dataclass
@@ -102,16 +105,18 @@ class Children(NamedTuple):
     embedding: Any
 
 
-def root_nodes(root: RootFnOutput, width: int, copies: int = 1) -> Node:
-    """A frontier of `width` slots with the root in the first `copies`."""
+def root_nodes(params: Any, model: SearchModel, root: RootFnOutput, width: int, copies: int = 1) -> Node:
+    """A frontier of `width` slots with the root in the first `copies`; it has ended where the model says so."""
     batch_size = root.value.shape[0]
     spread = lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape))
     filled = jnp.broadcast_to(jnp.arange(width)[:, None] < copies, (width, batch_size))
-    zeros = jnp.zeros((width, batch_size))
+    total = jnp.zeros((width, batch_size), jnp.float32)
+    ended = getattr(model, "ended", None)
+    scale = total + 1 if ended is None else spread(jnp.where(ended(params, root.embedding), np.float32(0), 1))
     logits = jnp.broadcast_to(root.prior_logits.T[:, None], (root.prior_logits.shape[1], width, batch_size))
     return Node(
-        jax.tree.map(spread, root.embedding), logits, spread(root.value), zeros, zeros + 1,
-        jnp.where(filled, 0.0, -jnp.inf), filled,
+        jax.tree.map(spread, root.embedding), logits, spread(root.value), total, scale,
+        jnp.where(filled, total, -jnp.inf), filled,
     )  # fmt: skip
 
 
@@ -124,7 +129,7 @@ def evaluated(
     def evaluate(words: jax.Array, embedding: Any) -> Any:
         over = jax.vmap(model.evaluate, in_axes=(None, 0, 0))
         logits, value, embedding = over(params, rng.row_keys(words, rng.EVALUATE), embedding)
-        return jnp.moveaxis(logits, -1, 0), value, embedding
+        return jnp.moveaxis(float32_logits(logits), -1, 0), value.astype(jnp.float32), embedding
 
     logits, value, embedding = once(turn, evaluate, words, embedding)
     return Node(embedding=embedding, logits=logits, value=value, **fields)
@@ -140,7 +145,8 @@ def propose(model_params: Any, branching: Branching, words: jax.Array, nodes: No
     """M candidate turns of each node, leaves [W, M, B, …]; `words` uint32[W, M, B], one a candidate."""
     if branching.propose is not None:
         over = jax.vmap(jax.vmap(branching.propose, in_axes=(None, 0, None)), in_axes=(None, 0, 0))
-        return Proposal(*over(model_params, rng.row_keys(words, rng.PROPOSE), nodes.embedding))
+        made = Proposal(*over(model_params, rng.row_keys(words, rng.PROPOSE), nodes.embedding))
+        return Proposal(*(leaf.astype(kind) for leaf, kind in zip(made, _PROPOSED, strict=True)))
     return candidates_of(branching.kind, nodes.logits, words, branching.temperature)
 
 
@@ -155,14 +161,15 @@ def play(
     proposal: Proposal,
     *,
     all_actions: bool = False,
+    unforeseen: bool = False,
 ) -> Expansion:
     """Plays proposals [W, M, B] from the nodes with the embeddings `parents` [W, B, …]; `turn` as in `once`.
 
-    With `all_actions` candidate m of each node is action m.
+    With `all_actions` candidate m of each node is action m; `unforeseen` is as in `_play_turn`.
     """
     if branching.turn_actions > 1:
-        return _play_turn(model, params, branching, words, parents, proposal)
-    step = jax.vmap(jax.vmap(model.step, in_axes=(None, 0, 0, None)), in_axes=(None, 0, 0, 0))
+        return _play_turn(model, params, branching, words, parents, proposal, unforeseen)
+    step = jax.vmap(jax.vmap(partial(_stepped, model), in_axes=(None, 0, 0, None)), in_axes=(None, 0, 0, 0))
 
     def played(words: jax.Array, parents: Any, action: jax.Array | None) -> tuple[jax.Array, jax.Array, Any]:
         if action is None:  # not read from memory: what depends on the action alone is computed once for all nodes
@@ -173,15 +180,31 @@ def play(
     return Expansion(*proposal, *once(turn, played, words, parents, given))
 
 
+def _stepped(
+    model: SearchModel, params: Any, key: jax.Array, action: jax.Array, embedding: Any
+) -> tuple[jax.Array, jax.Array, Any]:
+    """`model.step`, with reward and discount as float32."""
+    reward, discount, embedding = model.step(params, key, action, embedding)
+    return reward.astype(jnp.float32), discount.astype(jnp.float32), embedding
+
+
 def _play_turn(
-    model: SearchModel, params: Any, branching: Branching, words: jax.Array, parents: Any, proposal: Proposal
+    model: SearchModel,
+    params: Any,
+    branching: Branching,
+    words: jax.Array,
+    parents: Any,
+    proposal: Proposal,
+    unforeseen: bool,
 ) -> Expansion:
     """Plays turns of up to L primitive actions, which end early with the episode.
 
     Without the caller's `propose` a turn is drawn as it is played: each action after the first from the model's
-    logits in the state that it meets.
+    logits in the state that it meets. A turn drawn so before, with other words, is `unforeseen`: it ends before an
+    action that is illegal in the state that it meets now, and its proposal has the log-probability of its first
+    action, to which those of the others are added.
     """
-    step = jax.vmap(jax.vmap(model.step, in_axes=(None, 0, 0, 0)), in_axes=(None, 0, 0, 0))
+    step = jax.vmap(jax.vmap(partial(_stepped, model), in_axes=(None, 0, 0, 0)), in_axes=(None, 0, 0, 0))
     drawn = branching.draws_as_it_plays and proposal.action.ndim == words.ndim
     spread = lambda leaf: jnp.broadcast_to(leaf[:, None], (leaf.shape[0], words.shape[1], *leaf.shape[1:]))
     planned = proposal.action[..., None] if drawn else proposal.action
@@ -192,11 +215,12 @@ def _play_turn(
         step_words = rng.action_words(words, index)
         action = planned[..., index]
         going = (discount != 0) & (index < proposal.length)
-        if drawn:
-            redrawn, redrawn_log_prob = _drawn(model, params, branching, step_words, embedding)
-            action = jnp.where(index == 0, proposal.action, redrawn)
+        if drawn or unforeseen:
+            given = action if unforeseen else None
+            later, later_log_prob = _later(model, params, branching, step_words, embedding, given)
+            action = jnp.where(index == 0, proposal.action if drawn else action, later)
             going = (discount != 0) & (length == index) & (action >= 0)
-            log_prob += jnp.where(going & (index > 0), redrawn_log_prob, 0)
+            log_prob += jnp.where(going & (index > 0), later_log_prob, 0)
         keys = rng.row_keys(step_words, rng.STEP)
         step_reward, step_discount, after = step(params, keys, jnp.maximum(action, 0), embedding)
         embedding = where_rows(going, after, embedding)
@@ -204,24 +228,31 @@ def _play_turn(
         discount = jnp.where(going, discount * step_discount, discount)
         return (embedding, reward, discount, length + going, log_prob), jnp.where(going, action, -1)
 
-    zeros = jnp.zeros(words.shape)
+    zeros = jnp.zeros(words.shape, jnp.float32)
     start = (jax.tree.map(spread, parents), zeros, zeros + 1, jnp.zeros(words.shape, jnp.int32), proposal.log_prob)
-    indices = jnp.arange(branching.turn_actions)
+    indices = jnp.arange(branching.turn_actions, dtype=jnp.int32)
     (embedding, reward, discount, length, log_prob), actions = jax.lax.scan(primitive, start, indices)
     action = jnp.moveaxis(actions, 0, -1)
     return Expansion(action, length, log_prob, proposal.entropy, reward, discount, embedding)
 
 
 @jax.named_scope("propose")
-def _drawn(
-    model: SearchModel, params: Any, branching: Branching, words: jax.Array, embedding: Any
+def _later(
+    model: SearchModel, params: Any, branching: Branching, words: jax.Array, embedding: Any, given: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """An action for every candidate's state, drawn from the model's logits, and its log-probability."""
+    """An action for every candidate's state, drawn from the model's logits, and its log-probability.
+
+    Where actions are `given` (int32[W, M, B]) they are kept; −1 for those that cannot be drawn.
+    """
     over = jax.vmap(jax.vmap(model.evaluate, in_axes=(None, 0, 0)), in_axes=(None, 0, 0))
     logits, _, _ = over(params, rng.row_keys(words, rng.EVALUATE), embedding)
+    logits = float32_logits(logits)
     temperature = jnp.asarray(branching.temperature)
     policy = distribution(jnp.moveaxis(logits, -1, 0), temperature[:, None] if temperature.ndim else temperature)
-    action = sample(policy, rng.mix(words, rng.PROPOSE))
+    if given is None:
+        action = sample(policy, rng.mix(words, rng.PROPOSE))
+    else:
+        action = jnp.where(policy.log_prob(given) > -jnp.inf, given, -1)
     return action, jnp.where(action >= 0, policy.log_prob(action), 0)
 
 
@@ -268,15 +299,17 @@ def commit(
     parents: tuple[Any, jax.Array, jax.Array, jax.Array],
     chosen: Children,
     filled: jax.Array,
+    *,
+    unforeseen: bool = False,
 ) -> Children:
     """Plays `chosen` candidates [W, B] again, with `words` uint32[W, B].
 
     `parents` are the embedding, total, scale and score of their parents; what is `filled` without being a candidate
-    survives as it is.
+    survives as it is. `unforeseen` is as in `_play_turn`.
     """
     proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
     proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
-    made = play(turn, model, params, branching, words[:, None], parents[0], proposal)
+    made = play(turn, model, params, branching, words[:, None], parents[0], proposal, unforeseen=unforeseen)
     valid = filled[:, None] & (made.length > 0)
     return flattened(_settled(params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
 
@@ -323,7 +356,7 @@ def _scores(
     turns = jnp.broadcast_to(turn, total.shape[:2])
     candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, spread(before), turns)
     over = jax.vmap(jax.vmap(cast(ScoreFn, score), in_axes=(None, 0)), in_axes=(None, 0))
-    return over(params, candidate)
+    return over(params, candidate).astype(jnp.float32)
 
 
 def where_rows(condition: jax.Array, a: Any, b: Any) -> Any:

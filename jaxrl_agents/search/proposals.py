@@ -21,6 +21,13 @@ def legal_actions(logits: jax.Array) -> jax.Array:
     return logits > max(-5e8, float(jnp.finfo(logits.dtype).min) / 2)
 
 
+def float32_logits(logits: jax.Array) -> jax.Array:
+    """`logits` as float32; those of another dtype are −inf where illegal: their lowest finite number is another one."""
+    if logits.dtype == jnp.float32:
+        return logits
+    return jnp.where(legal_actions(logits), logits.astype(jnp.float32), np.float32(-np.inf))
+
+
 class Distribution(NamedTuple):
     """softmax(logits / temperature) over the legal actions of nodes; the axis of actions is in front, [A, …]."""
 
@@ -38,7 +45,7 @@ class Distribution(NamedTuple):
         if len(self.log_probs) > SMALL:
             chosen = jnp.take_along_axis(self.log_probs, jnp.maximum(action, 0)[None], axis=0)[0]
             return jnp.where(action < 0, -jnp.inf, chosen)
-        log_prob = jnp.full(action.shape, -jnp.inf)
+        log_prob = jnp.full(action.shape, -jnp.inf, jnp.float32)
         for index, column in enumerate(self.log_probs):
             log_prob = jnp.where(action == index, column, log_prob)
         return log_prob

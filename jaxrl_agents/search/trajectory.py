@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import mctx
 
 from jaxrl_agents.search import arguments, rng
-from jaxrl_agents.search.model import RecurrentModel
+from jaxrl_agents.search.model import RecurrentModel, without_actions
 from jaxrl_agents.search.nodes import where_rows
+from jaxrl_agents.search.proposals import float32_logits, legal_actions
 from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchTree, Trajectories
 
 _BLANKS = (-1, 0, 0, 0)  # action, length, reward and log-probability of a turn that was not taken
@@ -40,7 +41,7 @@ def _masked(condition: jax.Array, leaf: jax.Array, blank: int) -> jax.Array:
 
 
 def _ranking(tree: Any, k: int) -> jax.Array:
-    return jnp.argsort(-tree.final_values, axis=1, stable=True)[:, :k]
+    return jnp.argsort(-tree.final_values, axis=1, stable=True)[:, :k].astype(jnp.int32)
 
 
 def _assembled(tree: Any, order: jax.Array, played: tuple[jax.Array, ...], simulated: bool) -> Trajectories:
@@ -69,7 +70,7 @@ def _through_turns(tree: SearchTree, k: int, simulated: bool) -> Trajectories:
 
     rows = (tree.parents, tree.action_from_parent, tree.lengths, tree.rewards, tree.log_probs, tree.candidates)
     _, (*played, candidate) = jax.lax.scan(back, order, rows, reverse=True)
-    turns = jnp.broadcast_to(jnp.arange(tree.num_turns)[:, None, None], candidate.shape)
+    turns = jnp.broadcast_to(jnp.arange(tree.num_turns, dtype=jnp.int32)[:, None, None], candidate.shape)
     return _assembled(tree, order, (*played, jnp.stack([turns, candidate], axis=-1)), simulated)
 
 
@@ -81,7 +82,7 @@ def _through_iterations(tree: BacktrackTree, k: int, simulated: bool) -> Traject
 
     def at(leaf: jax.Array, node: jax.Array) -> jax.Array:
         mine = jnp.maximum(node, 0)
-        roots = jnp.arange(node.shape[0])[:, None]
+        roots = jnp.arange(node.shape[0], dtype=jnp.int32)[:, None]
         return leaf[mine, roots, order]
 
     def back(node: jax.Array, turn: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -90,7 +91,7 @@ def _through_iterations(tree: BacktrackTree, k: int, simulated: bool) -> Traject
         word = jnp.stack([jnp.broadcast_to(turn, node.shape) if tree.clairvoyant else node, order], axis=-1)
         return jnp.where(on_path, at(tree.parents, node).astype(jnp.int32), node), (*played, word)
 
-    turns = jnp.arange(tree.num_turns)
+    turns = jnp.arange(tree.num_turns, dtype=jnp.int32)
     _, played = jax.lax.scan(back, _pick(tree.final_nodes, order), turns, reverse=True)
     return _assembled(tree, order, played, simulated)
 
@@ -168,13 +169,14 @@ def _execute(params: Any, keys: jax.Array, root: RootFnOutput, model: Any, actio
         taken = (action >= 0) & (scale != 0)
         row_keys = rng.row_keys(words, rng.STEP)
         reward, discount, after = model.step(params, row_keys, jnp.maximum(action, 0), embedding)
-        reward = jnp.where(taken, reward, 0)
-        discount = jnp.where(taken, discount, (scale != 0).astype(jnp.float32))
+        reward = jnp.where(taken, reward.astype(jnp.float32), 0)
+        discount = jnp.where(taken, discount.astype(jnp.float32), (scale != 0).astype(jnp.float32))
         after = where_rows(taken, after, embedding)
         return (after, scale * discount, returns + scale * reward), (reward, discount, taken, after)
 
-    start = (root.embedding, jnp.ones(root.value.shape), jnp.zeros(root.value.shape))
-    turns = (jnp.arange(actions.shape[1]), actions.T.astype(jnp.int32))
+    zeros = jnp.zeros(root.value.shape, jnp.float32)
+    start = (root.embedding, zeros + 1, zeros)
+    turns = (jnp.arange(actions.shape[1], dtype=jnp.int32), actions.T.astype(jnp.int32))
     (_, _, returns), (rewards, discounts, mask, after) = jax.lax.scan(step, start, turns)
     embeddings = jax.tree.map(
         lambda first, rest: jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1), root.embedding, after
@@ -196,18 +198,24 @@ def next_root(
       tasks: as in the search.
 
     Returns:
-      The next root, ready evaluated, and what happened on the way.
+      The next root, ready evaluated, and what happened on the way. Where the episode has ended, now or before, the
+      next root has no legal action, and a search of it does nothing.
     """
     played = execute(params, rng_key, root, model, action.reshape(action.shape[0], -1), tasks=tasks)
-    model_params, keys, _, searched = arguments.inputs(params, rng_key, root, model, tasks, None)
-    return _evaluated_root(model_params, keys, searched, played), played
+    model_params, keys, root, searched = arguments.inputs(params, rng_key, root, model, tasks, None)
+    return _evaluated_root(model_params, keys, searched, root, played), played
 
 
 @jax.jit
-def _evaluated_root(params: Any, keys: jax.Array, model: Any, played: Execution) -> RootFnOutput:
+def _evaluated_root(params: Any, keys: jax.Array, model: Any, before: RootFnOutput, played: Execution) -> RootFnOutput:
+    """The root where `played` has led to from the root `before`."""
     last = jax.tree.map(lambda leaf: leaf[:, -1], played.embeddings)
     words = rng.turn_words(keys, jnp.int32(played.mask.shape[1]), 1)[0]
     logits, value, embedding = model.evaluate(params, rng.row_keys(words, rng.EVALUATE), last)
     if isinstance(model, RecurrentModel):
         embedding = embedding.embedding
-    return RootFnOutput(prior_logits=logits, value=value, embedding=embedding)
+    logits, value = float32_logits(logits), value.astype(jnp.float32)
+    ended = (played.discounts == 0).any(axis=1)
+    stays = ~legal_actions(before.prior_logits).any(axis=1) & ~played.mask.any(axis=1)  # ended before, or a dead end
+    value = jnp.where(ended, 0, jnp.where(stays, before.value, value))
+    return RootFnOutput(prior_logits=without_actions(logits, ended | stays), value=value, embedding=embedding)

@@ -54,7 +54,9 @@ class Counts:
     # over one of our environments steps a second time, the candidates that it keeps.
     wasted: jax.Array
     policy_forwards: jax.Array  # rows that went through `model.evaluate` (a recurrent_fn: through the function)
-    dead_ends: jax.Array  # nodes reached that had not ended but had no legal action
+    # Nodes reached, and roots, that had not ended but had no legal action. Only a model with `ended` (`from_env`) can
+    # tell of roots that they have ended; without it, those that leave no action count too.
+    dead_ends: jax.Array
 
 
 @pytree_dataclass
@@ -128,7 +130,7 @@ class Trajectories:
     returns: jax.Array  # float32[B, k]: discounted
     scores: jax.Array  # float32[B, k]: what they are ranked by; −inf where there are fewer than k paths
     words: jax.Array  # int32[B, k, K, 2]: (t, i) of a turn played with word i of `bits(fold_in(root_key, t))`; else −1
-    simulated: bool = static_field(default=True)  # outcomes were drawn by the search, not by the environment
+    simulated: bool = static_field(default=True)  # the search chose among outcomes that it had drawn itself
 
     def plan(self) -> jax.Array:
         """int32[B, K · L]: the primitive actions of each root's best path, in order; −1 fills the rest."""
@@ -142,7 +144,7 @@ class Trajectories:
 class SearchOutput:
     """The result of a search."""
 
-    action: jax.Array  # int32[B], or int32[B, L]: the first turn of the best path; −1 where the root is a dead end
+    action: jax.Array  # int32[B], or int32[B, L]: the first turn of the best path; −1 where the root has no action
     action_weights: jax.Array  # float32[B, A], or [B, M] over root candidates for turns of several actions
     search_tree: Any  # SearchTree; BacktrackTree under `entropy_backtrack`, mctx's Tree under `mcts`
     counts: Counts

@@ -1,5 +1,6 @@
 """Trajectories are what was searched: they replay, their log-probabilities are the model's, and N = 1 is plain."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -80,6 +81,7 @@ def test_slippery_trajectories_follow_from_the_rules_and_the_policy(name):
     (policy, params), tasks = cases.lake()
     trajectory = run(STRATEGIES[name], policy, params, tasks)
     assert_well_formed(trajectory)
+    assert trajectory.simulated == (name not in ("standard", "lookahead"))  # one rollout; played anew
     if "backtrack" not in name:  # retried turns are drawn at another temperature
         expected = log_probs_of(policy, params, trajectory)
         np.testing.assert_allclose(trajectory.log_probs, expected, rtol=1e-4, atol=1e-5)
@@ -144,6 +146,18 @@ def test_with_one_of_everything_a_strategy_is_the_plain_rollout_bit_for_bit(stra
     nothing = {"counts": None, "simulated": False}
     assert_same(same.replace(**nothing), plain.replace(**nothing))
     assert not plain.simulated and not same.simulated
+
+
+@pytest.mark.parametrize("context", ["turn", "episode"])
+def test_the_root_of_an_ended_episode_has_no_legal_action(context):
+    (policy, params), tasks = cases.rooms(context=context)
+    instances = cases.batch(tasks, 2)
+    states = jax.vmap(policy.env.initial)(jnp.zeros(2, jnp.uint32), instances)
+    steps = np.array([0, instances.time_limit[1]], np.uint16)
+    model = policy.search_model(TURNS)
+    root = jax.jit(model.root)(params, dataclasses.replace(states, steps=steps), instances)
+    assert np.isneginf(root.prior_logits).all(axis=1).tolist() == [False, True]
+    assert model.ended((params, instances), root.embedding).tolist() == [False, True]
 
 
 def test_a_group_does_not_depend_on_the_other_groups():

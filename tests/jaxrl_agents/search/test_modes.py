@@ -244,3 +244,157 @@ def test_dead_root():
         assert np.all(np.delete(action, 3) >= 0)
         masked = run(mode, invalid_actions=invalid, **options)
         np.testing.assert_array_equal(masked.action, output.action)
+
+
+COIN_MODES = (
+    (search.best_of_n, {"num_rollouts": 1}),
+    (search.best_of_n, {"num_rollouts": 3}),
+    (search.beam_search, {"beam_width": 3, "num_candidates": 1}),
+    (search.beam_search, {"beam_width": 1, "num_candidates": 2}),
+    (search.lookahead, {"depth": 1, "num_candidates": 3}),
+    (search.lookahead, {"depth": 1, "num_candidates": 2, "beam_width": 3}),
+    (search.lookahead, {"depth": 1, "num_candidates": 1, "beam_width": 2, "clairvoyant": True}),
+    (search.lookahead, {"depth": 1, "num_candidates": 3, "clairvoyant": True}),
+    (search.entropy_backtrack, {"entropy_threshold": 0.1}),
+    (search.entropy_backtrack, {"entropy_threshold": 0.1, "clairvoyant": True}),
+    (search.entropy_backtrack, {"entropy_threshold": 0.1, "num_rollouts": 3}),
+)
+
+
+def toss(params, key, action, x):
+    """Whatever is done earns 1 or −1, a fair coin's choice."""
+    reward = (jax.random.key_data(key)[:, 1] >> 31).astype(jnp.float32) * 2 - 1
+    return reward, jnp.ones_like(reward), x
+
+
+COIN = search.Model(toss, lambda params, key, x: (jnp.zeros((len(x), 3)), jnp.zeros_like(x), x))
+
+
+@pytest.mark.parametrize("mode, options", COIN_MODES, ids=str)
+def test_outcomes_are_lucky_exactly_where_they_are_called_simulated(mode, options):
+    zeros = np.zeros(4096, np.float32)
+    root = search.RootFnOutput(prior_logits=np.zeros((4096, 3), np.float32), value=zeros, embedding=zeros)
+    output = mode(None, jax.random.key(1), root, COIN, num_turns=3, **options)
+    luck = np.asarray(output.trajectories(1).returns).mean()
+    assert output.simulated == output.trajectories(1).simulated
+    if output.simulated:
+        assert luck > 0.4
+    else:
+        assert abs(luck) < 0.12  # 4.4 standard deviations
+
+
+def replayed_turns(process, key, trajectory, temperature, after):
+    """Plays a root's path in plain Python; returns why each turn was over before it had its L actions.
+
+    `after(state, action, word)` is the next state.
+    """
+    state, scale, total, reasons = 0, 1.0, 0.0, []
+    for actions, length, reward, log_prob, index in zip(*trajectory, strict=True):
+        if not length:
+            assert np.all(actions == -1)
+            continue
+        word, earned, expected, within = reference.words(key, index[0], index[1] + 1)[index[1]], 0.0, 0.0, 1.0
+        for number, action in enumerate(actions[:length]):
+            assert scale * within != 0 and action in process.legal(state)
+            expected += math.log(reference.probabilities(process.logits[state], temperature)[action])
+            earned += within * float(process.reward[state, action])
+            within *= float(process.discount[state, action])
+            state = after(state, action, reference.mixed(word, 16 + number) if number else word)
+        assert np.all(actions[length:] == -1)
+        assert float(reward) == earned
+        assert float(log_prob) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        total, scale = total + scale * earned, scale * within
+        over = scale == 0 or not process.legal(state)
+        reasons.append("full" if length == len(actions) else "over" if over else "cut")
+    return total, reasons
+
+
+def turns_of(output, b):
+    found = jax.device_get(output.trajectories(1))
+    return [getattr(found, name)[b, 0] for name in ("actions", "lengths", "rewards", "log_probs", "words")]
+
+
+def test_turns_without_chance_are_played_as_they_were_simulated():
+    output = run(search.lookahead, depth=1, num_candidates=2, max_turn_actions=3, temperature=0.7)
+    seen = set()
+    for b, (process, key) in enumerate(zip(PROCESSES, KEYS, strict=True)):
+        after = lambda state, action, word, process=process: int(process.next[state, action])
+        total, reasons = replayed_turns(process, key, turns_of(output, b), 0.7, after)
+        assert total == float(output.trajectories(1).returns[b, 0])
+        seen |= set(reasons)
+    assert seen == {"full", "over"}
+
+
+SLIPPERY = reference.random_process(3, states=12, actions=3, ends=0.05, illegal=0.4)
+
+
+def slip(params, key, action, state):
+    """Half of the steps go to the state after the one that the action leads to."""
+    next_state, reward, discount = (jnp.asarray(getattr(SLIPPERY, name)) for name in ("next", "reward", "discount"))
+    slipped = (jax.random.key_data(key)[:, 1] >> 31).astype(jnp.int32)
+    landed = (next_state[state, action].astype(jnp.int32) + slipped) % 12
+    return reward[state, action], discount[state, action], landed
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_width": 2}, {"clairvoyant": True}], ids=str)
+def test_under_chance_a_turn_ends_before_an_action_that_is_illegal_where_it_has_led(options):
+    number = 64
+    keys = tables.keys(number, seed=5)
+    evaluate = lambda params, key, state: (jnp.asarray(SLIPPERY.logits)[state], jnp.zeros(len(state)), state)
+    start = np.zeros(number, np.int32)
+    root = search.RootFnOutput(
+        prior_logits=np.tile(SLIPPERY.logits[0], (number, 1)), value=np.zeros(number, np.float32), embedding=start
+    )
+    output = search.lookahead(
+        None, keys, root, search.Model(slip, evaluate), num_turns=4, depth=1, num_candidates=2, max_turn_actions=3,
+        temperature=1.3, **options,
+    )  # fmt: skip
+    after = lambda state, action, word: (int(SLIPPERY.next[state, action]) + (word >> 31)) % 12
+    reasons = [replayed_turns(SLIPPERY, keys[b], turns_of(output, b), 1.3, after)[1] for b in range(number)]
+    assert any("cut" in turns for turns in reasons) == (not options.get("clairvoyant", False))
+    first = np.asarray(output.trajectories(1).actions)[:, 0, 0]
+    np.testing.assert_array_equal(output.action, first)
+
+
+def test_64_bit_mode_changes_nothing():
+    """Neither do a model and a root whose numbers are then in double precision."""
+
+    def wide(*numbers):
+        return (jnp.asarray(x, float) for x in numbers)
+
+    def step(*given):
+        reward, discount, state = tables.step(*given)
+        return *wide(reward, discount), state
+
+    def evaluate(*given):
+        logits, value, state = tables.evaluate(*given)
+        return *wide(logits, value), state
+
+    model, weights = search.Model(step, evaluate, tables.MODEL.state_key), []
+
+    def results():
+        logits, value = wide(ROOT.prior_logits, ROOT.value)
+        root = search.RootFnOutput(prior_logits=logits, value=value, embedding=ROOT.embedding)
+        for mode, options in WIDE_MODES:
+            output = run(mode, model=model, root=root, **options)
+            yield output, output.trajectories(1), output.trajectories(1).plan()
+        output = search.mcts(None, KEYS, root, model, tasks=TASKS, num_simulations=5)
+        weights.append(np.asarray(output.action_weights))
+        yield output.action, output.counts, output.search_tree.node_visits
+        yield search.next_root(None, KEYS, root, model, output.action, tasks=TASKS)
+
+    narrow = jax.device_get(list(results()))
+    with jax.enable_x64(True):
+        double = jax.device_get(list(results()))
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(narrow), jax.tree.leaves(double), strict=True):
+        assert a.dtype == b.dtype, jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+    np.testing.assert_allclose(*weights, rtol=1e-5)  # mctx computes these in double precision
+
+
+WIDE_MODES = (
+    (search.best_of_n, {"num_rollouts": 3}),
+    (search.beam_search, {"beam_width": 3, "num_candidates": 2, "deduplicate": True}),
+    (search.lookahead, {"depth": 1, "num_candidates": 2, "max_turn_actions": 2}),
+    (search.entropy_backtrack, {"entropy_threshold": 0.6, "num_rollouts": 2}),
+)
