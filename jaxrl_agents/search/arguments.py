@@ -1,16 +1,23 @@
-"""The checks of what users pass, before anything is traced."""
+"""The checks of what users pass, before anything is traced. Tracers are checked for shape and dtype only.
+
+Nothing here computes on a device without need: numbers stay NumPy's, which costs a call less than all else does.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
-from jaxrl_agents.arguments import count
+from jaxrl_agents.arguments import LARGEST, count
+from jaxrl_agents.search import checked, rng
 from jaxrl_agents.search.model import EnvModel, Evaluated, RecurrentModel, SearchModel, as_model
 from jaxrl_agents.search.nodes import Branching
 from jaxrl_agents.search.proposals import Candidates, float32_logits, legal_actions
@@ -19,24 +26,26 @@ from jaxrl_agents.search.types import RootFnOutput
 
 def number(name: str, value: Any) -> Any:
     """`value` as a float32 scalar, checked not to be NaN where it is concrete."""
-    if isinstance(value, jax.core.Tracer):
-        return value
-    kind = np.asarray(value).dtype
+    traced = isinstance(value, jax.core.Tracer)
+    kind = value.dtype if traced else np.asarray(value).dtype
     if not (jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)):
         raise TypeError(f"{name}={value!r} is not a number")
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be a scalar; got shape {np.shape(value)}")
+    if traced:
+        return value.astype(jnp.float32)
     if math.isnan(value):
         raise ValueError(f"{name}={value} is not a number")
-    return jnp.float32(value)
+    with np.errstate(over="ignore"):
+        return np.float32(value)
 
 
 def finite(name: str, value: Any, *, low: float) -> Any:
-    """`value` as `number` has it, checked to be finite and above `low` where it is concrete."""
-    checked = number(name, value)
-    if not isinstance(value, jax.core.Tracer) and not (math.isfinite(value) and value > low):
-        raise ValueError(f"{name}={float(value)} must be a finite number above {low:g}")
-    return checked
+    """`value` as `number` has it, checked to be finite and above `low`, in float32, where it is concrete."""
+    checked_value = number(name, value)
+    if not isinstance(value, jax.core.Tracer) and not (math.isfinite(checked_value) and checked_value > low):
+        raise ValueError(f"{name}={float(value)} must be a finite number above {low:g} (in float32)")
+    return checked_value
 
 
 def unbanked(tasks: Any) -> Any:
@@ -44,43 +53,96 @@ def unbanked(tasks: Any) -> Any:
     return tasks.instances if isinstance(tasks, TaskBank) else tasks
 
 
+def instances(env: Environment[Any, Any], name: str, states: Any, tasks: Any) -> Any:
+    """The task instances of `states`, both with leaves [B, …] and `env`'s; `name` is what errors call the states."""
+    if tasks is None:
+        raise ValueError("tasks is None; a model made by from_env needs the task instances of the roots, [B, …]")
+    (env.check_tasks if isinstance(tasks, TaskBank) else env.check_task)(tasks)
+    if not isinstance(states, env.state_type) or not hasattr(states, "steps"):
+        raise TypeError(
+            f"{name} must be states of {type(env).__name__}, as jax.vmap(env.reset)(keys, tasks) returns them; got "
+            f"{type(states).__name__}"
+        )
+    if np.ndim(states.steps) != 1:
+        raise ValueError(f"{name} must be a batch of states, [B, …]; got steps of shape {np.shape(states.steps)}")
+    checked.leading_axis(name, states, len(states.steps))
+    checked.leading_axis("tasks", unbanked(tasks), len(states.steps))
+    return unbanked(tasks)
+
+
 def inputs(
     params: Any, rng_key: Any, root: RootFnOutput, model: Any, tasks: Any, invalid_actions: Any
 ) -> tuple[Any, jax.Array, RootFnOutput, SearchModel]:
     """What a search starts from: the model's first argument, a key per root, the root (masked), the model."""
-    if not isinstance(root, RootFnOutput):
-        raise TypeError(f"root must be a RootFnOutput (prior_logits, value, embedding); got {type(root).__name__}")
-    if root.prior_logits.ndim != 2 or root.value.shape != root.prior_logits.shape[:1]:
-        raise ValueError(
-            f"root.prior_logits must be [B, A] and root.value [B]; got shapes {root.prior_logits.shape} and "
-            f"{root.value.shape}"
-        )
-    batch_size = root.value.shape[0]
-    _check_leading("root.embedding", root.embedding, batch_size)
-    searched = as_model(model)
-    if tasks is None and isinstance(searched, EnvModel):
-        raise ValueError("tasks is None; a model made by from_env needs the task instances of the roots, [B, …]")
-    if tasks is not None:
-        if isinstance(searched, EnvModel):
-            check = searched.env.check_tasks if isinstance(tasks, TaskBank) else searched.env.check_task
-            check(tasks)
+    root = checked_root(root)
+    batch_size, num_actions = root.prior_logits.shape
+    searched = as_model(model, num_actions)
+    if isinstance(searched, EnvModel):
+        tasks = instances(searched.env, "root.embedding", root.embedding, tasks)
+        if num_actions != searched.env.num_actions:
+            raise ValueError(
+                f"root.prior_logits has {num_actions} actions; {type(searched.env).__name__} has "
+                f"{searched.env.num_actions}"
+            )
+    elif tasks is not None:
         tasks = unbanked(tasks)
-        _check_leading("tasks", tasks, batch_size)
+        checked.leading_axis("tasks", tasks, batch_size)
+    if tasks is not None:
         params = (params, tasks)
     keys = _keys(rng_key, batch_size)
     if invalid_actions is not None:
-        if invalid_actions.shape != root.prior_logits.shape:
-            raise ValueError(
-                f"invalid_actions has shape {invalid_actions.shape}; root.prior_logits {root.prior_logits.shape}"
-            )
-        masked = jnp.where(invalid_actions.astype(bool), -jnp.inf, root.prior_logits)
-        root = RootFnOutput(prior_logits=masked, value=root.value, embedding=root.embedding)
-    logits, value = float32_logits(root.prior_logits), root.value.astype(jnp.float32)
-    root = RootFnOutput(prior_logits=logits, value=value, embedding=root.embedding)
+        root = root.replace(prior_logits=_masked(root.prior_logits, invalid_actions))
     if isinstance(searched, RecurrentModel):
-        embedding = Evaluated(root.embedding, root.prior_logits, root.value)
-        root = RootFnOutput(prior_logits=root.prior_logits, value=root.value, embedding=embedding)
+        root = root.replace(embedding=Evaluated(root.embedding, root.prior_logits, root.value))
     return params, keys, root, searched
+
+
+def checked_root(root: RootFnOutput) -> RootFnOutput:
+    """The root with logits and value in float32; raises where it cannot be searched."""
+    check_root(root)
+    _check_values("root.prior_logits", root.prior_logits, "a logit is finite, or −inf for an illegal action")
+    _check_values("root.value", root.value, "a value is finite")
+    if root.prior_logits.dtype == root.value.dtype == jnp.float32:
+        return root
+    logits = float32_logits(jnp.asarray(root.prior_logits))
+    return root.replace(prior_logits=logits, value=jnp.asarray(root.value, jnp.float32))
+
+
+def check_root(root: RootFnOutput) -> None:
+    """Raises unless the arrays of a root have the shapes and dtypes of one."""
+    if not isinstance(root, RootFnOutput):
+        raise TypeError(f"root must be a RootFnOutput (prior_logits, value, embedding); got {type(root).__name__}")
+    logits, value = root.prior_logits, root.value
+    for name, array in (("root.prior_logits", logits), ("root.value", value)):
+        if not checked.is_array(array) or not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"{name} must be an array of floats; got {checked.described(array)}")
+    if logits.ndim != 2 or value.shape != logits.shape[:1]:
+        raise ValueError(
+            f"root.prior_logits must be [B, A] and root.value [B]; got shapes {logits.shape} and {value.shape}"
+        )
+    if 0 in logits.shape:
+        raise ValueError(f"root.prior_logits has shape {logits.shape}; a search needs at least one root and one action")
+    checked.leading_axis("root.embedding", root.embedding, len(value))
+
+
+def _check_values(name: str, array: Any, rule: str) -> None:
+    """Raises where a concrete array holds NaN or +inf: its largest element tells, which is cheap to find."""
+    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
+        return
+    values = np.asarray(array)
+    if values.dtype != np.float32:
+        values = values.astype(np.float64)  # NumPy warns of NaN in narrow floats
+    if not values.max() < np.inf:
+        where = tuple(map(int, np.argwhere(~(values < np.inf))[0]))
+        raise ValueError(f"{name}{list(where)} is {float(values[where])}; {rule}")
+
+
+def _masked(logits: jax.Array, invalid_actions: Any) -> jax.Array:
+    if not checked.is_array(invalid_actions):
+        raise TypeError(f"invalid_actions must be an array [B, A]; got {checked.described(invalid_actions)}")
+    if invalid_actions.shape != logits.shape:
+        raise ValueError(f"invalid_actions has shape {invalid_actions.shape}; root.prior_logits {logits.shape}")
+    return jnp.where(invalid_actions.astype(bool), np.float32(-np.inf), logits)
 
 
 def branching(
@@ -110,8 +172,18 @@ def branching(
             f"max_turn_actions={length} with candidates={candidates!r}: turns of several actions are sampled "
             "(candidates='sample') or come from `propose`"
         )
+    if propose is not None and not callable(propose):
+        raise TypeError(f"propose={propose!r} is not a function (params, key, embedding) -> Proposal")
     check_score(score)
-    return Branching(candidates, number, length, propose, score, finite("temperature", temperature, low=0.0))
+    proposer = None if propose is None else checked.Propose(propose, length)
+    scored = checked.Score(score) if callable(score) else score
+    return Branching(candidates, number, length, proposer, scored, finite("temperature", temperature, low=0.0))
+
+
+def check_nodes(num_nodes: int) -> None:
+    """Raises where the nodes that a root may generate in a turn are more than can be counted."""
+    if num_nodes > LARGEST:
+        raise ValueError(f"a turn of one root would generate {num_nodes:,} nodes; at most {LARGEST:,} can be counted")
 
 
 def check_score(score: Any) -> None:
@@ -120,14 +192,66 @@ def check_score(score: Any) -> None:
         raise ValueError(f"score={score!r} is neither 'return' nor 'step' nor a function (params, candidate) -> [B]")
 
 
-def node_budget(budget: Any, batch_size: int) -> jax.Array:
-    """int32[B]: the nodes that each root may generate; the largest int32 without a limit."""
+def node_budget(budget: Any, batch_size: int) -> Any:
+    """int32[] or int32[B]: the nodes that each root may generate; the largest int32 without a limit.
+
+    0 is a budget: nothing is played then.
+    """
     if budget is None:
-        return jnp.full((batch_size,), np.iinfo(np.int32).max, jnp.int32)
-    budget = jnp.asarray(budget)
-    if not jnp.issubdtype(budget.dtype, jnp.integer) or budget.shape not in ((), (batch_size,)):
-        raise ValueError(f"node_budget must be integers [] or [{batch_size}]; got {budget.dtype}{list(budget.shape)}")
-    return jnp.broadcast_to(budget, (batch_size,)).astype(jnp.int32)
+        return np.int32(LARGEST)
+    traced = isinstance(budget, jax.core.Tracer)
+    values = budget if traced else np.asarray(budget)
+    if not jnp.issubdtype(values.dtype, jnp.integer) or values.shape not in ((), (batch_size,)):
+        got = checked.described(budget if checked.is_array(budget) else values)
+        raise ValueError(f"node_budget must be integers [] or [{batch_size}]; got {got}")
+    if traced:  # what is above is never reached: nodes are counted in int32
+        return values if values.dtype == jnp.int32 else jnp.minimum(values, LARGEST).astype(jnp.int32)
+    wrong = values[(values < 0) | (values > LARGEST)]
+    if wrong.size:
+        raise ValueError(f"node_budget={wrong[0]} is not in 0 … {LARGEST}; None means no limit")
+    return values.astype(np.int32)
+
+
+def plan(name: str, actions: Any, root: RootFnOutput, *forms: tuple[str, ...]) -> Any:
+    """Actions, checked: integers [B, …] of one of the `forms`, −1 … A − 1 where they are concrete.
+
+    A form names the axes after B: () or ("T",), say.
+    """
+    batch_size, num_actions = root.prior_logits.shape
+    fits = checked.is_array(actions) and len(actions.shape) in [1 + len(axes) for axes in forms]
+    if not fits or not jnp.issubdtype(actions.dtype, jnp.integer) or actions.shape[0] != batch_size:
+        shapes = " or ".join(f"[{', '.join([str(batch_size), *axes])}]" for axes in forms)
+        raise ValueError(f"{name} must be integers {shapes}; got {checked.described(actions)}")
+    if not isinstance(actions, jax.core.Tracer) and getattr(actions, "is_fully_addressable", True):
+        values = np.asarray(actions)
+        wrong = values[(values < -1) | (values >= num_actions)]
+        if wrong.size:
+            raise ValueError(f"{name} holds {wrong[0]}; actions are 0 … {num_actions - 1}, and −1 takes no step")
+    return actions
+
+
+def check_policy_options(name: str, policies: dict[str, Callable[..., Any]], options: dict[str, Any]) -> None:
+    """Raises unless `name` is one of mctx's `policies` and the `options` are its own keyword arguments."""
+    if not isinstance(name, str) or name not in policies:
+        raise ValueError(f"policy={name!r} is neither {' nor '.join(map(repr, policies))}")
+    parameters = inspect.signature(policies[name]).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        hint = "; the nodes that a root generates are at most num_simulations" if "node_budget" in unknown else ""
+        raise TypeError(
+            f"mcts(policy={name!r}) has no argument {unknown[0]!r}; what it passes to mctx is {', '.join(known)}{hint}"
+        )
+    for option, value in options.items():
+        if option == "qtransform":
+            if not callable(value):
+                raise TypeError(f"qtransform={value!r} is not a function (tree, node_index) -> q-values [A]")
+        elif option.startswith("max_num_"):
+            count(option, value)
+        elif np.ndim(value) == 0:
+            number(option, value)
+        elif not checked.is_array(value):
+            raise TypeError(f"{option}={value!r} is neither a number nor an array")
 
 
 def any_legal(root: RootFnOutput) -> jax.Array:
@@ -135,18 +259,15 @@ def any_legal(root: RootFnOutput) -> jax.Array:
     return legal_actions(root.prior_logits).any(axis=-1)
 
 
+def check_mode(mode: Any) -> None:
+    """Raises where `mode` cannot be one of the functions that search."""
+    if not callable(mode):
+        raise TypeError(f"mode={mode!r} is not a function; it is search.beam_search or another mode")
+
+
 def _keys(rng_key: Any, batch_size: int) -> jax.Array:
     if not jnp.issubdtype(getattr(rng_key, "dtype", np.float32), jax.dtypes.prng_key):
         raise TypeError("rng_key must be a typed key (jax.random.key(seed)), or one per root")
     if rng_key.shape not in ((), (batch_size,)):
         raise ValueError(f"rng_key has shape {rng_key.shape}; one key, or one per root ({batch_size},)")
-    return rng_key if rng_key.ndim else jax.random.split(rng_key, batch_size)
-
-
-def _check_leading(name: str, tree: Any, batch_size: int) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if np.shape(leaf)[:1] != (batch_size,):
-            raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)} has shape {np.shape(leaf)}; its first axis must be the "
-                f"{batch_size} roots"
-            )
+    return rng.root_keys(rng_key, batch_size)

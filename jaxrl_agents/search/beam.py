@@ -98,6 +98,7 @@ def beam_search(
     )
     if deduplicate and getattr(model, "state_key", None) is None:
         raise ValueError("deduplicate=True needs state keys: a Model with a `state_key` function, or from_env")
+    arguments.check_nodes(width * branching.num_candidates * branching.turn_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width, bool(deduplicate))
@@ -242,7 +243,7 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int, simulated: bool
     if actions.ndim == 2:
         scores = weights.action_scores(scores, actions, num_actions)
     return SearchOutput(
-        action=best,
+        action=weights.best_action(best, end.nodes.score[0]),
         action_weights=weights.softmax(scores, sharpness).T,
         search_tree=history.as_tree(end.history, end.nodes.score, end.nodes.total, end.turn),
         counts=end.tally.counts(),

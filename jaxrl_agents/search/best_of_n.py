@@ -82,6 +82,7 @@ def best_of_n(
         score=score,
         temperature=temperature,
     )
+    arguments.check_nodes(width * branching.turn_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width)
@@ -149,15 +150,16 @@ def rollouts_output(
 ) -> SearchOutput:
     """The output of a search whose slots are independent rollouts with the final `nodes`."""
     actions = record.action[0].astype(jnp.int32)
-    best = jnp.argmax(nodes.score, axis=0)
+    best, value = jnp.argmax(nodes.score, axis=0), jnp.max(nodes.score, axis=0)
+    action = jnp.take_along_axis(actions, best.reshape(1, -1, *(1,) * (actions.ndim - 2)), axis=0)[0]
     scores = jnp.where(record.length[0] > 0, nodes.score, -jnp.inf)
     if actions.ndim == 2:
         scores = weights.action_scores(scores, actions, num_actions)
     return SearchOutput(
-        action=jnp.take_along_axis(actions, best.reshape(1, -1, *(1,) * (actions.ndim - 2)), axis=0)[0],
+        action=weights.best_action(action, value),
         action_weights=weights.softmax(scores, sharpness).T,
         search_tree=history.as_tree(record, nodes.score, nodes.total, turns),
         counts=tally.counts(),
-        value=jnp.max(nodes.score, axis=0),
+        value=value,
         simulated=len(nodes.score) > 1,
     )

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_agents.search import arguments
-from jaxrl_agents.search.rng import root_keys
 from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchOutput, SearchTree
 
 _PER_ROOT = ("invalid_actions", "node_budget")  # the options that may have a leading axis B
@@ -40,17 +39,20 @@ def chunked(
       rng_key: a typed key, or one per root, [B].
       root: leading axis B.
       model: as for the mode.
-      chunk_size: roots searched at once; see `memory.estimate_bytes`.
+      chunk_size: the most roots searched at once; see `memory.estimate_bytes`.
       tasks: as for the mode.
       **options: the mode's own.
     """
+    arguments.check_mode(mode)
     size = arguments.count("chunk_size", chunk_size)
-    arguments.inputs(params, rng_key, root, model, tasks, options.get("invalid_actions"))
+    _, keys, _, _ = arguments.inputs(params, rng_key, root, model, tasks, options.get("invalid_actions"))
+    arguments.node_budget(options.get("node_budget"), len(keys))
     tasks = arguments.unbanked(tasks)
-    batch_size = root.value.shape[0]
+    batch_size = len(keys)
+    size = min(size, batch_size)
     shared = {name: value for name, value in options.items() if name not in _PER_ROOT or jnp.ndim(value) == 0}
     split = {name: jnp.asarray(value) for name, value in options.items() if name not in shared}
-    whole = (root_keys(rng_key, batch_size), root, tasks, split)
+    whole = (keys, root, tasks, split)
     outputs = []
     for start in range(0, batch_size, size):
         rows = np.minimum(np.arange(start, start + size), batch_size - 1)

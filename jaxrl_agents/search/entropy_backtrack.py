@@ -110,6 +110,7 @@ def entropy_backtrack(
         score=score,
         temperature=temperature,
     )
+    arguments.check_nodes(width * branching.turn_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     return _search(params, keys, root, model, branching, rule, budget, sharpness, width)
@@ -367,15 +368,15 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int, rule: Rule) -> 
     started = end.first_row > 0
     actions = selection.take(record.action, jnp.maximum(end.first_row - 1, 0)[None])[0].astype(jnp.int32)
     actions = where_rows(started, actions, jnp.full_like(actions, -1))
-    best = jnp.argmax(end.nodes.score, axis=0)[None]
+    best, value = jnp.argmax(end.nodes.score, axis=0)[None], jnp.max(end.nodes.score, axis=0)
     scores = jnp.where(started, end.nodes.score, -jnp.inf)
     if actions.ndim == 2:
         scores = weights.action_scores(scores, actions, num_actions)
     return SearchOutput(
-        action=selection.take(actions, best)[0],
+        action=weights.best_action(selection.take(actions, best)[0], value),
         action_weights=weights.softmax(scores, sharpness).T,
         search_tree=tree,
         counts=end.tally.counts(),
-        value=jnp.max(end.nodes.score, axis=0),
+        value=value,
         simulated=len(end.nodes.score) > 1,
     )

@@ -121,6 +121,7 @@ def lookahead(
         else (dataclasses.replace(branching, kind="sample", num_candidates=1),) * depth
     )
     plan = Simulation(branching, further, bool(bootstrap) and score == "return", bool(clairvoyant))
+    arguments.check_nodes(width * plan.cost)
     return _search(params, keys, root, model, plan, budget, sharpness, num_turns, width)
 
 

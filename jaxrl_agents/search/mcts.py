@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxrl_agents.search.types import Counts, RootFnOutput, SearchOutput
 
 Policy = Literal["gumbel_muzero", "muzero"]
 
-_POLICIES = {"gumbel_muzero": mctx.gumbel_muzero_policy, "muzero": mctx.muzero_policy}
+POLICIES = {"gumbel_muzero": mctx.gumbel_muzero_policy, "muzero": mctx.muzero_policy}
 
 
 def mcts(
@@ -55,22 +55,22 @@ def mcts(
       **policy_options: mctx's own keyword arguments (qtransform, gumbel_scale, dirichlet_fraction, temperature, …).
 
     Returns:
-      A SearchOutput with mctx's Tree. `trajectories(1)` follows the most visited children; action −1 where the root
-      has no legal action.
+      A SearchOutput with mctx's Tree. `trajectories(1)` starts with `action` and follows the most visited children;
+      `value` is that of the root; action −1 where the root has no legal action. mctx simulates below ended nodes and
+      dead ends too: such nodes are counted as wasted and are on no trajectory.
     """
     num_simulations = arguments.count("num_simulations", num_simulations)
-    if policy not in get_args(Policy):
-        raise ValueError(f"policy={policy!r} is neither 'gumbel_muzero' nor 'muzero'")
-    if propose is not None or max_turn_actions != 1:
+    if propose is not None or arguments.count("max_turn_actions", max_turn_actions) > 1:
         raise ValueError(
             "mcts cannot search turns of several actions (propose, max_turn_actions): its tree needs a fixed set of "
             "actions; use beam_search or lookahead"
         )
     depth = None if max_depth is None else arguments.count("max_depth", max_depth)
-    one_key = rng_key if getattr(rng_key, "ndim", 0) == 0 else rng_key[0]
+    arguments.check_policy_options(policy, POLICIES, policy_options)
     params, _, _, searched = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
-    if invalid_actions is None:
-        invalid_actions = _illegal(root.prior_logits)
+    one_key = rng_key if rng_key.ndim == 0 else rng_key[0]
+    root = arguments.checked_root(root)  # not that of `inputs`, which is masked
+    invalid_actions = _illegal(root.prior_logits, invalid_actions)
     arrays = {name: value for name, value in policy_options.items() if hasattr(value, "dtype")}
     fixed = tuple((name, value) for name, value in policy_options.items() if name not in arrays)
     return _search(params, one_key, root, searched, invalid_actions, arrays, fixed, num_simulations, policy, depth)
@@ -90,45 +90,60 @@ def _search(
     max_depth: int | None,
 ) -> SearchOutput:
     recurrent_fn = jax.named_scope("step")(model.recurrent_fn) if isinstance(model, RecurrentModel) else model
-    found = _POLICIES[policy](
+    found = POLICIES[policy](
         params, key, root, recurrent_fn, num_simulations, invalid_actions, max_depth, **arrays, **dict(fixed)
     )
     legal = legal_actions(root.prior_logits)
     if invalid_actions is not None:
         legal &= ~invalid_actions.astype(bool)
-    has_legal = legal.any(axis=-1)
+    ended = model.ended(params, root.embedding) if getattr(model, "ended", None) else jnp.zeros(len(legal), bool)
+    has_legal = legal.any(axis=-1) & ~ended
     return SearchOutput(
         action=jnp.where(has_legal, found.action, -1),
         action_weights=jnp.where(has_legal[:, None], found.action_weights, 0),
         search_tree=found.search_tree,
-        counts=_counts(found.search_tree, num_simulations, has_legal),
+        counts=_counts(found.search_tree, num_simulations, has_legal, ended),
         value=found.search_tree.node_values[:, 0],
         simulated=False,
     )
 
 
-def _illegal(logits: jax.Array) -> jax.Array | None:
+def _illegal(logits: jax.Array, invalid_actions: jax.Array | None) -> jax.Array | None:
     """The illegal actions of the root as mctx wants them; None, as mctx's default, where there plainly are none."""
     illegal = ~legal_actions(logits)
-    if not isinstance(illegal, jax.core.Tracer) and not illegal.any():
+    if invalid_actions is not None:
+        illegal |= invalid_actions.astype(bool)
+    elif not isinstance(illegal, jax.core.Tracer) and not illegal.any():
         return None
     return illegal.astype(jnp.float32)
 
 
-def _counts(tree: Any, num_simulations: int, has_legal: jax.Array) -> Counts:
-    """Each simulation steps and evaluates one row per root; those that start from an ended node are wasted."""
-    roots = jnp.arange(len(tree.parents))[:, None]
-    parents = jnp.maximum(tree.parents, 0)
+def _counts(tree: mctx.Tree, num_simulations: int, has_legal: jax.Array, ended: jax.Array) -> Counts:
+    """Each simulation steps and evaluates one row per root; what starts below an ended node or a dead end is wasted."""
+    visited = tree.children_index >= 0
+    ends = visited & (tree.children_discounts == 0)
+    stuck = ~legal_actions(tree.children_prior_logits).any(axis=-1)  # unvisited nodes have logits 0
+    whole = jnp.full(has_legal.shape, num_simulations, jnp.int32)
+    nothing = jnp.zeros_like(whole)
 
-    def below_ended() -> jax.Array:
-        ended = (tree.parents >= 0) & (tree.children_discounts[roots, parents, tree.action_from_parent] == 0)
-        return jnp.take_along_axis(ended, parents, axis=1)
+    def of_each_node() -> tuple[jax.Array, jax.Array]:
+        roots, parents = jnp.arange(len(whole))[:, None], jnp.maximum(tree.parents, 0)
+        over = (tree.parents >= 0) & (tree.children_discounts[roots, parents, tree.action_from_parent] == 0)
+        spoiled = jnp.take_along_axis(_on_the_way(over | stuck, parents), parents, axis=1)
+        reached = (tree.parents >= 0) & ~spoiled
+        return reached.sum(1, dtype=jnp.int32), (reached & stuck & ~over).sum(1, dtype=jnp.int32)
 
-    # Gathers from whole trees cost some per cent of the search, and most often no episode ends.
-    any_ended = jnp.any((tree.children_index >= 0) & (tree.children_discounts == 0))
-    wasted = jax.lax.cond(any_ended, below_ended, lambda: jnp.zeros(parents.shape, bool))
-    made = (tree.parents >= 0) & ~wasted & has_legal[:, None]
-    generated = made.sum(1, dtype=jnp.int32)
-    whole = jnp.full_like(generated, num_simulations)
-    dead_ends = (~has_legal).astype(jnp.int32)
+    # Gathers from whole trees cost some per cent of the search, and most often there is nothing to find.
+    anything = jnp.any(jnp.any(ends.any(axis=-1) | stuck, axis=1))
+    generated, dead_ends = jax.lax.cond(anything, of_each_node, lambda: (whole, nothing))
+    generated = jnp.where(has_legal, generated, 0)
+    dead_ends = jnp.where(has_legal, dead_ends, (~ended).astype(jnp.int32))
     return Counts(generated, generated, generated, whole - generated, whole, dead_ends)
+
+
+def _on_the_way(flags: jax.Array, parents: jax.Array) -> jax.Array:
+    """bool[B, N]: whether a node or one above it has its flag; `parents` int32[B, N], the root its own."""
+    for _ in range((flags.shape[1] - 1).bit_length()):  # each round looks twice as far up
+        flags |= jnp.take_along_axis(flags, parents, axis=1)
+        parents = jnp.take_along_axis(parents, parents, axis=1)
+    return flags

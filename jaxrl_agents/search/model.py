@@ -17,7 +17,7 @@ import numpy as np
 from envs_jax.barriers import once
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
-from jaxrl_agents.search import rng
+from jaxrl_agents.search import checked, rng
 from jaxrl_agents.search.proposals import float32_logits, legal_actions
 from jaxrl_agents.search.types import RootFnOutput
 
@@ -31,8 +31,11 @@ Policy = Callable[[Params, Any], tuple[jax.Array, jax.Array]]
 class SearchModel(Protocol):
     """What the modes of search call."""
 
-    state_key: Any  # embedding -> uint32[B, n], equal where two nodes have the same future; None without deduplication
     # A model may also have `ended(params, embedding) -> bool[B]`: episodes that are over, which roots do not tell.
+
+    @property
+    def state_key(self) -> Any:
+        """`embedding -> uint32[B, n]`, equal where two nodes have the same future; None without deduplication."""
 
     def step(
         self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
@@ -89,7 +92,16 @@ class RecurrentModel:
     The function draws for the whole batch from one key, that of row 0.
     """
 
-    recurrent_fn: Callable[..., Any] = static_field()
+    function: Callable[..., Any] = static_field()
+    num_actions: int = static_field()
+
+    def recurrent_fn(
+        self, params: Params, rng_key: jax.Array, action: jax.Array, embedding: Embedding
+    ) -> tuple[mctx.RecurrentFnOutput, Embedding]:
+        """The function, with its results checked."""
+        found = self.function(params, rng_key, action, embedding)
+        checked.check_recurrent("recurrent_fn", found, embedding, (len(action), self.num_actions))
+        return found
 
     def step(
         self, params: Params, key: jax.Array, action: jax.Array, embedding: Evaluated
@@ -103,6 +115,40 @@ class RecurrentModel:
         return embedding.logits, embedding.value, embedding
 
     state_key = None
+
+
+@pytree_dataclass
+class CheckedModel(_Recurrent):
+    """A caller's model, with the results of its functions checked."""
+
+    model: Any
+    num_actions: int = static_field()
+
+    def step(
+        self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
+    ) -> tuple[jax.Array, jax.Array, Embedding]:
+        found = self.model.step(params, key, action, embedding)
+        checked.check_step("model.step", found, embedding, len(action))
+        return found
+
+    def evaluate(self, params: Params, key: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array, Embedding]:
+        found = self.model.evaluate(params, key, embedding)
+        checked.check_evaluate("model.evaluate", found, embedding, (len(key), self.num_actions))
+        return found
+
+    @property
+    def state_key(self) -> Callable[[Embedding], jax.Array] | None:
+        return None if getattr(self.model, "state_key", None) is None else self._state_key
+
+    def _state_key(self, embedding: Embedding) -> jax.Array:
+        found = self.model.state_key(embedding)
+        checked.check_state_key("model.state_key", found, len(jax.tree.leaves(embedding)[0]))
+        return found
+
+    @property
+    def ended(self) -> Callable[[Params, Embedding], jax.Array] | None:
+        """The model's own, where it has one."""
+        return getattr(self.model, "ended", None)
 
 
 @pytree_dataclass
@@ -131,7 +177,9 @@ class EnvModel(_Recurrent):
             return uniform, jnp.zeros(mask.shape[:1], jnp.float32), embedding
         # Once: a policy's one-hot code or convolution would otherwise observe anew for each number that it makes of it.
         observe = jax.vmap(self.env.observe)
-        logits, value = self.policy(params, once(tasks.time_limit[0].astype(jnp.int32), observe, embedding, tasks))
+        found = self.policy(params, once(tasks.time_limit[0].astype(jnp.int32), observe, embedding, tasks))
+        checked.check_policy("policy", found, mask.shape)
+        logits, value = found
         ended = self.ended((params, tasks), embedding)
         return jnp.where(mask, logits, -jnp.inf), jnp.where(ended, 0, value), embedding
 
@@ -151,11 +199,12 @@ class EnvModel(_Recurrent):
           states: environment states, every leaf [B, …].
           tasks: their task instances, every leaf [B, …], or a TaskBank of B.
         """
-        from jaxrl_agents.search.arguments import unbanked
+        from jaxrl_agents.search.arguments import instances
 
-        batch_size = jax.tree.leaves(states)[0].shape[0]
+        tasks = instances(self.env, "states", states, tasks)
+        batch_size = len(states.steps)
         keys = rng.row_keys(jnp.zeros(batch_size, jnp.uint32), rng.EVALUATE)
-        params = (params, unbanked(tasks))
+        params = (params, tasks)
         logits, value, states = self.evaluate(params, keys, states)
         logits = without_actions(logits, self.ended(params, states))
         return RootFnOutput(prior_logits=logits, value=value, embedding=states)
@@ -175,6 +224,13 @@ def from_env(env: Environment[Any, Any], policy: Policy | None = None, discount:
       A model; `model.root(params, states, tasks)` makes the root. It is also a recurrent_fn for mctx's policies,
       with `(params, tasks)` as their `params`.
     """
+    if not isinstance(env, Environment):
+        got = f"the class {env.__name__}" if isinstance(env, type) else type(env).__name__
+        raise TypeError(f"env must be an Environment, as in env, tasks = envs_jax.make(id); got {got}")
+    if policy is not None and not callable(policy):
+        raise TypeError(f"policy={policy!r} is not a function (params, observation) -> (logits, value)")
+    if isinstance(discount, bool | np.bool_) or not isinstance(discount, float | int | np.number):
+        raise TypeError(f"discount={discount!r} is not a number; it is part of what is compiled")
     if not 0 < discount <= 1:
         raise ValueError(f"discount={discount} is not in (0, 1]; an episode's end discounts by 0 without it")
     return EnvModel(env, policy, float(discount))
@@ -190,6 +246,27 @@ def replayed(model: SearchModel) -> bool:
     return isinstance(model, EnvModel)
 
 
-def as_model(model: Any) -> SearchModel:
-    """`model` itself, or the adapter of a plain recurrent_fn."""
-    return model if hasattr(model, "step") and hasattr(model, "evaluate") else RecurrentModel(model)
+def as_model(model: Any, num_actions: int) -> SearchModel:
+    """What a search calls: an EnvModel itself, or a caller's model or recurrent_fn with its results checked.
+
+    Raises:
+      TypeError: `model` is neither.
+    """
+    if isinstance(model, EnvModel):
+        return model
+    if isinstance(model, Environment):
+        raise TypeError(f"model is an environment, {type(model).__name__}; wrap it: search.from_env(env)")
+    if isinstance(model, type) or not (hasattr(model, "step") and hasattr(model, "evaluate")):
+        if isinstance(model, type) or not callable(model):
+            got = repr(model) if model is None or isinstance(model, type) else type(model).__name__
+            raise TypeError(
+                "model must be made by search.from_env(env) or search.Model(step, evaluate), or be a recurrent_fn "
+                f"(params, rng_key, action, embedding) -> (mctx.RecurrentFnOutput, embedding); got {got}"
+            )
+        return RecurrentModel(model, num_actions)
+    for name in ("step", "evaluate"):
+        if not callable(getattr(model, name)):
+            raise TypeError(f"model.{name}={getattr(model, name)!r} is not a function")
+    if jax.tree_util.all_leaves([model]):
+        raise TypeError(f"model is a {type(model).__name__}, which is no pytree; use search.Model(step, evaluate)")
+    return CheckedModel(model, num_actions)

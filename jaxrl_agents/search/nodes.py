@@ -353,7 +353,8 @@ def _scores(
     if score == "step":
         return made.reward
     spread = lambda leaf: jnp.broadcast_to(leaf, total.shape)
-    turns = jnp.broadcast_to(turn, total.shape[:2])
+    own = turn[:, None] if jnp.ndim(turn) else turn  # [W, B] where every path is at a turn of its own
+    turns = jnp.broadcast_to(own, total.shape[: max(2, jnp.ndim(own))])
     candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, spread(before), turns)
     over = jax.vmap(jax.vmap(cast(ScoreFn, score), in_axes=(None, 0)), in_axes=(None, 0))
     return over(params, candidate).astype(jnp.float32)

@@ -18,17 +18,26 @@ from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchTree, T
 _BLANKS = (-1, 0, 0, 0)  # action, length, reward and log-probability of a turn that was not taken
 
 
-def best_paths(tree: SearchTree | BacktrackTree | mctx.Tree, k: int, simulated: bool) -> Trajectories:
-    """The k best paths of each root.
+def best_paths(tree: SearchTree | BacktrackTree, k: int, simulated: bool) -> Trajectories:
+    """The k best paths of each root."""
+    extract = _through_turns if isinstance(tree, SearchTree) else _through_iterations
+    return extract(tree, _checked(k, tree.width), simulated)
 
-    Under `mcts` path i starts with the root's i-th most visited action and follows the most visited children; its
-    log-probabilities are those of the prior, its score is the number of visits.
+
+def principal_variations(tree: mctx.Tree, action: jax.Array, k: int) -> Trajectories:
+    """The k best paths of each root under `mcts`, which chose `action` [B] (−1: the root has no legal action).
+
+    The first path starts with that action, the others with the other actions in the order of their visits; all follow
+    the most visited children, down to where the episode ends or no action is legal. Log-probabilities are those of
+    the prior, scores the visits of the first action.
     """
-    width = tree.num_actions if isinstance(tree, mctx.Tree) else tree.width
+    return _principal_variations(tree, action, _checked(k, tree.num_actions))
+
+
+def _checked(k: int, width: int) -> int:
     if not 1 <= k <= width:
         raise ValueError(f"k={k}; this search has {width} paths per root: k is 1 … {width}")
-    extract = {SearchTree: _through_turns, BacktrackTree: _through_iterations}.get(type(tree), _principal_variations)
-    return extract(tree, k, simulated)
+    return k
 
 
 def _pick(leaf: jax.Array, slot: jax.Array) -> jax.Array:
@@ -96,11 +105,14 @@ def _through_iterations(tree: BacktrackTree, k: int, simulated: bool) -> Traject
     return _assembled(tree, order, played, simulated)
 
 
-@partial(jax.jit, static_argnames=("k", "simulated"))
-def _principal_variations(tree: mctx.Tree, k: int, simulated: bool) -> Trajectories:
+@partial(jax.jit, static_argnames=("k",))
+def _principal_variations(tree: mctx.Tree, action: jax.Array, k: int) -> Trajectories:
     roots = jnp.arange(len(tree.parents))[:, None]
     visits = tree.children_visits[:, 0]
-    first = jnp.argsort(-visits, axis=1, stable=True)[:, :k].astype(jnp.int32)
+    chosen = jnp.arange(tree.num_actions) == action[:, None]
+    first = jnp.argsort(jnp.where(chosen, -1 - tree.num_simulations, -visits), axis=1, stable=True)
+    first = first[:, :k].astype(jnp.int32)
+    stuck = ~legal_actions(tree.children_prior_logits).any(axis=-1)
     log_prior = jax.nn.log_softmax(tree.children_prior_logits.astype(jnp.float32))
 
     def follow(carry: Any, turn: jax.Array) -> tuple[Any, tuple[jax.Array, ...]]:
@@ -108,7 +120,7 @@ def _principal_variations(tree: mctx.Tree, k: int, simulated: bool) -> Trajector
         best = jnp.argmax(tree.children_visits[roots, node], axis=-1).astype(jnp.int32)
         action = jnp.where(turn == 0, first, best)
         child = tree.children_index[roots, node, action]
-        taken = (child != tree.UNVISITED) & (scale != 0)
+        taken = (child != tree.UNVISITED) & (scale != 0) & ~stuck[roots, node]
         reward = jnp.where(taken, tree.children_rewards[roots, node, action], 0)
         log_prob = jnp.where(taken, log_prior[roots, node, action], 0)
         discount = jnp.where(taken, tree.children_discounts[roots, node, action], 0)
@@ -119,9 +131,9 @@ def _principal_variations(tree: mctx.Tree, k: int, simulated: bool) -> Trajector
     (_, _, returns), played = jax.lax.scan(follow, start, jnp.arange(tree.num_simulations))
     actions, lengths, rewards, log_probs = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
     scores = jnp.take_along_axis(visits, first, axis=1).astype(jnp.float32)
-    scores = jnp.where(scores > 0, scores, -jnp.inf)
-    words = jnp.full((*lengths.shape, 2), -1)  # mctx draws for the whole batch at once
-    return Trajectories(actions, lengths, rewards, log_probs, lengths > 0, returns, scores, words, simulated)
+    scores = jnp.where((scores > 0) & ~stuck[:, :1], scores, -jnp.inf)
+    words = jnp.full((*lengths.shape, 2), -1, jnp.int32)  # mctx draws for the whole batch at once
+    return Trajectories(actions, lengths, rewards, log_probs, lengths > 0, returns, scores, words, simulated=False)
 
 
 class Execution(NamedTuple):
@@ -153,11 +165,8 @@ def execute(
       actions: integers [B, T], for example `trajectories.plan()`; −1 takes no step.
       tasks: as in the search.
     """
-    batch_size = root.value.shape[0]
-    if actions.ndim != 2 or len(actions) != batch_size or not jnp.issubdtype(actions.dtype, jnp.integer):
-        raise ValueError(f"actions must be integers [{batch_size}, T]; got {actions.dtype}{list(actions.shape)}")
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, None)
-    return _execute(params, keys, root, model, actions)
+    return _execute(params, keys, root, model, arguments.plan("actions", actions, root, ("T",)))
 
 
 @jax.jit
@@ -201,9 +210,10 @@ def next_root(
       The next root, ready evaluated, and what happened on the way. Where the episode has ended, now or before, the
       next root has no legal action, and a search of it does nothing.
     """
-    played = execute(params, rng_key, root, model, action.reshape(action.shape[0], -1), tasks=tasks)
-    model_params, keys, root, searched = arguments.inputs(params, rng_key, root, model, tasks, None)
-    return _evaluated_root(model_params, keys, searched, root, played), played
+    params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, None)
+    turn = arguments.plan("action", action, root, (), ("L",))
+    played = _execute(params, keys, root, model, turn.reshape(turn.shape[0], -1))
+    return _evaluated_root(params, keys, model, root, played), played
 
 
 @jax.jit

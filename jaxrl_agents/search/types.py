@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mctx
 from mctx import RootFnOutput
 
 from envs_jax.pytree import pytree_dataclass, static_field
@@ -144,7 +145,9 @@ class Trajectories:
 class SearchOutput:
     """The result of a search."""
 
-    action: jax.Array  # int32[B], or int32[B, L]: the first turn of the best path; −1 where the root has no action
+    # int32[B], or int32[B, L]: the first turn of the best path; −1 where there is none: the root has no legal action,
+    # its budget allows none, or all scores are −inf
+    action: jax.Array
     action_weights: jax.Array  # float32[B, A], or [B, M] over root candidates for turns of several actions
     search_tree: Any  # SearchTree; BacktrackTree under `entropy_backtrack`, mctx's Tree under `mcts`
     counts: Counts
@@ -155,4 +158,6 @@ class SearchOutput:
         """The k best paths of each root."""
         from jaxrl_agents.search import trajectory
 
+        if isinstance(self.search_tree, mctx.Tree):
+            return trajectory.principal_variations(self.search_tree, self.action, k)
         return trajectory.best_paths(self.search_tree, k, self.simulated)

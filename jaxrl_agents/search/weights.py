@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxrl_agents.search.nodes import where_rows
+
 
 def softmax(scores: jax.Array, temperature: jax.Array) -> jax.Array:
     """float32[M, B]: weights ∝ exp(score / temperature) that sum to 1 over the first axis; 0 for scores of −inf."""
@@ -12,6 +14,11 @@ def softmax(scores: jax.Array, temperature: jax.Array) -> jax.Array:
     tried = top > -jnp.inf
     weights = jnp.exp((scores - jnp.where(tried, top, 0)) / temperature)
     return weights / jnp.where(tried, jnp.sum(weights, axis=0), 1)
+
+
+def best_action(action: jax.Array, value: jax.Array) -> jax.Array:
+    """The first actions [B, …] of the best paths; −1 where their score [B] is −inf or NaN: there is no path."""
+    return where_rows(value > -jnp.inf, action, jnp.full_like(action, -1))
 
 
 def action_scores(scores: jax.Array, actions: jax.Array, num_actions: int) -> jax.Array:
