@@ -12,14 +12,16 @@ from jaxrl_agents.training.config import DEFAULT_ENV, ObjectiveConfig, TrainConf
 
 # What differs from the defaults of `TrainConfig`, as a configuration file would say it.
 PRESETS: dict[str, dict[str, Any]] = {
-    "FrozenLake-v0": {  # all episodes start in one state, and GiGPO compares actions within each state
+    # All episodes start in one state, and GiGPO compares actions within each state; the entropy bonus keeps them alive
+    # until they are told apart.
+    "FrozenLake-v0": {
         "loss": "gigpo",
-        "num_steps": 40,
+        "num_steps": 80,
         "model": {"d_model": 16, "num_layers": 1, "num_heads": 2},
-        "batch": {"num_groups": 1, "group_size": 128, "num_epochs": 4},
-        "objective": {"discount": 0.95},
-        "optimizer": {"learning_rate": 1e-2},
-        "evaluation": {"every": 10, "num_episodes": 2048},
+        "batch": {"num_groups": 1, "group_size": 256, "num_epochs": 4},
+        "objective": {"discount": 0.99, "entropy_coefficient": 0.01},
+        "optimizer": {"learning_rate": 1e-2, "schedule": "linear"},
+        "evaluation": {"every": 20, "num_episodes": 2048},
         "checkpoint": {"every": 20},
     },
     "Sokoban-RAGEN-v0": {

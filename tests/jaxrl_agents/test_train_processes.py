@@ -26,7 +26,7 @@ pytest.importorskip("tyro")
 TINY = [
     "--env-arguments", "map=SFG", "time_limit=4", "--model.d-model", "8", "--model.num-layers", "1",
     "--model.num-heads", "2", "--batch.num-groups", "2", "--batch.group-size", "8", "--optimizer.epsilon", "1e-3",
-    "--evaluation.num-episodes", "16",
+    "--optimizer.schedule", "constant", "--evaluation.num-episodes", "16",
 ]  # fmt: skip
 
 
