@@ -16,7 +16,7 @@ _COLOURS = {
 }  # fmt: skip
 _LARGEST, _SMALLEST, _WIDEST = 96, 40, 1600  # height of frames, and width of pictures, where the caller leaves it open
 _FONT, _LINE, _MARGIN, _BORDER = 12, 16, 16, 3  # pixels
-_LABEL_LETTERS, _LABEL_LINES = 14, 4
+_LABEL_LETTERS, _LABEL_LINES = 18, 4
 _TRUNK, _ROUND = 20, 8  # from a frame to the line that its children share, and radius of corners
 _FINER = 2  # lines are drawn on a finer grid, which makes them smooth
 

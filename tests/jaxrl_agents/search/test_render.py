@@ -39,8 +39,14 @@ SIZE = 32  # the height of frames: small pictures are searched through sooner
 
 
 @jax.jit
-def after(env, state, action, word, task):
-    return env.transition(state, jnp.int32(action), jnp.uint32(word), task).state
+def after(env, state, action, word, task, number=0):
+    """The state after the `number`-th action of a turn with this word."""
+    return env.transition(state, jnp.int32(action), rng.action_words(jnp.uint32(word), number), task).state
+
+
+@jax.jit
+def flags(env, state, task):
+    return env.success(state, task), *env.status(state, task)
 
 
 def policy(params, observation):
@@ -96,37 +102,31 @@ path_image = partial(drawn, search.path_image)
 
 
 def row(tree, index):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
 
 
 def replayed(stage, output, index, num_words):
-    """Of every node, by its place in the arrays of the tree: its state, its parent's place, and where it was left for.
+    """The task, and the state of every node by its place (row, slot) in the arrays of the tree.
 
-    Read from the arrays of the tree and played an action at a time.
+    Read from these arrays and played an action at a time.
     """
     env, root, _, tasks = stage
     task, key = row(tasks, index), jax.random.split(KEY, len(output.value))[index]
     tree = jax.device_get(output.search_tree)
     back = isinstance(tree, search.BacktrackTree)
     states = {(-1, w): row(root.embedding, index) for w in range(tree.width)}
-    places, last = {}, {}
+    made = {}
     for t in range(len(tree.parents)):
-        words = jax.random.bits(jax.random.fold_in(key, t), (num_words,), jnp.uint32)
+        words = jax.device_get(jax.random.bits(jax.random.fold_in(key, t), (num_words,), jnp.uint32))
         for w in range(tree.width):
-            parent = int(tree.parents[t, index, w])
-            above = (parent, w) if back else (t - 1, max(parent, 0))
-            length = int(tree.lengths[t, index, w])
-            if not length:
-                states[t, w] = states.get(above)
-                places[t, w] = places.get(above)
-                continue
+            parent, length = int(tree.parents[t, index, w]), int(tree.lengths[t, index, w])
+            state = states.get((parent, w) if back else (t - 1, max(parent, 0)))
             word = words[w if back else int(tree.candidates[t, index, w])]
-            state = states[above]
             for number, action in enumerate(np.atleast_1d(tree.action_from_parent[t, index, w])[:length]):
-                state = after(env, state, action, rng.action_words(word, number), task)
-            states[t, w], places[t, w] = state, (t, w)
-            last[w] = (t, w)
-    made = {place: states[place] for place in places if places[place] == place}
+                state = after(env, state, action, word, task, number)
+            states[t, w] = state  # where nothing was done, a copy of the parent
+            if length:
+                made[t, w] = state
     return task, made
 
 
@@ -170,8 +170,8 @@ def borders(picture, tiles, width=3):
 
 
 def ending(env, state, task):
-    terminated, truncated = env.status(state, task)
-    return "success" if env.success(state, task) else "ended" if terminated else "time limit" if truncated else None
+    success, terminated, truncated = flags(env, state, task)
+    return "success" if success else "ended" if terminated else "time limit" if truncated else None
 
 
 @pytest.mark.parametrize("index", [0, 3])
@@ -257,13 +257,12 @@ def test_turns_of_several_actions(lake):
     task, made = replayed(lake, output, 1, num_words=2)
     tiles = frames(lake, task, [row(root.embedding, 1), *made.values()])
     corners(tree_image(lake, output, index=1, rng_key=KEY), tiles)
-    best = output.trajectories(1)
-    words = rng.words_at(jax.random.split(KEY, 3), best.words, 2)
+    best = jax.device_get(output.trajectories(1))
+    words = np.asarray(jax.jit(rng.words_at, static_argnums=2)(jax.random.split(KEY, 3), best.words, 2))
     states = [row(root.embedding, 1)]
     for turn in range(TURNS["num_turns"]):
         for number in range(int(best.lengths[1, 0, turn])):
-            word = rng.action_words(words[1, 0, turn], number)
-            states.append(after(env, states[-1], best.actions[1, 0, turn, number], word, task))
+            states.append(after(env, states[-1], best.actions[1, 0, turn, number], words[1, 0, turn], task, number))
     strip = path_image(lake, output, index=1, rng_key=KEY, columns=len(states))
     whole = frames(lake, task, states, size=lake[0].render_rgb(states[0], task).shape[0])
     np.testing.assert_array_equal(strip, np.concatenate(whole, axis=1))
