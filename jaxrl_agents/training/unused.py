@@ -5,7 +5,9 @@ What belongs to another rollout, filter or loss is told by `setup.build` and `Le
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,9 +32,10 @@ def check(config: TrainConfig, loss: PolicyLoss, strategy: Strategy) -> None:
       loss: made from them.
       strategy: made from them.
     """
-    for found in (*_in_the_loss(config, loss), *_in_the_search(config, strategy), *_in_the_rest(config)):
-        section, _, name = found.field.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, name)
+    fields = itertools.chain(_in_the_loss(config, loss), _in_the_search(config, strategy), _in_the_filter(config))
+    found = next(fields, None)
+    if found is not None:
+        value = operator.attrgetter(found.field)(config)
         raise ValueError(f"{found.field}={value!r} has no effect {found.why}: {found.way_out}, or leave it out")
 
 
@@ -64,6 +67,9 @@ def num_updates(config: TrainConfig) -> int:
 
 def _in_the_loss(config: TrainConfig, loss: PolicyLoss) -> Iterator[Unused]:
     objective, batch = config.objective, config.batch
+    one_update = batch.num_epochs * batch.num_minibatches == 1
+    # The ratio is not 1 where behaviour and update differ in temperature, or in the rounding of 8 bits.
+    on_policy = one_update and config.rollout != "entropy_backtrack" and config.model.dtype == "float32"
     for name in ("clip_low", "clip_high", "dual_clip"):
         if getattr(objective, name) is None:
             continue
@@ -72,7 +78,7 @@ def _in_the_loss(config: TrainConfig, loss: PolicyLoss) -> Iterator[Unused]:
             yield Unused(field, f"on loss={config.loss!r}, which has no ratio to clip", another)
         elif name == "dual_clip" and loss.surrogate == "truncated":
             yield Unused(field, f"on loss={config.loss!r}, whose ratio is a weight", another)
-        elif batch.num_epochs * batch.num_minibatches == 1 and config.rollout != "entropy_backtrack":
+        elif on_policy:
             why = "where each step updates once: the policy is still the one that played"
             yield Unused(field, why, "use batch.num_epochs or batch.num_minibatches above 1")
     if objective.max_length is not None and not loss.aggregation.endswith("_scale"):
@@ -107,7 +113,7 @@ def _paths(strategy: Any) -> float:
     return math.prod(getattr(strategy, name, 1) for name in ("num_rollouts", "beam_width", "num_candidates"))
 
 
-def _in_the_rest(config: TrainConfig) -> Iterator[Unused]:
+def _in_the_filter(config: TrainConfig) -> Iterator[Unused]:
     if config.filter != "none" and config.batch.group_size == 1:
         yield Unused(
             "filter", "that helps on groups of one, whose returns never differ", "use batch.group_size above 1"
