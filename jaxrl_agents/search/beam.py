@@ -218,7 +218,7 @@ def _offspring(
     model: SearchModel, branching: Branching, with_keys: bool, action_dtype: np.dtype, children: Children
 ) -> _Offspring:
     number = branching.num_candidates
-    packed = children._replace(score=None, action=children.action.astype(action_dtype))
+    packed = children._replace(score=None, first_log_prob=None, action=children.action.astype(action_dtype))
     if branching.score == "return":
         packed = packed._replace(total=None)  # the score says it
     if replayed(model):

@@ -30,7 +30,7 @@ from jaxrl_agents.search.nodes import (
     root_nodes,
     within_budget,
 )
-from jaxrl_agents.search.proposals import Candidates, distribution, reduced
+from jaxrl_agents.search.proposals import Candidates, reduced
 from jaxrl_agents.search.types import RootFnOutput, SearchOutput
 
 Continuation = Literal["policy", "full"]
@@ -218,8 +218,6 @@ def _turn(
     prospects, tally = _prospects(params, model, plan, simulated, made, carry.tally, carry.turn)
     score, chosen = selection.best(carry.turn, prospects, width)
     kept = selection.take(made._replace(embedding=None), chosen)
-    if plan.unforeseen:
-        kept = kept._replace(log_prob=_first_log_prob(plan.branching, nodes, chosen // number, kept.action[..., 0]))
     parents = selection.take((nodes.embedding, nodes.total, nodes.scale, nodes.score), chosen // number)
     played = commit(
         carry.turn, params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf,
@@ -247,12 +245,6 @@ def _turn(
         jnp.where(first, tried, carry.root_scores),
         jnp.where(first, made.action[:number], carry.root_actions),
     )
-
-
-def _first_log_prob(branching: Branching, nodes: Node, parents: jax.Array, actions: jax.Array) -> jax.Array:
-    """float32[W, B]: the log-probability of `actions` [W, B] in the nodes with the slots `parents` [W, B]."""
-    logits = selection.take(jnp.moveaxis(nodes.logits, 0, -1), parents)
-    return distribution(jnp.moveaxis(logits, -1, 0), branching.temperature).log_prob(actions)
 
 
 def _prospects(

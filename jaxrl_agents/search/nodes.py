@@ -90,6 +90,9 @@ class Expansion(NamedTuple):
     reward: jax.Array  # float32[W, M, B]: of the turn, discounted within it
     discount: jax.Array  # float32[W, M, B]
     embedding: Any
+    first_log_prob: jax.Array | None = (
+        None  # float32[W, M, B]: of the first action of a turn that was drawn step by step
+    )
 
 
 class Children(NamedTuple):
@@ -103,6 +106,7 @@ class Children(NamedTuple):
     scale: Any  # float32[W, M, B]
     score: Any  # float32[W, M, B]; −inf for what is neither a candidate nor a copy
     embedding: Any
+    first_log_prob: Any  # as in Expansion
 
 
 def root_nodes(params: Any, model: SearchModel, root: RootFnOutput, width: int, copies: int = 1) -> Node:
@@ -233,7 +237,8 @@ def _play_turn(
     indices = jnp.arange(branching.turn_actions, dtype=jnp.int32)
     (embedding, reward, discount, length, log_prob), actions = jax.lax.scan(primitive, start, indices)
     action = jnp.moveaxis(actions, 0, -1)
-    return Expansion(action, length, log_prob, proposal.entropy, reward, discount, embedding)
+    first = proposal.log_prob if drawn else None
+    return Expansion(action, length, log_prob, proposal.entropy, reward, discount, embedding, first)
 
 
 @jax.named_scope("propose")
@@ -307,7 +312,8 @@ def commit(
     `parents` are the embedding, total, scale and score of their parents; what is `filled` without being a candidate
     survives as it is. `unforeseen` is as in `_play_turn`.
     """
-    proposal = Proposal(chosen.action, chosen.length, chosen.log_prob, jnp.zeros_like(chosen.log_prob))
+    log_prob = chosen.first_log_prob if unforeseen else chosen.log_prob
+    proposal = Proposal(chosen.action, chosen.length, log_prob, jnp.zeros_like(chosen.log_prob))
     proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
     made = play(turn, model, params, branching, words[:, None], parents[0], proposal, unforeseen=unforeseen)
     valid = filled[:, None] & (made.length > 0)
@@ -341,6 +347,7 @@ def _settled(
         scale=jnp.where(copied, 0, scale * made.discount),  # what does not go on now never will
         score=jnp.where(valid, child_score, jnp.where(copied, score, -jnp.inf)),
         embedding=where_rows(copied, jax.tree.map(lambda leaf: leaf[:, None], parent), made.embedding),
+        first_log_prob=made.first_log_prob,
     )
 
 

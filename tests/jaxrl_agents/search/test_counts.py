@@ -125,3 +125,9 @@ def test_nodes_of_a_beam_that_merges(lake_search):
 def test_rows_of_other_turns(lake_search, mode, options):
     counts, live = lake_search(mode, num_turns=NUM_TURNS, **options)
     assert np.all(counts.generated > 0) and np.all(counts.generated <= live)
+
+
+def test_turns_that_a_lookahead_plays_are_evaluated_step_by_step(lake_search):
+    """`lake_search` compares: their forwards are counted, those of the turn that is played among them."""
+    counts, _ = lake_search(search.lookahead, num_turns=3, depth=1, num_candidates=2, max_turn_actions=2)
+    assert np.all(counts.policy_forwards > 0)
