@@ -1,4 +1,4 @@
-"""Searches in the environments: MCTS as mctx has it, planned values, and one turn at a time."""
+"""Searches in the environments: MCTS as mctx has it, and planned values."""
 
 from functools import partial
 
@@ -22,13 +22,6 @@ def batch(env, tasks, number):
     picked = tasks[np.arange(number)]
     model = search.from_env(env)
     return model, picked, started(env, model, picked.instances)
-
-
-@pytest.fixture(scope="module")
-def small():
-    """6×6 rooms with one box."""
-    env, tasks = envs_jax.make("Sokoban-RAGEN-v0", num_levels=32, time_limit=40)
-    return env, *batch(env, tasks, 32)
 
 
 @pytest.fixture(scope="module")
@@ -103,20 +96,3 @@ def test_full_lookahead_over_ice_has_the_planned_value():
     within_sight = np.asarray(optima) > 0.9**3.5  # a goal four steps away is worth 0.9³
     np.testing.assert_allclose(output.value, np.where(within_sight, optima, 0), rtol=1e-5)
     assert 0.2 < within_sight.mean() < 1
-
-
-def test_next_root_goes_where_the_search_said(small):
-    """Searching and taking one turn at a time solves rooms; the child is evaluated as `model.root` would."""
-    env, model, tasks, root = small
-    here, total = root, np.zeros(32)
-    options = {"num_turns": 16, "beam_width": 64, "candidates": "enumerate", "deduplicate": True}
-    for turn in range(12):
-        output = search.beam_search(None, jax.random.key(turn), here, model, tasks=tasks, **options)
-        here, played = search.next_root(None, jax.random.key(100 + turn), here, model, output.action, tasks=tasks)
-        total += np.asarray(played.returns)
-        if turn == 0:
-            rewards, expected = jax.device_get((played.rewards, output.trajectories(1).rewards))
-            np.testing.assert_allclose(rewards[:, 0], expected[:, 0, 0])
-    again = jax.jit(model.root)(None, here.embedding, tasks.instances)
-    np.testing.assert_array_equal(again.prior_logits, here.prior_logits)
-    assert (total > 5).mean() > 0.8

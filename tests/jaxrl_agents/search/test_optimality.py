@@ -14,7 +14,7 @@ from tests.reference import sokoban as reference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NUM_TURNS, WIDTH = 16, 160
+NUM_TURNS, WIDTH, NARROWER = 16, 160, 12
 BREADTH_FIRST = {"num_turns": NUM_TURNS, "candidates": "enumerate", "deduplicate": True}
 
 
@@ -64,9 +64,14 @@ def rooms():
     return started(model.env, model, tasks.instances), model, tasks, texts, optima
 
 
+def beam(rooms, width, root=None):
+    start, model, tasks, *_ = rooms
+    root = start if root is None else root
+    return search.beam_search(None, jax.random.key(0), root, model, tasks=tasks, beam_width=width, **BREADTH_FIRST)
+
+
 def solved_by(rooms, width):
-    root, model, tasks, *_ = rooms
-    output = search.beam_search(None, jax.random.key(0), root, model, tasks=tasks, beam_width=width, **BREADTH_FIRST)
+    output = beam(rooms, width)
     return jax.device_get((output.value > 5, output.trajectories(1).plan()))
 
 
@@ -87,8 +92,25 @@ def test_wide_beam_has_the_shortest_plans_of_sokoban(rooms, widest):
 
 
 def test_wider_beams_solve_more(rooms, widest):
-    counts = [int(solved_by(rooms, width)[0].sum()) for width in (1, 6)] + [int(widest[0].sum())]
+    counts = [int(solved_by(rooms, width)[0].sum()) for width in (1, NARROWER)] + [int(widest[0].sum())]
     assert counts[0] < counts[1] < counts[2] == 12
+
+
+def test_next_root_goes_where_the_search_said(rooms):
+    """Searching and taking one turn at a time; the child is evaluated as `model.root` would."""
+    here, model, tasks, _, optima = rooms
+    total = np.zeros(len(optima))
+    for turn in range(NUM_TURNS):
+        output = beam(rooms, NARROWER, here)
+        here, played = search.next_root(None, jax.random.key(turn), here, model, output.action, tasks=tasks)
+        rewards, expected = jax.device_get((played.rewards, output.trajectories(1).rewards))
+        np.testing.assert_array_equal(rewards[:, 0], expected[:, 0, 0])
+        total += rewards[:, 0]
+        if turn == 0:
+            again = jax.jit(model.root)(None, here.embedding, tasks.instances)
+            np.testing.assert_array_equal(again.prior_logits, here.prior_logits)
+    assert np.all(total[[optimum is None for optimum in optima]] < 5)
+    assert (total > 5).sum() >= (np.asarray(beam(rooms, NARROWER).value) > 5).sum()
 
 
 def test_wide_beam_has_the_shortest_ways_over_ice():
