@@ -90,9 +90,7 @@ class Expansion(NamedTuple):
     reward: jax.Array  # float32[W, M, B]: of the turn, discounted within it
     discount: jax.Array  # float32[W, M, B]
     embedding: Any
-    first_log_prob: jax.Array | None = (
-        None  # float32[W, M, B]: of the first action of a turn that was drawn step by step
-    )
+    first_log_prob: jax.Array | None = None  # float32[W, M, B]: of the first action, of turns drawn step by step
 
 
 class Children(NamedTuple):
