@@ -189,7 +189,7 @@ def _draw_until_solvable(
 
     def draw(attempt: jax.Array) -> tuple[Lake, jax.Array]:
         key_tiles, key_ends = jax.random.split(jax.random.fold_in(key, attempt))
-        frozen = jax.random.bernoulli(key_tiles, frozen_probability, (num_maps, *size))
+        frozen = jax.random.bernoulli(key_tiles, jnp.float32(frozen_probability), (num_maps, *size))
         start, goal = _ends(key_ends, num_maps, layout, size, placement)
         starts, goals = bb.singleton(layout, start), bb.singleton(layout, goal)
         holes = bb.difference(_pack(layout, ~frozen), bb.union(starts, goals))
@@ -219,8 +219,8 @@ def _ends(
         start, goal = jnp.zeros(num_maps, jnp.int32), jnp.full(num_maps, num_cells - 1, jnp.int32)
     else:
         key_start, key_goal = jax.random.split(key)
-        start = jax.random.randint(key_start, (num_maps,), 0, num_cells)
-        goal = jax.random.randint(key_goal, (num_maps,), 0, num_cells - 1)
+        start = jax.random.randint(key_start, (num_maps,), 0, num_cells, jnp.int32)
+        goal = jax.random.randint(key_goal, (num_maps,), 0, num_cells - 1, jnp.int32)
         goal += goal >= start  # uniform over the other cells
     to_layout = lambda cell: cell // size[1] * layout.columns + cell % size[1]
     return to_layout(start), to_layout(goal)

@@ -193,8 +193,8 @@ def _attempt(layout: Layout, room: Room, search: Search) -> Attempt:
     legal = inside & bb.contains(room.floor, ahead) & ~jnp.any(boxes == ahead, axis=0)
     dragged = (boxes == player - delta) & not_at_edge
     child = Node(ahead, jnp.where(dragged, player, boxes), moved | dragged)
-    numbers = np.arange(1, boxes.shape[0] + 1)[:, None]
-    pulled = jnp.sum(jnp.where(dragged, numbers, 0), axis=0) - 1
+    numbers = np.arange(1, boxes.shape[0] + 1, dtype=np.int32)[:, None]
+    pulled = jnp.sum(jnp.where(dragged, numbers, 0), axis=0, dtype=jnp.int32) - 1
     slot, tag = _hash(child)
     return Attempt(legal, child, pulled, (slot + search.probe) % SLOTS, tag)
 
@@ -220,7 +220,7 @@ def _distance(layout: Layout, boxes: Cell, origins: Cell) -> jax.Array:
     """int32[N]: the total Manhattan distance of the boxes from where they came from."""
     rows = jnp.abs(boxes // layout.columns - origins // layout.columns)
     columns = jnp.abs(boxes % layout.columns - origins % layout.columns)
-    return jnp.sum(rows + columns, axis=0)
+    return jnp.sum(rows + columns, axis=0, dtype=jnp.int32)
 
 
 def _covered(room: Room, node: Node) -> jax.Array:

@@ -305,10 +305,10 @@ def make(
             f"episode time_limit={time_limit} steps"
         )
     key_links, key_rewarded = jax.random.split(jax.random.key(seed))
-    links = jax.random.randint(key_links, (num_pages, num_actions), 0, num_pages).astype(jnp.uint8)
+    links = jax.random.randint(key_links, (num_pages, num_actions), 0, num_pages, jnp.int32).astype(jnp.uint8)
     checksum = hashlib.sha256(np.asarray(links).tobytes()).hexdigest()
     env = TabularWeb(links, num_tasks, checksum, observation)
-    rewarded = jax.random.bernoulli(key_rewarded, reward_probability, (num_tasks, num_pages, num_actions))
+    rewarded = jax.random.bernoulli(key_rewarded, jnp.float32(reward_probability), (num_tasks, num_pages, num_actions))
     return env, _tasks(env, np.asarray(rewarded), required_pairs, time_limit)
 
 

@@ -1,5 +1,7 @@
 """The registry: ids, defaults and errors."""
 
+import jax
+import numpy as np
 import pytest
 
 import envs_jax
@@ -67,3 +69,21 @@ def test_functions_that_cannot_be_imported(monkeypatch):
 def test_unknown_arguments_are_refused():
     with pytest.raises(TypeError, match="colour"):
         envs_jax.make("Sokoban-v0", colour="blue")
+
+
+@pytest.mark.parametrize(
+    ("id", "options"),
+    [
+        ("Sokoban-RAGEN-v0", {"num_levels": 2}),
+        ("FrozenLake-RAGEN-v0", {"num_maps": 4}),
+        ("TabularWeb-v0", {}),
+    ],
+)
+def test_64_bit_types_change_no_task(id, options):
+    made = lambda: jax.device_get(jax.tree.leaves(envs_jax.make(id, **options)))
+    expected = made()
+    with jax.enable_x64(True):
+        found = made()
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
