@@ -103,7 +103,7 @@ def _search(
         action_weights=jnp.where(has_legal[:, None], found.action_weights, 0),
         search_tree=found.search_tree,
         counts=_counts(found.search_tree, num_simulations, has_legal, ended),
-        value=found.search_tree.node_values[:, 0],
+        value=jnp.where(ended, 0, found.search_tree.node_values[:, 0]),
         simulated=False,
     )
 

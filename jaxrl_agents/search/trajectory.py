@@ -127,11 +127,12 @@ def _principal_variations(tree: mctx.Tree, action: jax.Array, k: int) -> Traject
         played = (jnp.where(taken, action, -1), taken.astype(jnp.int32), reward, log_prob)
         return (jnp.where(taken, child, node), scale * discount, returns + scale * reward), played
 
-    start = (jnp.zeros_like(first), jnp.ones(first.shape), jnp.zeros(first.shape))
+    acts = jnp.broadcast_to(action[:, None] >= 0, first.shape)
+    start = (jnp.zeros_like(first), acts.astype(jnp.float32), jnp.zeros(first.shape, jnp.float32))
     (_, _, returns), played = jax.lax.scan(follow, start, jnp.arange(tree.num_simulations))
     actions, lengths, rewards, log_probs = (jnp.moveaxis(leaf, 0, 2) for leaf in played)
     scores = jnp.take_along_axis(visits, first, axis=1).astype(jnp.float32)
-    scores = jnp.where((scores > 0) & ~stuck[:, :1], scores, -jnp.inf)
+    scores = jnp.where((scores > 0) & acts, scores, -jnp.inf)
     words = jnp.full((*lengths.shape, 2), -1, jnp.int32)  # mctx draws for the whole batch at once
     return Trajectories(actions, lengths, rewards, log_probs, lengths > 0, returns, scores, words, simulated=False)
 

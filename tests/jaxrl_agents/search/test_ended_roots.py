@@ -66,8 +66,6 @@ def test_no_mode_searches_an_ended_root(lake, mode):
     assert_untouched(output, [1, 2, 3])
     if mode.func is search.beam_search:
         assert (int(output.action[0]), float(output.value[0])) == (2, 1)
-    if mode.func is search.mcts:
-        return
     # The environment says that they are over, whatever the logits.
     by_hand = search.RootFnOutput(prior_logits=jnp.zeros((4, 4)), value=jnp.zeros(4), embedding=states)
     assert_untouched(mode(None, KEYS, by_hand, model, tasks=tasks), [1, 2, 3])
