@@ -1,4 +1,4 @@
-"""Measurements that need a process of their own, since JAX's number of CPU devices is fixed when it starts.
+"""Measurements that need a process of their own: JAX's number of CPU devices and XLA's flags are fixed at its start.
 
 `python -m benchmarks.search_workers devices '{"batch_size": 512, …}'` prints its result as JSON; `call` runs it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -17,10 +18,15 @@ import numpy as np
 TIMEOUT = 900  # seconds
 
 
-def call(worker: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a worker returns, from a fresh process; raises RuntimeError with its last words where it fails."""
+def call(worker: str, arguments: dict[str, Any], flags: str = "") -> dict[str, Any]:
+    """What a worker returns, from a fresh process, with more XLA `flags` than this one has.
+
+    Raises:
+      RuntimeError: the process failed; with its last words.
+    """
     command = [sys.executable, "-m", "benchmarks.search_workers", worker, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"the process for {worker} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -46,16 +52,35 @@ def devices(num_devices: int, batch_size: int, num_turns: int, repeats: int, sec
         return searching(beam, dataclasses.replace(base, states=states, tasks=tasks))
 
     arms = {str(count): lambda count=count: on(count) for count in (1, num_devices)}
-    measured = measure(arms, Budget("devices", repeats, seconds))
+    return _rates(measure(arms, Budget("devices", repeats, seconds)))
+
+
+def mcts(batch_size: int, num_simulations: int, repeats: int, seconds: float) -> dict[str, Any]:
+    """mctx, mctx with its tree as an output, and `search.mcts`, in turn: roots a second of each repeat."""
+    from benchmarks.measure import Budget, measure
+    from benchmarks.search_arms import mctx_gumbel, our_mcts
+    from benchmarks.search_problems import problem
+    from benchmarks.suites import Settings
+
+    base = problem("Sokoban-v0", batch_size, Settings())
+    arms = {
+        "mctx": lambda: mctx_gumbel(base, num_simulations),
+        "mctx, with tree": lambda: mctx_gumbel(base, num_simulations, keep_tree=True),
+        "mcts": lambda: our_mcts(base, num_simulations),
+    }
+    return _rates(measure(arms, Budget("mcts", repeats, seconds)))
+
+
+def _rates(measured: dict[str, Any]) -> dict[str, list[float]]:
     for measurement in measured.values():
         if measurement.rates is None:
             raise RuntimeError(measurement.note)
-    return {name: list(measurement.rates) for name, measurement in measured.items() if measurement.rates is not None}
+    return {name: list(measurement.rates) for name, measurement in measured.items()}
 
 
 if __name__ == "__main__":
     from benchmarks.solving_worker import solve
     from benchmarks.training_worker import train
 
-    worker: Any = {"devices": devices, "solve": solve, "train": train}[sys.argv[1]]
+    worker: Any = {"devices": devices, "mcts": mcts, "solve": solve, "train": train}[sys.argv[1]]
     print(json.dumps(worker(**json.loads(sys.argv[2]))))

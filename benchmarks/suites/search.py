@@ -85,6 +85,8 @@ def cases(settings: Settings) -> Iterator[Case]:
         if setting.sizes[settings.budget.name]:
             yield Case(f"{name}/quality", functools.partial(run_quality, settings, name))
     if settings.full:
+        if jax.default_backend() == "cpu":
+            yield Case(f"{ID}/scheduler", functools.partial(run_scheduler, settings))
         yield Case(f"{ID}/compile", functools.partial(run_growth, settings))
         for axis in SWEEPS:
             yield Case(f"{ID}/{axis}", functools.partial(run_sweep, settings, axis))
@@ -252,6 +254,28 @@ def run_devices(settings: Settings) -> Iterator[Row]:
     limit = Target("<=", DEVICES_COST)
     note = f"simulated devices on {jax.device_count()} × {jax.default_backend()}"
     yield rows.sample("time of eight over one", "×", cost, target=limit, better="lower", note=note)
+
+
+# What XLA:CPU's scheduler makes of mctx (full) -----------------------------------------------------------------------
+
+SCHEDULERS = {"concurrent": "", "in order": "--xla_cpu_enable_concurrency_optimized_scheduler=false"}
+
+
+def run_scheduler(settings: Settings) -> Iterator[Row]:
+    """`search.mcts` and mctx under either scheduler of XLA:CPU; by default it runs small operations concurrently."""
+    budget = {"repeats": settings.budget.repeats, "seconds": settings.budget.seconds}
+    rows = RowMaker(NAME, f"{ID}/scheduler", MCTX_BATCH)
+    for scheduler, flags in SCHEDULERS.items():
+        found = call("mcts", {"batch_size": MCTX_BATCH, "num_simulations": SIMULATIONS, **budget}, flags)
+        rates = {name: np.array(values) * SIMULATIONS for name, values in found.items()}
+        for name, values in rates.items():
+            parameters = {"arm": name, "scheduler": scheduler}
+            yield rows.sample("throughput", "nodes/s", values, parameters=parameters, better="higher", note=flags)
+        ratio = rates["mcts"] / rates["mctx, with tree"]
+        limit = Target(">=", LIKE_MCTX)
+        yield rows.sample(
+            "mcts over mctx, with tree", "×", ratio, target=limit, parameters={"scheduler": scheduler}, better="higher"
+        )
 
 
 # Sweeps and compile time (full) -------------------------------------------------------------------------------------

@@ -120,8 +120,6 @@ def _illegal(logits: jax.Array, invalid_actions: jax.Array | None) -> jax.Array 
 
 def _counts(tree: mctx.Tree, num_simulations: int, has_legal: jax.Array, ended: jax.Array) -> Counts:
     """Each simulation steps and evaluates one row per root; what starts below an ended node or a dead end is wasted."""
-    visited = tree.children_index >= 0
-    ends = visited & (tree.children_discounts == 0)
     stuck = ~legal_actions(tree.children_prior_logits).any(axis=-1)  # unvisited nodes have logits 0
     whole = jnp.full(has_legal.shape, num_simulations, jnp.int32)
     nothing = jnp.zeros_like(whole)
@@ -134,7 +132,8 @@ def _counts(tree: mctx.Tree, num_simulations: int, has_legal: jax.Array, ended: 
         return reached.sum(1, dtype=jnp.int32), (reached & stuck & ~over).sum(1, dtype=jnp.int32)
 
     # Gathers from whole trees cost some per cent of the search, and most often there is nothing to find.
-    anything = jnp.any(jnp.any(ends.any(axis=-1) | stuck, axis=1))
+    going_on = jnp.sum(tree.children_discounts != 0, axis=(1, 2), dtype=jnp.int32)
+    anything = jnp.any((going_on != num_simulations) | stuck.any(axis=1))
     generated, dead_ends = jax.lax.cond(anything, of_each_node, lambda: (whole, nothing))
     generated = jnp.where(has_legal, generated, 0)
     dead_ends = jnp.where(has_legal, dead_ends, (~ended).astype(jnp.int32))
