@@ -270,7 +270,7 @@ def toss(params, key, action, x):
 COIN = search.Model(toss, lambda params, key, x: (jnp.zeros((len(x), 3)), jnp.zeros_like(x), x))
 
 
-@pytest.mark.parametrize("mode, options", COIN_MODES, ids=str)
+@pytest.mark.parametrize("mode, options", COIN_MODES, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_outcomes_are_lucky_exactly_where_they_are_called_simulated(mode, options):
     zeros = np.zeros(4096, np.float32)
     root = search.RootFnOutput(prior_logits=np.zeros((4096, 3), np.float32), value=zeros, embedding=zeros)
