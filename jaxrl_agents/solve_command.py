@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
         description="Solves all levels of Boxoban and XSB files, thousands at once, and prints what it found.",
     )
     command.add_argument("levels", nargs="*", metavar="LEVELS", help="files, or folders of .txt and .xsb files")
-    command.add_argument("--mode", choices=get_args(Mode), default="optimal", help="fewest pushes, or any plan, faster")
+    command.add_argument("--mode", choices=get_args(Mode), default="optimal", help="fewest pushes, or any plan")
     command.add_argument("--out", type=Path, metavar="FILE", help="write the plans there, a line of LURD text a level")
     command.add_argument(
         "--max-nodes", type=count, default=1_000_000, metavar="N", help="a level (default %(default)s)"
@@ -125,7 +125,7 @@ def _devices(wanted: int | None) -> list[jax.Device]:
     """The devices to use; on a CPU as many as cores, which must be asked for before JAX starts."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # JAX runs already: what it has must do
-        jax.config.update("jax_num_cpu_devices", wanted or cores)
+        jax.config.update("jax_num_cpu_devices", min(wanted or cores, cores))
     devices = jax.devices()
     if wanted is not None and wanted > len(devices):
         raise argparse.ArgumentError(

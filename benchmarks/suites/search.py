@@ -124,9 +124,10 @@ def run_nodes(settings: Settings) -> Iterator[Row]:
     bare = {kind: _fastest(measured, kind) for kind in ("R", "Rs")}
     for name, (kind, least) in SHARES.items():
         yield rows.ratio(f"over {kind}", in_nodes(measured[name]), bare[kind], least, parameters={"mode": name})
-    gumbel = in_nodes(measured["mctx"])
-    yield rows.ratio("beam over mctx", in_nodes(measured["beam_search"]), gumbel, OVER_MCTX)
-    yield rows.ratio("mcts over mctx", measured["mcts"], measured["mctx, with tree"], LIKE_MCTX)
+    gumbel = in_nodes(max(measured["mctx"], measured["mctx, with tree"], key=_median))
+    yield rows.ratio("beam over the faster mctx", in_nodes(measured["beam_search"]), gumbel, OVER_MCTX)
+    both = measured["mcts"], measured["mctx, with tree"]
+    yield rows.ratio("mcts over mctx, with tree", *both, LIKE_MCTX, batch_size=MCTX_BATCH)
     for name in modes():
         yield from _costs(rows, settings, name, measured[name])
     yield from _triggers(rows, measured["entropy_backtrack"])
@@ -178,8 +179,11 @@ def _described(name: str) -> dict[str, Any]:
 
 def _fastest(measured: Mapping[str, Measurement], kind: str) -> Measurement:
     """The bare step of a kind at the number of rows where it is fastest."""
-    found = [arm for name, arm in measured.items() if name.startswith(f"{kind},")]
-    return max(found, key=lambda arm: 0.0 if arm.rates is None else float(np.median(arm.rates)))
+    return max((arm for name, arm in measured.items() if name.startswith(f"{kind},")), key=_median)
+
+
+def _median(arm: Measurement) -> float:
+    return 0.0 if arm.rates is None else float(np.median(arm.rates))
 
 
 def _costs(rows: RowMaker, settings: Settings, name: str, arm: Measurement) -> Iterator[Row]:

@@ -20,7 +20,7 @@ from jaxrl_agents.arguments import LARGEST, count
 from jaxrl_agents.search import checked, rng
 from jaxrl_agents.search.model import EnvModel, Evaluated, RecurrentModel, SearchModel, as_model
 from jaxrl_agents.search.nodes import Branching
-from jaxrl_agents.search.proposals import Candidates, float32_logits, legal_actions
+from jaxrl_agents.search.proposals import Candidates, float32_logits
 from jaxrl_agents.search.types import RootFnOutput
 
 
@@ -252,11 +252,6 @@ def check_policy_options(name: str, policies: dict[str, Callable[..., Any]], opt
             number(option, value)
         elif not checked.is_array(value):
             raise TypeError(f"{option}={value!r} is neither a number nor an array")
-
-
-def any_legal(root: RootFnOutput) -> jax.Array:
-    """bool[B]: roots with a legal action."""
-    return legal_actions(root.prior_logits).any(axis=-1)
 
 
 def check_mode(mode: Any) -> None:

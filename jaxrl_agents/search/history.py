@@ -57,6 +57,7 @@ def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.A
     first = jnp.arange(history.score.shape[0])[:, None, None] == 0
     parent = jnp.where(filled, jnp.where(first, 0, history.parent), -1).astype(history.parent.dtype)
     blank = lambda leaf: jnp.where(filled, leaf, 0)
+    taken = lambda leaf: jnp.where(filled & (history.length > 0), leaf, 0)
     rows = {
         "parents": parent,
         "action_from_parent": where_rows(filled, history.action, jnp.full_like(history.action, -1)),
@@ -64,7 +65,7 @@ def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.A
         "rewards": blank(history.reward),
         "log_probs": blank(history.log_prob),
         "node_values": score,
-        "candidates": blank(history.candidate),
+        "candidates": taken(history.candidate),
     }
     rows = by_root(turns, rows)
     visits = (rows["node_values"] > -jnp.inf).astype(jnp.int8)

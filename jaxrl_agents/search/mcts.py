@@ -119,7 +119,10 @@ def _illegal(logits: jax.Array, invalid_actions: jax.Array | None) -> jax.Array 
 
 
 def _counts(tree: mctx.Tree, num_simulations: int, has_legal: jax.Array, ended: jax.Array) -> Counts:
-    """Each simulation steps and evaluates one row per root; what starts below an ended node or a dead end is wasted."""
+    """Each simulation steps and evaluates one row per root; what starts below an ended node or a dead end is wasted.
+
+    A node at `max_depth` may be stepped to several times: its visits less those of its children tell how often.
+    """
     stuck = ~legal_actions(tree.children_prior_logits).any(axis=-1)  # unvisited nodes have logits 0
     whole = jnp.full(has_legal.shape, num_simulations, jnp.int32)
     nothing = jnp.zeros_like(whole)
@@ -129,7 +132,9 @@ def _counts(tree: mctx.Tree, num_simulations: int, has_legal: jax.Array, ended: 
         over = (tree.parents >= 0) & (tree.children_discounts[roots, parents, tree.action_from_parent] == 0)
         spoiled = jnp.take_along_axis(_on_the_way(over | stuck, parents), parents, axis=1)
         reached = (tree.parents >= 0) & ~spoiled
-        return reached.sum(1, dtype=jnp.int32), (reached & stuck & ~over).sum(1, dtype=jnp.int32)
+        steps = tree.node_visits - tree.children_visits.sum(axis=-1)
+        generated = jnp.sum(jnp.where(reached, steps, 0), axis=1, dtype=jnp.int32)
+        return generated, (reached & stuck & ~over).sum(1, dtype=jnp.int32)
 
     # Gathers from whole trees cost some per cent of the search, and most often there is nothing to find.
     going_on = jnp.sum(tree.children_discounts != 0, axis=(1, 2), dtype=jnp.int32)

@@ -362,7 +362,8 @@ def _scores(
     turns = jnp.broadcast_to(own, total.shape[: max(2, jnp.ndim(own))])
     candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, spread(before), turns)
     over = jax.vmap(jax.vmap(cast(ScoreFn, score), in_axes=(None, 0)), in_axes=(None, 0))
-    return over(params, candidate).astype(jnp.float32)
+    scores = over(params, candidate).astype(jnp.float32)
+    return jnp.where(jnp.isnan(scores), -jnp.inf, scores)  # else one of them would make the whole root's result NaN
 
 
 def where_rows(condition: jax.Array, a: Any, b: Any) -> Any:

@@ -23,7 +23,7 @@ def best(turn: jax.Array, scores: jax.Array, width: int) -> tuple[jax.Array, jax
     if len(scores) < width:
         scores = jnp.pad(scores, [(0, width - len(scores)), (0, 0)], constant_values=-jnp.inf)
     if len(scores) > RANKED:
-        values, indices = jax.lax.top_k(scores.T, width)
+        values, indices = jax.lax.top_k(jnp.where(scores == 0, 0.0, scores).T, width)  # which ranks −0 below 0
         return values.T, indices.T
     ranks = once(turn, ranks_of, scores)
     indices = once(turn, lambda ranks: _with_ranks(ranks, width), ranks)

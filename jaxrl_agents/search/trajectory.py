@@ -29,7 +29,8 @@ def principal_variations(tree: mctx.Tree, action: jax.Array, k: int) -> Trajecto
 
     The first path starts with that action, the others with the other actions in the order of their visits; all follow
     the most visited children, down to where the episode ends or no action is legal. Log-probabilities are those of
-    the prior, scores the visits of the first action.
+    the prior in the tree (under "muzero" the root's holds mctx's Dirichlet noise), scores the visits of the first
+    action.
     """
     return _principal_variations(tree, action, _checked(k, tree.num_actions))
 

@@ -77,7 +77,7 @@ class SearchTree:
     node_visits: jax.Array  # [K, B, W]: 1 for a node, 0 for an empty slot
     final_values: jax.Array  # float32[B, W]: what the slots of the last turn are ranked by
     final_returns: jax.Array  # float32[B, W]: their discounted returns from the root
-    candidates: jax.Array  # [K, B, W]: i, where the node was played with word i of `bits(fold_in(root_key, t))`
+    candidates: jax.Array  # [K, B, W]: i, where the node was played with word i of `bits(fold_in(root_key, t))`; else 0
 
     @property
     def num_turns(self) -> int:

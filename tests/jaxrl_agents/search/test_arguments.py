@@ -395,9 +395,10 @@ def test_narrow_floats_choose_the_same(mode):
 
 @pytest.mark.parametrize("mode", [mode for mode in OPTIONS if mode is not search.mcts], ids=lambda mode: mode.__name__)
 def test_scores_of_minus_infinity_leave_no_path(mode):
-    """A score of −inf means that a node is no candidate; where nothing else is left nothing is chosen."""
+    """A score of −inf, or NaN, means that a node is no candidate; where nothing else is left nothing is chosen."""
     hopeless = np.arange(B) % 2 == 0
-    score = lambda params, candidate: jnp.where(hopeless, -jnp.inf, candidate.total)
+    nothing = np.where(np.arange(B) % 4 == 0, np.float32(-np.inf), np.float32(np.nan))
+    score = lambda params, candidate: jnp.where(hopeless, nothing, candidate.total)
     output = run(mode, score=score)
     np.testing.assert_array_equal(output.action == -1, hopeless)
     np.testing.assert_array_equal(output.value == -math.inf, hopeless)

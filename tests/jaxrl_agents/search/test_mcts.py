@@ -25,22 +25,28 @@ def results():
     return jax.device_get(output), jax.device_get(output.trajectories(3))
 
 
-def walked(process, parents, actions):
+def walked(process, parents, actions, visits, children_visits):
     """(generated, dead ends) of a tree, whose nodes it visits in the order in which they were made."""
-    state, over, below = [0], [False], [False]
-    for parent, action in zip(parents[1:], actions[1:], strict=True):
+    state, over, below = {0: 0}, {0: False}, {0: False}
+    for node in np.flatnonzero(parents >= 0).tolist():  # with `max_depth` some simulations make none
+        parent, action = int(parents[node]), int(actions[node])
         before = state[parent]
-        state.append(int(process.next[before, action]))
-        over.append(process.discount[before, action] == 0)
-        below.append(below[parent] or over[parent] or not process.legal(before))
-    fresh = [i for i in range(1, len(state)) if not below[i]]
-    return len(fresh), sum(not over[i] and not process.legal(state[i]) for i in fresh)
+        state[node] = int(process.next[before, action])
+        over[node] = process.discount[before, action] == 0
+        below[node] = below[parent] or over[parent] or not process.legal(before)
+    fresh = [node for node in state if node and not below[node]]
+    ended_there = {node: int(visits[node]) - int(children_visits[node].sum()) for node in state}  # simulations
+    assert sum(ended_there.values()) - ended_there[0] == SIMULATIONS
+    dead_ends = sum(not over[node] and not process.legal(state[node]) for node in fresh)
+    return sum(ended_there[node] for node in fresh), dead_ends
 
 
-def test_what_starts_below_ends_and_dead_ends_is_wasted(results):
-    output, _ = results
+@pytest.mark.parametrize("max_depth", [None, 2])
+def test_what_starts_below_ends_and_dead_ends_is_wasted(results, max_depth):
+    output = results[0] if max_depth is None else jax.device_get(searched(max_depth=max_depth))
     tree, counts = output.search_tree, output.counts
-    expected = [walked(*row) for row in zip(PROCESSES, tree.parents, tree.action_from_parent, strict=True)]
+    fields = (tree.parents, tree.action_from_parent, tree.node_visits, tree.children_visits)
+    expected = [walked(*row) for row in zip(PROCESSES, *fields, strict=True)]
     generated, dead_ends = np.transpose(expected)
     assert (generated < SIMULATIONS).any() and (generated == SIMULATIONS).any() and (dead_ends > 0).any()
     np.testing.assert_array_equal(counts.generated, generated)

@@ -55,6 +55,7 @@ def test_many_candidates(number, batch_size):
     generator = np.random.default_rng(0)
     scores = generator.integers(-5, 5, (number, batch_size)).astype(np.float32)
     scores[generator.random(scores.shape) < 0.2] = -np.inf
+    scores[generator.random(scores.shape) < 0.1] = -0.0  # as good as 0
     keys = generator.choice(np.array([0, 1, 63, 64, 2**31], np.uint32), (2, number, batch_size))
     keys = np.concatenate([keys, keys[:1] >> 4, np.zeros_like(keys)])  # five words, alike in part
     _, chosen = best(scores, 20)

@@ -136,6 +136,8 @@ def test_empty_slots_are_blank(results, mode):
     assert empty.any() or mode is search.best_of_n
     for name, blank in BLANK.items():
         assert np.all(getattr(tree, name)[empty] == blank)
+    if mode is not search.entropy_backtrack:  # nor do copies of ended nodes name a word
+        assert not np.any(tree.candidates[tree.lengths == 0])
 
 
 @pytest.mark.parametrize("mode", EVERY_MODE, ids=lambda mode: mode.__name__)
