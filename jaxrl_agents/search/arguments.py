@@ -154,6 +154,7 @@ def branching(
     max_turn_actions: Any,
     score: Any,
     temperature: Any,
+    invalid_actions: Any = None,
 ) -> Branching:
     """The checked options of how candidates are made and scored; `num_candidates` None means all actions."""
     num_actions = root.prior_logits.shape[1]
@@ -174,8 +175,14 @@ def branching(
         )
     if propose is not None and not callable(propose):
         raise TypeError(f"propose={propose!r} is not a function (params, key, embedding) -> Proposal")
+    if propose is not None and candidates != "sample":
+        raise ValueError(
+            f"candidates={candidates!r} with propose: all candidates come from `propose`; leave one of the two out"
+        )
+    if propose is not None and invalid_actions is not None:
+        raise ValueError("invalid_actions with propose: turns are played as `propose` draws them; mask them there")
     check_score(score)
-    proposer = None if propose is None else checked.Propose(propose, length)
+    proposer = None if propose is None else checked.Propose(propose, length, num_actions)
     scored = checked.Score(score) if callable(score) else score
     return Branching(candidates, number, length, proposer, scored, finite("temperature", temperature, low=0.0))
 

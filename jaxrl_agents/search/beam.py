@@ -68,7 +68,8 @@ def beam_search(
       beam_width: W.
       num_candidates: M; None for all actions with candidates="enumerate".
       candidates: "sample" from the logits with replacement (as TSR), "gumbel" without (Gumbel-top-k), or "enumerate".
-      propose: draws one candidate instead: `(params, key [B], embedding [B, …]) -> Proposal`.
+      propose: draws one candidate instead: `(params, key [B], embedding [B, …]) -> Proposal`; its turn ends before an
+        action outside 0 … A − 1, and is played even where it is illegal.
       max_turn_actions: L; above 1 a turn is up to L primitive actions, which end early with the episode. `propose`
         then returns actions [B, L]; without it a turn is sampled from the model's logits step by step.
       score: "return" ranks by the discounted return from the root, "step" by the turn's reward, a function
@@ -92,6 +93,7 @@ def beam_search(
         num_candidates=num_candidates,
         candidates=candidates,
         propose=propose,
+        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,

@@ -78,6 +78,7 @@ def best_of_n(
         num_candidates=1,
         candidates="sample",
         propose=propose,
+        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_agents.search.types import Candidate, Proposal
 
@@ -81,10 +82,14 @@ def check_state_key(name: str, found: Any, batch_size: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Propose:
-    """A caller's `propose`, checked; equal ones are one to the cache of compiled programs."""
+    """A caller's `propose`, checked; equal ones are one to the cache of compiled programs.
+
+    A turn ends with its length, after L actions, or before the first action that is none, −1 for example.
+    """
 
     function: Callable[[Any, jax.Array, Any], Proposal]
     max_turn_actions: int
+    num_actions: int
 
     def __call__(self, params: Any, key: jax.Array, embedding: Any) -> Proposal:
         found = self.function(params, key, embedding)
@@ -95,7 +100,11 @@ class Propose:
         _check("propose", "length", length, rows, "integers", jnp.integer)
         _check_floats("propose", "log_prob", log_prob, rows)
         _check_floats("propose", "entropy", entropy, rows)
-        return Proposal(action, length, log_prob, entropy)
+        turns = action if most > 1 else action[..., None]
+        exists = jnp.cumprod((turns >= 0) & (turns < self.num_actions), axis=-1, dtype=jnp.int32)
+        length = jnp.minimum(jnp.maximum(length, 0), exists.sum(axis=-1, dtype=jnp.int32)).astype(jnp.int32)
+        turns = jnp.where(np.arange(most, dtype=np.int32) < length[..., None], turns, -1).astype(jnp.int32)
+        return Proposal(turns if most > 1 else turns[..., 0], length, log_prob, entropy)
 
 
 @dataclasses.dataclass(frozen=True)

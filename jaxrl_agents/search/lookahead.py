@@ -109,6 +109,7 @@ def lookahead(
         num_candidates=num_candidates,
         candidates=candidates,
         propose=propose,
+        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,

@@ -134,6 +134,8 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.best_of_n, {"temperature": 1j}, TypeError, "temperature=1j is not a number"),
         (search.best_of_n, {"weight_temperature": VALUE + 1}, ValueError, "weight_temperature must be a scalar"),
         (search.best_of_n, {"propose": 3}, TypeError, "propose=3 is not a function (params, key, embedding)"),
+        (search.beam_search, {"propose": max, "candidates": "gumbel"}, ValueError, "candidates='gumbel' with propose"),
+        (search.best_of_n, {"propose": max, "invalid_actions": jnp.zeros((B, A))}, ValueError, "mask them there"),
         (search.best_of_n, {"candidates": "enumerate"}, TypeError, "unexpected keyword argument 'candidates'"),
         (search.beam_search, {"beam_width": 2**20, "num_candidates": 2**20}, ValueError,
          "a turn of one root would generate 1,099,511,627,776 nodes; at most 2,147,483,647"),

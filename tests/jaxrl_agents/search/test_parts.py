@@ -159,6 +159,31 @@ def test_turns_of_several_actions():
 
 
 @pytest.mark.parametrize(
+    "action, length, played",
+    [(1, 5, 1), (-1, 1, 0), (77, 1, 0), (0, -3, 0), ([0, -1, 1], 3, 1), ([0, 1, 77], 9, 2), ([2, 1, 0], 3, 3)],
+)
+def test_a_proposed_turn_ends_before_what_is_no_action(action, length, played):
+    turn = np.atleast_1d(np.array(action, np.int32))
+    turn = turn if len(turn) > 1 else turn[0]
+
+    def propose(params, key, state):
+        rows = len(state)
+        zeros = jnp.zeros(rows)
+        return search.Proposal(jnp.broadcast_to(turn, (rows, *turn.shape)), zeros.astype(int) + length, zeros, zeros)
+
+    processes = tables.processes(2, illegal=0.0, ends=0.0)
+    tasks = tables.table(processes)
+    output = search.best_of_n(
+        None, tables.keys(2), tables.root(tasks), tables.MODEL, tasks=tasks, num_turns=1, num_rollouts=1,
+        propose=propose, max_turn_actions=turn.size,
+    )  # fmt: skip
+    assert np.all(output.counts.generated == played) and np.all(output.search_tree.lengths == played)
+    expected = np.where(np.arange(turn.size) < played, turn, -1)
+    np.testing.assert_array_equal(np.reshape(output.action, (2, -1)), [expected] * 2)
+    np.testing.assert_array_equal(output.trajectories(1).mask[:, 0, 0], [played > 0] * 2)
+
+
+@pytest.mark.parametrize(
     "mode, options",
     [
         (search.best_of_n, {"num_rollouts": 4}),
