@@ -41,12 +41,11 @@ def insert(config: Config, table: Table, boxes: Board, place: jax.Array, valid: 
     state = (*boxes, place)
     code = _hash(state)
     base = (code & (config.num_sets - 1)).astype(jnp.int32) * WAYS
-    known, full, way = jnp.bool_(False), jnp.bool_(True), (code >> 30).astype(jnp.int32)
+    known, way = jnp.bool_(False), (code >> 30).astype(jnp.int32)
     for i in reversed(range(WAYS)):
         entry = tuple(words[base + i] for words in table)
         known |= _same(entry, state)
-        vacant = entry[-1] == NO_NODE
-        full, way = full & ~vacant, jnp.where(vacant, i, way)
+        way = jnp.where(entry[-1] == NO_NODE, i, way)
     valid &= ~known
     meets, first = _meet(code, valid, min(config.num_sets, _MEETING_POINTS))
     new = valid & (first | ~_same(tuple(words[meets] for words in state), state))
