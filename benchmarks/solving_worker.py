@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import generate
 from jaxrl_agents.search.best_first import Status
 from jaxrl_agents.search.best_first import solve as solve_levels
-from jaxrl_agents.solve_command import Batch, batches_of
+from jaxrl_agents.solve_command import Batch, available_cores, batches_of
 
 ENOUGH_LEVELS = 4_000  # of a folder: whole files up to so many (a file of Boxoban holds 1,000)
 MAX_NODES = 1_000_000  # expanded for one level before it is given up, by the peer too
@@ -49,8 +48,7 @@ def solve(files: list[str] | None, num_levels: int, modes: list[str], repeats: i
       repeats: after the first time.
       peer: whether the C++ program runs too.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cores)
+    jax.config.update("jax_num_cpu_devices", available_cores())
     names, batches, num_files = _batches(files, num_levels)
     found: dict[str, Any] = {"levels": len(names), "devices": len(jax.devices()), "files": num_files}
     with tempfile.TemporaryDirectory() as folder:

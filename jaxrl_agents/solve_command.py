@@ -121,9 +121,14 @@ def _number(count: int, name: str) -> str:
     return f"{count:,} {name}{'s' if count != 1 else ''}"
 
 
+def available_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _devices(wanted: int | None) -> list[jax.Device]:
     """The devices to use; on a CPU as many as cores, which must be asked for before JAX starts."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     with contextlib.suppress(RuntimeError):  # JAX runs already: what it has must do
         jax.config.update("jax_num_cpu_devices", min(wanted or cores, cores))
     devices = jax.devices()

@@ -82,7 +82,7 @@ def check_state_key(name: str, found: Any, batch_size: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Propose:
-    """A caller's `propose`, checked; equal ones are one to the cache of compiled programs.
+    """A caller's `propose`, checked, its results int32 and float32. Equal ones are one to the cache of programs.
 
     A turn ends with its length, after L actions, or before the first action that is none, −1 for example.
     """
@@ -104,7 +104,8 @@ class Propose:
         exists = jnp.cumprod((turns >= 0) & (turns < self.num_actions), axis=-1, dtype=jnp.int32)
         length = jnp.minimum(jnp.maximum(length, 0), exists.sum(axis=-1, dtype=jnp.int32)).astype(jnp.int32)
         turns = jnp.where(np.arange(most, dtype=np.int32) < length[..., None], turns, -1).astype(jnp.int32)
-        return Proposal(turns if most > 1 else turns[..., 0], length, log_prob, entropy)
+        action = turns if most > 1 else turns[..., 0]
+        return Proposal(action, length, log_prob.astype(jnp.float32), entropy.astype(jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,8 +33,6 @@ from jaxrl_agents.search.types import Candidate, Proposal, RootFnOutput
 Propose = Callable[[Any, jax.Array, Any], Proposal]
 ScoreFn = Callable[[Any, Candidate], jax.Array]
 
-_PROPOSED = (jnp.int32, jnp.int32, jnp.float32, jnp.float32)  # dtypes of a Proposal
-
 
 @pytree_dataclass
 class Branching:
@@ -147,8 +145,7 @@ def propose(model_params: Any, branching: Branching, words: jax.Array, nodes: No
     """M candidate turns of each node, leaves [W, M, B, …]; `words` uint32[W, M, B], one a candidate."""
     if branching.propose is not None:
         over = jax.vmap(jax.vmap(branching.propose, in_axes=(None, 0, None)), in_axes=(None, 0, 0))
-        made = Proposal(*over(model_params, rng.row_keys(words, rng.PROPOSE), nodes.embedding))
-        return Proposal(*(leaf.astype(kind) for leaf, kind in zip(made, _PROPOSED, strict=True)))
+        return over(model_params, rng.row_keys(words, rng.PROPOSE), nodes.embedding)
     return candidates_of(branching.kind, nodes.logits, words, branching.temperature)
 
 
