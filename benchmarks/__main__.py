@@ -1,4 +1,4 @@
-"""`python -m benchmarks run | compare | profile | list`."""
+"""`python -m benchmarks run | compare | profile | list | papers`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.commands import COMMANDS
 from benchmarks.measure import BUDGETS
+from benchmarks.papers import PAPERS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +29,12 @@ def parser() -> argparse.ArgumentParser:
     _add_settings(profile)
     profile.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-profile")
     _add_settings(subparsers.add_parser("list", help="name the suites, cases and programs"))
+    papers = subparsers.add_parser("papers", help="repeat a paper's experiments; its tables beside ours")
+    papers.add_argument("paper", metavar="NAME", help=", ".join(PAPERS))
+    papers.add_argument("--budget", metavar="NAME", help="how much is run; each paper has a default")
+    papers.add_argument("--seeds", type=int, metavar="N", help="seeds of every setting (default: that of the budget)")
+    papers.add_argument("--seed", type=int, default=0, metavar="SEED", help="all seeds derive from it (default: 0)")
+    papers.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-<NAME>")
     return top
 
 

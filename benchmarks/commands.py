@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import difflib
 import functools
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import console, report, runner, suites
+from benchmarks import console, papers, report, runner, suites
 from benchmarks.compare import Comparison, Verdict, warnings
 from benchmarks.compare import compare as compare_results
 from benchmarks.measure import BUDGETS, Program
+from benchmarks.papers import report as paper_report
+from benchmarks.papers import study as paper_study
+from benchmarks.papers.progress import Progress as PaperProgress
 from benchmarks.results import Results, Row
 from benchmarks.suites import Settings
 from benchmarks.workloads import check_inputs
@@ -101,6 +105,28 @@ def list_cases(options: argparse.Namespace) -> int:
     return 0
 
 
+def papers_command(options: argparse.Namespace) -> int:
+    """Repeats a paper's experiments: prints its tables beside ours, and writes results, report and plots."""
+    paper = papers.load(options.paper)
+    settings = papers.settings(paper, options.budget, options.seeds, options.seed)
+    folder = options.out or _new_folder(paper.name)
+    _make_folder(folder)
+    command = f"python -m benchmarks papers {paper.name} --budget {settings.budget}"
+    command += f" --seeds {settings.num_seeds} --seed {settings.seed}"
+    with PaperProgress() as progress:
+        try:
+            found = paper.study(settings, folder, progress)
+        except KeyboardInterrupt:
+            goes_on = f"; `{command} --out {folder}` goes on from here" if paper.resumable else ""
+            progress.say(f"interrupted{goes_on}")
+            return INTERRUPTED
+    paper_study.save(found, paper.name, dataclasses.asdict(settings), folder / "results.json")
+    paper_report.write(found, paper.title, command, folder / "report.md")
+    paper_report.show(found, progress.console)
+    progress.say(str(folder / "report.md"), style="bold")
+    return 0
+
+
 def _program(name: str, settings: Settings) -> Callable[[], Program]:
     known = _programs(settings)
     if name not in known:
@@ -166,4 +192,4 @@ def _comparison_table(pairs: list[Comparison]) -> object:
     return view
 
 
-COMMANDS = {"run": run, "compare": compare, "profile": profile, "list": list_cases}
+COMMANDS = {"run": run, "compare": compare, "profile": profile, "list": list_cases, "papers": papers_command}
