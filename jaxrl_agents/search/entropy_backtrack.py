@@ -34,7 +34,7 @@ from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchOutput
 
 Distance = Literal["uniform", "fixed"]
 
-_DISTANCE = 3  # offset of the hash that draws how far to step back
+DISTANCE = 3  # offset of the hash that draws how far to step back
 
 
 def entropy_backtrack(
@@ -310,7 +310,7 @@ def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array)
     most = jnp.minimum(carry.position, rule.steps_back)
     triggers = (entropy > rule.entropy_threshold) & (most > 0) & (carry.retries < rule.max_retries)
     if rule.distance == "uniform":
-        drawn = rng.uniform(rng.mix(words, _DISTANCE)) * most.astype(jnp.float32)
+        drawn = rng.uniform(rng.mix(words, DISTANCE)) * most.astype(jnp.float32)
         most = 1 + jnp.minimum(drawn.astype(jnp.int32), most - 1)
     return jnp.where(triggers, most, 0)
 
