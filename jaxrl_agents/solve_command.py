@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -23,10 +24,12 @@ from envs_jax.sokoban.generator import Difficulty, generate
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.argument_types import count, seed
-from jaxrl_agents.search.best_first import Mode, Progress, SolveResult, Status, solve
+from jaxrl_agents.search.best_first import Mode, Progress, SolveResult, Status, is_compiling, solve
 from jaxrl_agents.search.best_first.bounds import MAX_CELLS
 
 LEVELS_WORTH_A_DEVICE = 64
+_SECONDS_A_LINE = 5.0  # of progress without rich
+_SHOW_CURSOR = "\x1b[?25h"  # rich hides it
 
 _REASONS = {
     Status.UNSOLVABLE: "proven unsolvable",
@@ -94,7 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         _write(arguments.out, names, batches, results, arguments)
         print(f"plans      {arguments.out}")
-    return 130 if any((result.status == Status.INTERRUPTED).any() for result in results) else 0
+    if not any((result.status == Status.INTERRUPTED).any() for result in results):
+        return 0
+    if is_compiling():  # XLA cannot be called off, and Python would wait for it, or end under it and crash
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+    return 130
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -159,7 +168,7 @@ def _levels(arguments: argparse.Namespace) -> tuple[list[str], list[Batch]]:
 
 
 def batches_of(found: level_files.Levels) -> tuple[list[str], list[Batch]]:
-    """(name of each level, the levels by size): small boards are not searched on the boards of large ones.
+    """(name of each level, the levels by size and shape): small boards are not searched on the boards of large ones.
 
     Raises:
       LevelError: a level is too large to be searched.
@@ -173,17 +182,34 @@ def batches_of(found: level_files.Levels) -> tuple[list[str], list[Batch]]:
             f"{found.where(first)}: the level is {height}×{width}, too large to be searched: more than {MAX_CELLS:,} "
             "cells inside its outer walls"
         )
-    words = -(-cells // 32)
-    scale = np.ceil(np.log2(words)).astype(int)
     batches = []
-    for value in np.unique(scale):
-        index = np.flatnonzero(scale == value)
+    for index in _groups(found.sizes):
         some = level_files.Levels(
             found.codes[index], found.sizes[index], tuple(found.sources[i] for i in index), found.lines[index]
         )
         layout = Layout(*some.sizes.max(axis=0).tolist())
         batches.append(Batch(layout, some.bank(layout), index))
     return [found.where(i) for i in range(len(found))], batches
+
+
+def _groups(sizes: np.ndarray) -> list[np.ndarray]:
+    """Levels (rows of heights and widths) that share a board, of at most twice the words that each of them needs."""
+    shapes, shape_of = np.unique(sizes, axis=0, return_inverse=True)
+    cells = lambda board: int(np.prod(board - 2))
+    words = lambda board: -(-cells(board) // 32)
+
+    def can_join(shape: int, group: list[int]) -> bool:
+        board = shapes[[*group, shape]].max(axis=0)
+        return words(board) <= 2 * words(shapes[shape]) and cells(board) <= MAX_CELLS
+
+    groups: list[list[int]] = []
+    for shape in sorted(range(len(shapes)), key=lambda i: -words(shapes[i])):
+        group = next((group for group in groups if can_join(shape, group)), None)
+        if group is None:
+            groups.append([shape])
+        else:
+            group.append(shape)
+    return [np.flatnonzero(np.isin(shape_of.reshape(-1), group)) for group in reversed(groups)]
 
 
 def _solve_all(
@@ -231,15 +257,19 @@ def _solve_all(
 
 @contextlib.contextmanager
 def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether Ctrl-C was pressed, for a search that ends with what it has; a second one quits."""
+    """A function that tells whether Ctrl-C was pressed, for a search that ends with what it has.
+
+    A second one ends the process, whatever it does: a handler in Python would wait for the compiler.
+    """
     pressed = False
     before: Any = signal.getsignal(signal.SIGINT)
 
     def note(*_: object) -> None:
         nonlocal pressed
         pressed = True
-        signal.signal(signal.SIGINT, before)
-        print("\nstopping with what is solved; press Ctrl-C again to quit at once", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        print(_SHOW_CURSOR if sys.stderr.isatty() else "", file=sys.stderr)
+        print("stopping with what is solved; press Ctrl-C again to quit at once", file=sys.stderr, flush=True)
 
     if before is signal.default_int_handler:  # and not, for example, ignored, as in a shell's background
         signal.signal(signal.SIGINT, note)
@@ -251,15 +281,14 @@ def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def _live_progress(total: int) -> Iterator[Callable[[Progress], None]]:
-    """A function that shows how far the search is, in a line of the terminal; one that does nothing elsewhere."""
+    """A function that shows how far the search is: in a line of the terminal, in many of them without rich."""
     if not sys.stderr.isatty():
         yield lambda progress: None
         return
     try:
         from rich import console, progress
     except ImportError:
-        print('no live progress without rich: pip install "envs-jax[bench]"', file=sys.stderr)
-        yield lambda progress: None
+        yield _lines_of_progress(total)
         return
     text = progress.TextColumn("{task.description}")
     with progress.Progress(
@@ -268,12 +297,28 @@ def _live_progress(total: int) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("compiling", total=total)
 
         def show(state: Progress) -> None:
-            decided = state.solved + state.given_up
-            rate = decided / max(state.seconds, 1e-9)
-            line = f"{state.solved:,} of {total:,} solved, {state.given_up:,} given up, {state.expanded:,} nodes, "
-            bar.update(task, completed=decided, description=f"{line}{rate:,.0f} levels/s")
+            bar.update(task, completed=state.solved + state.given_up, description=_described(state, total))
 
         yield show
+
+
+def _lines_of_progress(total: int) -> Callable[[Progress], None]:
+    """A function that prints how far the search is, every few seconds."""
+    printed = time.monotonic()
+
+    def show(state: Progress) -> None:
+        nonlocal printed
+        if time.monotonic() >= printed + _SECONDS_A_LINE:
+            printed = time.monotonic()
+            print(_described(state, total), file=sys.stderr, flush=True)
+
+    return show
+
+
+def _described(state: Progress, total: int) -> str:
+    rate = (state.solved + state.given_up) / max(state.seconds, 1e-9)
+    line = f"{state.solved:,} of {total:,} solved, {state.given_up:,} given up, {state.expanded:,} nodes"
+    return f"{line}, {rate:,.0f} levels/s"
 
 
 def _write(

@@ -23,6 +23,7 @@ from envs_jax.sokoban.board import Layout
 from jaxrl_agents.search.best_first.types import Config, Nodes, Tables
 
 MAX_MATCHED = 6
+_PREPARING = 128 << 20  # bytes for making tables, or what one level takes
 MAX_CELLS = 32_000  # beyond, push distances might not fit 16 bits
 INFINITE = np.int32(0xFFFF)  # there is no solution; what a node's cost has room for
 TOO_LONG = np.int32(0xFFFE)  # this many pushes, or more than a node's cost has room for
@@ -34,6 +35,18 @@ Row = list[jax.Array]  # uint32[n] words: the distances of one box of each of n 
 def distance_bits(layout: Layout) -> int:
     """Bits of a packed distance: a lone box meets each cell at most twice on a shortest way, on average."""
     return 8 if 2 * layout.num_cells < 255 else 16
+
+
+def prepared_together(config: Config) -> int:
+    """How many levels' tables are made at once: a power of two, as `num_levels` is unless it is the answer."""
+    together = max(_PREPARING // preparing_bytes(config), 1)
+    return min(1 << (together.bit_length() - 1), config.num_levels)
+
+
+def preparing_bytes(config: Config) -> int:
+    """Memory that making one level's tables takes beside them: as the compiler counts it, rounded up."""
+    cells = config.layout.num_cells
+    return 4 * cells * (10 * config.layout.num_words + 40 * config.num_slots + 40)
 
 
 def make_distances(

@@ -31,7 +31,17 @@ from jaxrl_agents.search.best_first.types import (
 
 
 def prepare(config: Config, starts: Starts) -> Tables:
-    """The tables of L levels (axis 0 of every leaf of `starts`)."""
+    """The tables of L levels (axis 0 of every leaf of `starts`), made of as many at a time as keep it small."""
+    size = bounds.prepared_together(config)
+    if size == config.num_levels:
+        return _prepare(config, starts)
+    some = dataclasses.replace(config, num_levels=size)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size), starts)
+    tables = jax.lax.map(lambda part: _prepare(some, part), parts)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1), tables)
+
+
+def _prepare(config: Config, starts: Starts) -> Tables:
     distances, sides = bounds.make_distances(config, starts.walls, starts.targets)
     floor = bb.complement(config.layout, starts.walls)
     live = bb.difference(floor, deadlocks.dead_squares(config.layout, starts.walls, starts.targets))
@@ -57,7 +67,7 @@ def start(config: Config, tables: Tables, starts: Starts, wanted: jax.Array) -> 
     blank = jax.tree.map(lambda words: jnp.zeros(config.num_lanes, jnp.uint32), roots)
     log_words = jnp.zeros(config.log_size + config.num_lanes, jnp.uint32)
     log = Log(log_words, log_words, jnp.int32(0))
-    levels = Levels(status.astype(jnp.uint8), nowhere, place, zeros, zeros)
+    levels = Levels(status.astype(jnp.uint8), nowhere, place, zeros, zeros, jnp.zeros(count, bool))
     return Search(pool, pages, closed.empty_table(config), log, levels, blank, jnp.int32(0), pages.overflow)
 
 
@@ -87,11 +97,12 @@ def _round(config: Config, tables: Tables, search: Search, max_nodes: jax.Array)
     nodes = dataclasses.replace(nodes, parent=parent)
     pool, pages, levels = _expand(config, tables, search.pool, search.pages, levels, nodes, masks)
 
-    overflow = pages.overflow | (log.size > config.log_size)
+    overflow = pages.overflow | pages.classless | (log.size > config.log_size)
     is_open = levels.status == Status.OPEN
     status = jnp.where(is_open & (levels.expanded >= max_nodes), Status.NODE_LIMIT, levels.status)
     batch, count, pages, exhausted = frontier.pop(config, pool, pages, status == Status.OPEN)
-    status = jnp.where(exhausted & ~overflow, Status.UNSOLVABLE, status).astype(jnp.uint8)
+    without = jnp.where(levels.too_long, Status.MEMORY_LIMIT, Status.UNSOLVABLE)
+    status = jnp.where(exhausted & ~overflow, without, status).astype(jnp.uint8)
     return Search(pool, pages, table, log, dataclasses.replace(levels, status=status), batch, count, overflow)
 
 
@@ -158,11 +169,13 @@ def _expand(
         bound = children.cost & 0xFFFF
         valid = (first + jnp.arange(config.num_children) < ends[-1]) & (bound < bounds.INFINITE)
         solved = valid & (bound == 0) & _is_solved(tables, children)
-        levels = jax.lax.cond(jnp.any(solved), _record_goals, lambda levels, *_: levels, levels, children, solved)
-        # What a cost has no room for is an overflow, as of a class that does not exist.
-        too_long = (bound == bounds.TOO_LONG) | (children.cost >> 16 >= bounds.TOO_LONG)
-        classes = jnp.where(too_long, config.num_classes, _class(config, tables, children))
-        pool, pages = frontier.push(config, pool, pages, children, classes, valid & ~solved)
+        # What a cost has no room for is left out: all that is kept comes before it.
+        too_long = valid & ~solved & ((bound == bounds.TOO_LONG) | (children.cost >> 16 >= bounds.TOO_LONG))
+        levels = jax.lax.cond(
+            jnp.any(solved | too_long), _record, lambda levels, *_: levels, levels, children, solved, too_long
+        )
+        classes = _class(config, tables, children)
+        pool, pages = frontier.push(config, pool, pages, children, classes, valid & ~solved & ~too_long)
         return pool, pages, levels, first + config.num_children
 
     unfinished = lambda carry: carry[3] < ends[-1]
@@ -227,8 +240,8 @@ def _is_solved(tables: Tables, nodes: Nodes) -> jax.Array:
 
 
 @jax.named_scope("goals")
-def _record_goals(levels: Levels, nodes: Nodes, solved: jax.Array) -> Levels:
-    """Marks the levels that `solved` nodes belong to, one node for each."""
+def _record(levels: Levels, nodes: Nodes, solved: jax.Array, too_long: jax.Array) -> Levels:
+    """Marks the levels that `solved` nodes belong to, one node for each, and those that `too_long` ones do."""
     size = levels.status.shape[0]
     lanes = jnp.arange(solved.shape[0], dtype=jnp.int32)
     level = jnp.where(solved & (levels.status[nodes.level] == Status.OPEN), nodes.level, size)
@@ -239,4 +252,5 @@ def _record_goals(levels: Levels, nodes: Nodes, solved: jax.Array) -> Levels:
         status=levels.status.at[level].set(np.uint8(Status.SOLVED), mode="drop"),
         goal_parent=levels.goal_parent.at[level].set(nodes.parent, mode="drop"),
         goal_place=levels.goal_place.at[level].set(nodes.place, mode="drop"),
+        too_long=levels.too_long.at[jnp.where(too_long, nodes.level, size)].set(True, mode="drop"),
     )

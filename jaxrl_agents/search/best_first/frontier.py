@@ -34,6 +34,7 @@ def begin(config: Config, roots: Nodes, classes: jax.Array) -> tuple[Nodes, Page
         free=jnp.arange(config.num_pages, dtype=jnp.int32) + config.num_levels,
         num_free=jnp.int32(config.num_pages - config.num_levels),
         overflow=jnp.bool_(False),
+        classless=jnp.bool_(False),
         scratch=stacks,
     )
     room = jnp.zeros(config.num_pages * PAGE, jnp.uint32)
@@ -51,7 +52,7 @@ def push(
       pool: all nodes.
       pages: where they are.
       nodes: n < 4,096 new nodes; those of one level are neighbours.
-      classes: int32[n]; a class that does not exist is an overflow.
+      classes: int32[n]; nodes of a class that does not exist are lost, and `pages.classless` says so.
       valid: bool[n]: which lanes hold a node.
     """
     level, lost = nodes.level, valid & (classes >= config.num_classes)
@@ -75,7 +76,7 @@ def push(
     beneath = jnp.where((position >> PAGE_BITS) - 1 == top, head, _unused(pages, order - 1))
     begins = valid & (position & (PAGE - 1) == 0)
 
-    overflow = pages.overflow | jnp.any(lost) | (taken[-1] > pages.num_free)
+    overflow = pages.overflow | (taken[-1] > pages.num_free)
     slot = jnp.where(valid & ~overflow, page * PAGE + (position & (PAGE - 1)), config.num_pages * PAGE)
     pool = jax.tree.map(lambda to, words: to.at[slot].set(words, mode="drop"), pool, nodes)
     grows = jnp.where(needed > 0, stack, sizes.shape[0])
@@ -87,6 +88,7 @@ def push(
         below=pages.below.at[jnp.where(begins, page, config.num_pages)].set(beneath, mode="drop"),
         num_free=jnp.maximum(pages.num_free - taken[-1], 0),
         overflow=overflow,
+        classless=pages.classless | jnp.any(lost),
         scratch=start,
     )
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from typing import Any, get_args
+from concurrent.futures import wait
+from functools import partial
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from envs_jax import bitboard as bb
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.lurd import LURD
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
-from jaxrl_agents.search.best_first import bounds, core, frontier, plans
-from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status, Tables
+from jaxrl_agents.search.best_first import bounds, frontier, plans
+from jaxrl_agents.search.best_first.programs import AXIS, Compilation, compile_programs, split_over
+from jaxrl_agents.search.best_first.sizes import make_config, memory
+from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status
 
 ROUNDS_A_CALL = 64  # a tenth of a second or so: how often limits are looked at
 LEVELS_A_DEVICE = 4096  # searched together; more would need more memory and gain nothing
-_GROWTH = 4  # of all capacities, after something was full
-_AXIS = "levels"
+_POLL_SECONDS = 0.1  # between two looks at whether to wait on for the compiler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +91,12 @@ def solve(
       mode: "optimal" or "satisficing".
       max_nodes: states that are expanded for one level before it is given up (a batch more at most).
       time_limit: seconds, compilation not included, after which all open levels are given up; None for no limit.
-      memory_limit: bytes that all data structures together may take. When something is full, everything grows up to
-        this and the open levels are searched anew; then fewer levels are searched together; a level that fills it alone
-        is given up.
+      memory_limit: bytes that all data structures together may take. When something is full, it grows and the open
+        levels are searched anew; at this limit fewer levels are searched together, at last one alone on one device; a
+        level that fills it then is given up.
       devices: what to run on, all of one kind; by default all devices of the default backend.
       on_progress: called several times a second.
-      stop: asked as often; once it answers True all open levels are given up.
+      stop: asked as often, and while programs are compiled; once it answers True all open levels are given up.
 
     Raises:
       ValueError, TypeError: an argument is wrong.
@@ -103,7 +104,7 @@ def solve(
     began = time.perf_counter()
     _check(tasks, layout, mode, max_nodes, time_limit, memory_limit)
     run = _Run(layout, mode, max_nodes, memory_limit, began, _on_host(layout, tasks))
-    run.mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
+    run.mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (AXIS,))
     run.time_limit, run.on_progress, run.stop = time_limit, on_progress, stop
     for num_slots, group in _groups(run.levels):
         run.search(num_slots, group)
@@ -116,6 +117,13 @@ def _on_host(layout: Layout, tasks: TaskBank[SokobanTask]) -> Starts:
     walls, targets, boxes = jax.tree.map(np.asarray, (levels.walls, levels.targets, levels.boxes))
     player: Any = np.asarray(levels.player).astype(layout.cell_dtype)
     return Starts(walls, targets, boxes, player)
+
+
+class _Full(NamedTuple):
+    """What was too small for the levels that a search left open."""
+
+    storage: bool  # the frontier's pages or the log
+    classes: bool
 
 
 @dataclasses.dataclass
@@ -131,6 +139,7 @@ class _Run:
     time_limit: float | None = None
     on_progress: Callable[[Progress], None] | None = None
     stop: Callable[[], bool] | None = None
+    stopped: bool = False
     compile_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -145,48 +154,60 @@ class _Run:
         return time.perf_counter() - self.began - self.compile_seconds
 
     def search(self, num_slots: int, group: np.ndarray) -> None:
-        """Decides the levels `group`, growing what is too small and then searching fewer levels together."""
-        growth, together = 0, LEVELS_A_DEVICE * self.mesh.size
+        """Decides the levels `group`. What is full grows; then fewer are searched together, at last one on a device."""
+        mesh, together, growth, class_growth = self.mesh, LEVELS_A_DEVICE * self.mesh.size, 0, 0
         while group.size:
             ended = self._ended()
             if ended:
                 self.status[group] = ended
                 return
-            parts = -(-group.size // together)
-            some = group[: -(-group.size // parts)]
-            config = make_config(self.layout, self.mode, num_slots, -(-some.size // self.mesh.size), growth)
-            if self._fits(config) and self._attempt(config, some):
-                growth += bool((self.status[some] == Status.OPEN).any())
-            elif some.size > self.mesh.size:
-                growth, together = 0, max(some.size // _GROWTH, self.mesh.size)
+            some = group[: -(-group.size // -(-group.size // together))]
+            sized = partial(make_config, self.layout, self.mode, num_slots, -(-some.size // mesh.size))
+            configs = [(step, sized(step, class_growth)) for step in (growth, growth - 1) if step >= 0]
+            step, config = next(((step, config) for step, config in configs if self._fits(config, mesh)), (0, None))
+            full = None if config is None else self._attempt(config, mesh, some)
+            if full is not None:
+                growth, class_growth = step + 2 * full.storage, class_growth + full.classes
+            elif some.size > mesh.size:
+                growth, together = 0, max(some.size // 4, mesh.size)
+            elif mesh.size > 1:
+                growth, together, mesh = 0, 1, Mesh(mesh.devices[:1], (AXIS,))
             else:
                 self.status[some] = Status.MEMORY_LIMIT
             group = group[self.status[group] == Status.OPEN]
 
     def _ended(self) -> Status:
         """Why the whole search has to end now; OPEN where it has not."""
-        if self.stop is not None and self.stop():
+        if self._is_stopped():
             return Status.INTERRUPTED
         late = self.time_limit is not None and self.seconds > self.time_limit
         return Status.TIME_LIMIT if late else Status.OPEN
 
-    def _fits(self, config: Config) -> bool:
+    def _is_stopped(self) -> bool:
+        self.stopped = self.stopped or (self.stop is not None and self.stop())
+        return self.stopped
+
+    def _fits(self, config: Config, mesh: Mesh) -> bool:
         """Whether memory and the numbers that address it suffice."""
         slots = config.num_pages * frontier.PAGE
-        return memory(config) * self.mesh.size <= self.memory_limit and slots <= np.iinfo(np.int32).max
+        return memory(config) * mesh.size <= self.memory_limit and slots <= np.iinfo(np.int32).max
 
-    def _attempt(self, config: Config, group: np.ndarray) -> bool:
-        """Searches some levels until each is decided or something is full; False where a device lacks the memory."""
-        begin, advance = self._timed(compile_programs, config, self.mesh)
-        index = _spread(group, self.mesh.size, config.num_levels)
-        place = partial(jax.device_put, device=NamedSharding(self.mesh, PartitionSpec(_AXIS)))
+    def _attempt(self, config: Config, mesh: Mesh, group: np.ndarray) -> _Full | None:
+        """Searches some levels until each is decided or something is full; None where a device lacks the memory."""
+        programs = self._compiled(compile_programs, config, mesh)
+        if programs is None:
+            return _Full(False, False)
+        prepare, start, advance = programs
+        index = _spread(group, mesh.size, config.num_levels)
+        place = partial(jax.device_put, device=split_over(mesh))
         starts = jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels)
         try:
-            tables, search = jax.block_until_ready(begin(starts, place(index >= 0)))
+            tables = jax.block_until_ready(prepare(starts))
+            search = jax.block_until_ready(start(tables, starts, place(index >= 0)))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            return False
+            return None
         ended = Status.OPEN
         while not ended:
             search = advance(tables, search, np.int32(min(self.max_nodes, 2**31 - 1)), np.int32(ROUNDS_A_CALL))
@@ -197,13 +218,20 @@ class _Run:
             ended = self._ended()
         status[status == Status.OPEN] = ended
         self._collect(search, index, status)
-        return True
+        overflow, classless = np.asarray(search.overflow), np.asarray(search.pages.classless)
+        return _Full(bool((overflow & ~classless).any()), bool(classless.any()))
 
-    def _timed(self, compiler: Callable[..., Any], *arguments: Any) -> Any:
-        start = time.perf_counter()
-        programs = compiler(*arguments)
-        self.compile_seconds += time.perf_counter() - start
-        return programs
+    def _compiled(self, compiler: Callable[..., Sequence[Compilation]], *arguments: Any) -> list[Any] | None:
+        """The programs that a compiler makes in the background; None where `stop` said so before they were there."""
+        began = time.perf_counter()
+        try:
+            compilations = compiler(*arguments)
+            while wait(compilations, _POLL_SECONDS).not_done:
+                if self._is_stopped():
+                    return None
+            return [compilation.result() for compilation in compilations]
+        finally:
+            self.compile_seconds += time.perf_counter() - began
 
     def _report(self, index: np.ndarray, status: np.ndarray, expanded: int) -> None:
         if self.on_progress is None:
@@ -232,7 +260,9 @@ class _Run:
         moves, is_push = [np.zeros(0, np.int32)] * count, [np.zeros(0, bool)] * count
         if solved.size:
             found = [self.pushes[level] for level in solved]
-            programs = self._timed(plans.compile_programs, self.layout, *plans.padded_sizes(found))
+            began = time.perf_counter()
+            programs = plans.compile_programs(self.layout, *plans.padded_sizes(found))
+            self.compile_seconds += time.perf_counter() - began
             starts = jax.tree.map(lambda leaf: leaf[solved], self.levels)
             walked = plans.walk(self.layout, starts, found, programs)
             lengths = (walked[0] != plans.END).sum(axis=1)
@@ -252,67 +282,6 @@ class _Run:
             seconds=self.seconds,
             compile_seconds=self.compile_seconds,
         )
-
-
-def make_config(layout: Layout, mode: Mode, num_slots: int, num_levels: int, growth: int = 0) -> Config:
-    """The program for at most `num_levels` levels on one device; capacities grow by 4 with each `growth`."""
-    num_levels = max(1 << (num_levels - 1).bit_length(), 16)  # few sizes, few compilations
-    lanes = min(max(2 * num_levels, 256), 2048)
-    log_size = max(512 * num_levels, 1 << 16) * _GROWTH**growth
-    return Config(
-        layout=layout,
-        mode=mode,
-        num_slots=num_slots,
-        num_levels=num_levels,
-        num_lanes=lanes,
-        num_children=lanes,
-        num_classes=32 << growth,
-        num_pages=3 * log_size // frontier.PAGE,
-        log_size=log_size,
-        num_sets=log_size // 4,
-    )
-
-
-def memory(config: Config) -> int:
-    """Bytes of the large arrays on one device."""
-    words = config.layout.num_words
-    pool = (words + 3) * config.num_pages * frontier.PAGE
-    table = (words + 1) * config.num_sets * 4
-    stacks = 3 * config.num_levels * config.num_classes
-    distances = max(config.num_slots * bounds.distance_bits(config.layout) // 32, 1) * 4 + 2 * words
-    tables = distances * (config.layout.num_cells + 1) * config.num_levels
-    return 4 * (pool + table + stacks + tables + 2 * (config.log_size + config.num_lanes))
-
-
-@lru_cache(maxsize=16)
-def compile_programs(config: Config, mesh: Mesh) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """(begin, advance) for all devices, each of which searches its own levels at its own pace."""
-
-    def begin(starts: Starts, wanted: jax.Array) -> tuple[Tables, Search]:
-        starts, wanted = jax.tree.map(lambda leaf: leaf[0], (starts, wanted))
-        tables = core.prepare(config, starts)
-        return jax.tree.map(lambda leaf: leaf[None], (tables, core.start(config, tables, starts, wanted)))
-
-    def advance(tables: Tables, search: Search, max_nodes: jax.Array, rounds: jax.Array) -> Search:
-        tables, search = jax.tree.map(lambda leaf: leaf[0], (tables, search))
-        return jax.tree.map(lambda leaf: leaf[None], core.advance(config, tables, search, max_nodes, rounds))
-
-    split, same = PartitionSpec(_AXIS), PartitionSpec()
-    shard = partial(jax.shard_map, mesh=mesh, out_specs=split, check_vma=False)
-    begin_all = jax.jit(shard(begin, in_specs=(split, split)))
-    advance_all = jax.jit(shard(advance, in_specs=(split, split, same, same)), donate_argnums=1)
-
-    placed = NamedSharding(mesh, split)
-    of: Any = lambda dtype: jax.ShapeDtypeStruct((mesh.size, config.num_levels), dtype, sharding=placed)
-    board = (of(np.uint32),) * config.layout.num_words
-    starts = Starts(board, board, board, of(config.layout.cell_dtype))
-    held = jax.eval_shape(begin_all, starts, of(np.bool_))
-    held = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), held)
-    scalar = jax.ShapeDtypeStruct((), np.int32)
-    lowered = begin_all.lower(starts, of(np.bool_)), advance_all.lower(*held, scalar, scalar)
-    with ThreadPoolExecutor(len(lowered)) as pool:
-        begin_compiled, advance_compiled = pool.map(lambda program: program.compile(), lowered)
-    return begin_compiled, advance_compiled
 
 
 def _spread(group: np.ndarray, num_devices: int, per_device: int) -> np.ndarray:

@@ -28,7 +28,7 @@ class Status(enum.IntEnum):
     UNSOLVABLE = 2  # proven: every state that could lead to a solution was searched
     NODE_LIMIT = 3
     TIME_LIMIT = 4
-    MEMORY_LIMIT = 5  # also where a plan of 65,534 pushes or more is not ruled out
+    MEMORY_LIMIT = 5  # also where only a plan of 65,534 pushes or more is not ruled out
     INTERRUPTED = 6  # by `stop`
 
 
@@ -100,7 +100,8 @@ class Pages:
     below: jax.Array  # int32[pages]: the next page down
     free: jax.Array  # int32[pages]: unused pages are the first `num_free`
     num_free: jax.Array  # int32[]
-    overflow: jax.Array  # bool[]: nodes were lost for want of a page or a class
+    overflow: jax.Array  # bool[]: nodes were lost for want of a page
+    classless: jax.Array  # bool[]: nodes were lost for want of a class
     scratch: jax.Array  # int32[stacks]: means nothing between two calls
 
 
@@ -113,6 +114,7 @@ class Levels:
     goal_place: jax.Array  # uint32[L]: the solved state's place
     expanded: jax.Array  # int32[L]: states expanded
     generated: jax.Array  # int32[L]: pushes tried
+    too_long: jax.Array  # bool[L]: states were left out that need more pushes than a node has room for
 
 
 @pytree_dataclass
@@ -135,4 +137,4 @@ class Search:
     levels: Levels
     batch: Nodes  # [num_lanes]: what the next round expands
     count: jax.Array  # int32[]: how many of the batch are nodes
-    overflow: jax.Array  # bool[]: something was full: what is open stays undecided
+    overflow: jax.Array  # bool[]: classes, pages or the log were full: what is open stays undecided

@@ -5,7 +5,9 @@ import dataclasses
 import functools
 import itertools
 import re
+from concurrent.futures import Future
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from envs_jax import bitboard as bb
 from envs_jax.sokoban import levels
 from envs_jax.sokoban.board import Layout
 from envs_jax.tasks import TaskBank, make_bank
-from jaxrl_agents.search.best_first import Status, bounds, closed, core, frontier, solve, solver
+from jaxrl_agents.search.best_first import Status, bounds, closed, core, frontier, programs, solve, solver
 from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
 from jaxrl_agents.search.best_first.types import LEVEL_SHIFT, Nodes, Starts
 from tests.envs_jax.sokoban.positions import bank_of, boards_of, random_text
@@ -47,6 +49,15 @@ CROWD = """
 #  $ $ $ #
 #        #
 ##########
+"""
+# Six boxes that cannot move; a seventh has to pass them.
+LENGTH = 34
+CORRIDOR = f"""
+{"#" * (LENGTH + 5)}
+#*#*#*#*#*#*{"#" * (LENGTH - 7)}
+#  ${" " * (LENGTH - 1)}.#
+#@{" " * (LENGTH + 2)}#
+{"#" * (LENGTH + 5)}
 """
 # Five words a board.
 LARGE = """
@@ -200,6 +211,15 @@ def test_more_boxes_than_are_matched(mode):
     assert result.solved[0] and compared >= 2
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_corridor(mode):
+    """The nearest targets are taken, so f rises by more than the first classes hold."""
+    layout = levels.parse(CORRIDOR).layout
+    result = solve(bank_of(layout, [CORRIDOR]), layout=layout, mode=mode)
+    assert result.pushes.tolist() == [LENGTH]
+    check_plans(result, references_of(bank_of(layout, [CORRIDOR]), layout), layout)
+
+
 def test_a_large_board():
     layout = levels.parse(LARGE).layout
     assert layout.num_words > 4
@@ -232,9 +252,9 @@ def tiny_config(monkeypatch, **changes):
     """Starts every search with these capacities; they grow to the usual ones."""
     make = solver.make_config
 
-    def shrunk(layout, mode, num_slots, num_levels, growth=0):
-        config = make(layout, mode, num_slots, num_levels, max(growth - 1, 0))
-        return config if growth else dataclasses.replace(config, **changes)
+    def shrunk(layout, mode, num_slots, num_levels, growth=0, class_growth=0):
+        config = make(layout, mode, num_slots, num_levels, max(growth - 2, 0), max(class_growth - 1, 0))
+        return config if growth or class_growth else dataclasses.replace(config, **changes)
 
     monkeypatch.setattr(solver, "make_config", shrunk)
 
@@ -259,9 +279,37 @@ def test_a_full_structure_changes_no_result(monkeypatch, small, solved, changes)
 def test_capacities_grow():
     """All of them, and the structures never hold more levels than they were made for."""
     sizes = [solver.make_config(SMALL, "optimal", 2, 150, growth) for growth in range(3)]
-    for name in ("num_classes", "num_pages", "log_size", "num_sets"):
+    for name in ("num_pages", "log_size", "num_sets"):
         assert getattr(sizes[0], name) < getattr(sizes[1], name) < getattr(sizes[2], name)
     assert len({size.num_levels for size in sizes}) == 1 and sizes[0].num_levels >= 150
+
+
+def test_classes_grow_until_no_f_lacks_one():
+    """They cost little beside what is searched, so that they end before memory does."""
+    sizes = [solver.make_config(SMALL, "optimal", 2, 1, 0, growth) for growth in range(4)]
+    assert all(a.num_classes < b.num_classes for a, b in itertools.pairwise(sizes))
+    largest = int(bounds.TOO_LONG) - 1  # of g and of h
+    assert sizes[-1].num_classes > 2 * largest
+    assert solver.memory(sizes[-1]) < 64 << 20
+
+
+def test_every_board_fits_the_memory():
+    layout = Layout(162, 202)
+    assert 0.99 * bounds.MAX_CELLS < layout.num_cells <= bounds.MAX_CELLS
+    assert solver.memory(solver.make_config(layout, "optimal", bounds.MAX_MATCHED, 1)) < 2 << 30
+
+
+def test_a_full_device_leaves_a_level_the_memory_of_all(monkeypatch, small):
+    """What does not fit beside others is searched alone, on one device with all the memory, before it is given up."""
+    tried = []
+    record = lambda run, config, mesh, group: tried.append((mesh.size, group.size))
+    monkeypatch.setattr(solver._Run, "_attempt", record)
+    run = solver._Run(SMALL, "optimal", 100, 4 << 30, 0.0, solver._on_host(SMALL, small[0]))
+    run.mesh = SimpleNamespace(size=4, devices=np.arange(4))
+    monkeypatch.setattr(solver, "Mesh", lambda devices, axes: SimpleNamespace(size=len(devices), devices=devices))
+    run.search(2, np.arange(20))
+    assert tried == [(4, 20), (4, 5), (4, 4), *[(1, 1)] * 20]
+    assert (run.status[:20] == Status.MEMORY_LIMIT).all()
 
 
 def test_memory_that_does_not_suffice_is_reported(monkeypatch, small):
@@ -279,12 +327,11 @@ def test_memory_that_does_not_suffice_is_reported(monkeypatch, small):
 def test_costs_that_a_node_cannot_hold_are_reported(monkeypatch, small, solved):
     """As if a node's cost had room for one push only: no level is called unsolvable for want of room."""
     longest = 1
-    other_programs = functools.lru_cache(solver.compile_programs.__wrapped__)
-    monkeypatch.setattr(solver, "compile_programs", other_programs)
+    for name in ("_compile_tables", "_compile_search"):
+        monkeypatch.setattr(programs, name, functools.lru_cache(getattr(programs, name).__wrapped__))
     monkeypatch.setattr(bounds, "TOO_LONG", np.int32(longest + 1))
     chosen = np.flatnonzero(solved.pushes[:128] != 0)[-16:]  # of the last the bound says less than it takes
-    limit = solver.memory(solver.make_config(SMALL, "optimal", 2, len(chosen)))
-    result = solve(small[0][chosen], layout=SMALL, memory_limit=limit)
+    result = solve(small[0][chosen], layout=SMALL)
     given_up = result.status == Status.MEMORY_LIMIT
     expected, pushes = solved.status[chosen], solved.pushes[chosen]
     assert (result.status[~given_up] == expected[~given_up]).all()
@@ -316,10 +363,27 @@ def test_a_search_can_be_stopped(small):
     stopped = solve(bank, layout=SMALL, stop=lambda: asked.append(0) or True)
     assert asked and (stopped.status == Status.INTERRUPTED).all() and not stopped.expanded.any()
     bank = bank_of(levels.parse(CROWD).layout, [CROWD])
-    answers = iter([False, False, True])
-    stopped = solve(bank, layout=levels.parse(CROWD).layout, stop=lambda: next(answers))
+    seen = []
+    stopped = solve(bank, layout=levels.parse(CROWD).layout, on_progress=seen.append, stop=lambda: len(seen) > 1)
     assert stopped.status.tolist() == [Status.INTERRUPTED] and stopped.pushes.tolist() == [-1]
-    assert stopped.expanded[0] > 0 and list(answers) == []
+    assert stopped.expanded[0] > 0 and len(seen) == 2
+
+
+def test_a_compilation_can_be_stopped(monkeypatch, small):
+    monkeypatch.setattr(solver, "compile_programs", lambda config, mesh: (Future(),))  # that never ends
+    answers = iter([False, False])
+    stopped = solve(small[0], layout=SMALL, stop=lambda: next(answers, True))
+    assert (stopped.status == Status.INTERRUPTED).all() and list(answers) == []
+    assert stopped.seconds < stopped.compile_seconds
+
+
+def test_an_error_of_the_compiler_is_raised():
+    class Lowered:
+        def compile(self):
+            raise ValueError("no such target")
+
+    with pytest.raises(ValueError, match="no such target"):
+        programs._in_background(Lowered()).result(timeout=60)
 
 
 def test_a_device_without_the_memory_searches_fewer_levels_together(monkeypatch, small, solved):
@@ -327,15 +391,17 @@ def test_a_device_without_the_memory_searches_fewer_levels_together(monkeypatch,
     tried = []
 
     def compile_for_small_device(config, mesh):
-        begin, advance = compile_programs(config, mesh)
+        prepare, *others = compile_programs(config, mesh)
 
-        def begin_if_small(*arguments):
+        def prepare_if_small(starts):
             tried.append(config.num_levels)
             if config.num_levels > 32:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-            return begin(*arguments)
+            return prepare.result()(starts)
 
-        return begin_if_small, advance
+        instead = Future()
+        instead.set_result(prepare_if_small)
+        return instead, *others
 
     monkeypatch.setattr(solver, "compile_programs", compile_for_small_device)
     result = solve(small[0], layout=SMALL)
@@ -563,7 +629,8 @@ def test_the_frontier_reports_what_it_cannot_hold():
     pool, pages = push(pool, pages, *one)
     assert not bool(pages.overflow) and int(pages.num_free) == 4
     assert bool(push(pool, pages, *one)[1].overflow)  # pages: five more are needed
-    assert bool(push(*held, batch, np.full(300, 12, np.int32), every)[1].overflow)  # classes
+    pages = push(*held, batch, np.full(300, 12, np.int32), every)[1]
+    assert bool(pages.classless) and not bool(pages.overflow)
 
 
 def test_the_closed_table_knows_what_it_was_told():

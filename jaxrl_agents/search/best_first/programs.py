@@ -1,0 +1,106 @@
+"""The compiled programs of a search: made in the background, so that nobody has to wait for XLA to the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrl_agents.search.best_first import core
+from jaxrl_agents.search.best_first.types import Config, Starts
+
+AXIS = "levels"  # of the mesh
+_THREAD = "compilation of a search"
+
+Compilation = Future[Any]
+
+
+def compile_programs(config: Config, mesh: Mesh) -> tuple[Compilation, Compilation, Compilation]:
+    """`core`'s (prepare, start, advance) for all devices, each of which searches its own levels at its own pace.
+
+    Every array has a leading axis of devices but the two numbers that `advance` takes.
+    """
+    return _compile_tables(_of_tables(config), mesh)[0], *_compile_search(config, mesh)
+
+
+def _of_tables(config: Config) -> Config:
+    """Without what grows, on which the tables do not depend: their program, the largest, is made only once."""
+    return dataclasses.replace(
+        config, mode="optimal", num_lanes=0, num_children=0, num_classes=0, num_pages=0, log_size=0, num_sets=0
+    )
+
+
+@lru_cache(maxsize=16)
+def _compile_tables(config: Config, mesh: Mesh) -> tuple[Compilation, Any]:
+    """(prepare, what it returns)."""
+    lowered = _on_devices(partial(core.prepare, config), mesh, 1).lower(_starts(config, mesh))
+    return _in_background(lowered), _results(lowered, mesh)
+
+
+@lru_cache(maxsize=16)
+def _compile_search(config: Config, mesh: Mesh) -> tuple[Compilation, Compilation]:
+    """(start, advance)."""
+    starts, wanted = _starts(config, mesh), _levels(config, mesh, np.bool_)
+    tables = _compile_tables(_of_tables(config), mesh)[1]
+    start = _on_devices(partial(core.start, config), mesh, 3).lower(tables, starts, wanted)
+    advance = _on_devices(partial(core.advance, config), mesh, 2, 2, donate_argnums=1)
+    number = jax.ShapeDtypeStruct((), np.int32)
+    return _in_background(start), _in_background(advance.lower(tables, _results(start, mesh), number, number))
+
+
+def _results(lowered: Any, mesh: Mesh) -> Any:
+    """What a program on devices returns, as shapes and dtypes."""
+    placed = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split_over(mesh))
+    return jax.tree.map(placed, lowered.out_info)
+
+
+def _on_devices(function: Callable[..., Any], mesh: Mesh, num_split: int, num_same: int = 0, **options: Any) -> Any:
+    """The function on each device, jitted: `num_split` arguments are split over the devices, others are the same."""
+
+    def on_one(*arguments: Any) -> Any:
+        own = jax.tree.map(lambda leaf: leaf[0], arguments[:num_split])
+        return jax.tree.map(lambda leaf: leaf[None], function(*own, *arguments[num_split:]))
+
+    split, same = PartitionSpec(AXIS), PartitionSpec()
+    specs = (split,) * num_split + (same,) * num_same
+    return jax.jit(jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False), **options)
+
+
+def split_over(mesh: Mesh) -> NamedSharding:
+    """A leading axis of devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def _starts(config: Config, mesh: Mesh) -> Starts:
+    board = (_levels(config, mesh, np.uint32),) * config.layout.num_words
+    return Starts(board, board, board, _levels(config, mesh, config.layout.cell_dtype))
+
+
+def _levels(config: Config, mesh: Mesh, dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct((mesh.size, config.num_levels), dtype, sharding=split_over(mesh))
+
+
+def _in_background(lowered: Any) -> Compilation:
+    """Compiles in a thread that does not keep the process from ending."""
+    compilation: Compilation = Future()
+
+    def compile_it() -> None:
+        try:
+            compilation.set_result(lowered.compile())
+        except BaseException as error:
+            compilation.set_exception(error)
+
+    threading.Thread(target=compile_it, name=_THREAD, daemon=True).start()
+    return compilation
+
+
+def is_compiling() -> bool:
+    """Whether some compilation still runs, wanted or not; Python must not be torn down under it."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())

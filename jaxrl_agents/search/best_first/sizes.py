@@ -1,0 +1,53 @@
+"""How large the data structures of a search are made, and what memory they take."""
+
+from __future__ import annotations
+
+from envs_jax.sokoban.board import Layout
+from jaxrl_agents.search.best_first import bounds, frontier
+from jaxrl_agents.search.best_first.types import Config, Mode
+
+_CLASS_BITS = 4  # by which the number of classes grows
+_LARGE_BOARD = 4096  # cells
+
+
+def make_config(
+    layout: Layout, mode: Mode, num_slots: int, num_levels: int, growth: int = 0, class_growth: int = 0
+) -> Config:
+    """The program for at most `num_levels` levels on one device.
+
+    Args:
+      layout: the size of the boards.
+      mode: of the search.
+      num_slots: boxes that the bound matches.
+      num_levels: searched together.
+      growth: how often pages, log and closed table are doubled.
+      class_growth: how often the classes are multiplied by 16: up to 3, which is one for every f that a node can have.
+    """
+    fewest = 16 if layout.num_cells <= _LARGE_BOARD else 1
+    num_levels = max(1 << (num_levels - 1).bit_length(), fewest)  # few sizes, few compilations
+    lanes = min(max(2 * num_levels, 256), 2048)
+    log_size = max(512 * num_levels, 1 << 16) << growth
+    return Config(
+        layout=layout,
+        mode=mode,
+        num_slots=num_slots,
+        num_levels=num_levels,
+        num_lanes=lanes,
+        num_children=lanes,
+        num_classes=32 << _CLASS_BITS * class_growth,
+        num_pages=3 * log_size // frontier.PAGE,
+        log_size=log_size,
+        num_sets=log_size // 4,
+    )
+
+
+def memory(config: Config) -> int:
+    """Bytes of the large arrays on one device: of the tables, and of what they are made with or of the search."""
+    words = config.layout.num_words
+    pool = (words + 3) * config.num_pages * frontier.PAGE
+    table = (words + 1) * config.num_sets * 4
+    stacks = 3 * config.num_levels * config.num_classes
+    search = 4 * (pool + table + stacks + 2 * (config.log_size + config.num_lanes))
+    distances = max(config.num_slots * bounds.distance_bits(config.layout) // 32, 1) * 4 + 2 * words
+    tables = 4 * distances * (config.layout.num_cells + 1) * config.num_levels
+    return tables + max(search, bounds.prepared_together(config) * bounds.preparing_bytes(config))
