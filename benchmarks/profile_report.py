@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from benchmarks import console
-from benchmarks.profiling import PHASES, Cost, Profile
+from benchmarks.profiling import FROM_MEMORY, LIMITS, PHASES, Cost, Profile
 from benchmarks.report import markdown_table
 
 SHOWN = 15  # rows of a table
@@ -71,6 +73,7 @@ def _summary(profile: Profile) -> Table:
         ["memory", memory],
         ["the compiler's count, a step", f"{profile.flops:,.0f} operations, {profile.bytes_accessed:,.0f} bytes"],
         ["traced", f"{profile.steps} steps; {traced:.1f} ns an item with tracing"],
+        ["not counted below", ", ".join(profile.uncounted) or "nothing"],
     ]
     return ("Summary (the compiler counts inner loops once)", ("", ""), rows)
 
@@ -78,26 +81,30 @@ def _summary(profile: Profile) -> Table:
 def _limits(profile: Profile) -> Table:
     """What an item does, as executed, beside what the machine could do in the same time."""
     rows = []
-    work = (
-        ("bytes read and written", "copied bytes/s", sum(cost.bytes for cost in profile.costs)),
-        ("arithmetic operations", "integer operations/s", sum(cost.operations for cost in profile.costs)),
-    )
-    for name, ceiling, total in work:
-        if ceiling not in profile.ceilings:
-            continue
-        each = profile.per_item(total)
-        rate, limit = each / profile.item_seconds, profile.ceilings[ceiling]
-        shown = [f"{console.number(value, '/s')} /s" for value in (rate, limit)]
-        rows.append([name, f"{each:,.0f}", *shown, f"{100 * rate / limit:.0f} %"])
+    for name, share in profile.shares().items():
+        limit = LIMITS[name]
+        each = profile.per_item(sum(getattr(cost, limit.measure) for cost in profile.costs))
+        rates = each / profile.item_seconds, float(np.median(profile.rates[name]))
+        shown = [f"{console.number(rate, '/s')}{limit.unit}" for rate in rates]
+        rows.append([name, f"{each:,.0f}", *shown, f"{100 * share:.0f} %"])
     header = ("as executed", "an item", "achieved", "machine's limit", "share")
-    return ("Distance from the machine's limits", header, rows)
+    return (f"Distance from the machine's limits: {_nearest(profile.shares())}", header, rows)
+
+
+def _nearest(shares: dict[str, float]) -> str:
+    """Which limit the program is nearest to; more than memory gives comes from caches, whose limit counts then."""
+    bounding = {name: share for name, share in shares.items() if not (name == FROM_MEMORY and share > 1)}
+    if not bounding:
+        return "none was measured"
+    name = max(bounding, key=lambda name: bounding[name])
+    return f"nearest is that of {name}, {100 * bounding[name]:.0f} %"
 
 
 def _costs(title: str, column: str, profile: Profile, group: Any) -> Table:
     groups = profile.grouped(group)
     whole = max(profile.seconds, 1e-12)
     rows = [_cost_cells(profile, cost, whole) for cost in groups[:SHOWN]]
-    header = (column, "share", "ns", "runs a step", "ops", "bytes")
+    header = (column, "share", "ns", "runs a step", "ops", "flop", "bytes")
     return (title, header, rows)
 
 
@@ -108,6 +115,7 @@ def _cost_cells(profile: Profile, cost: Cost, whole: float) -> list[str]:
         f"{1e9 * profile.per_item(cost.seconds):.2f}",
         f"{cost.runs / profile.steps:.1f}",
         f"{profile.per_item(cost.operations):.1f}",
+        f"{profile.per_item(cost.flops):.1f}",
         f"{profile.per_item(cost.bytes):.1f}",
     ]
 

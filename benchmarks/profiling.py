@@ -7,6 +7,7 @@ import gzip
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import hlo
+from benchmarks.hlo_costs import Work, work
 from benchmarks.measure import Arm, Budget, Program, Runner, measure
 
 TRACE_SECONDS = 0.05  # of work in a trace; tracing itself multiplies the size, not the share, of each operation
@@ -28,8 +30,10 @@ class Cost:
     name: str
     seconds: float = 0.0  # its own time, without the operations that it contains
     runs: int = 0
-    operations: int = 0  # arithmetic, over all runs
+    operations: int = 0  # arithmetic on elements, over all runs
+    flops: int = 0  # of matrix products and convolutions, over all runs
     bytes: int = 0  # read and written, over all runs
+    uncounted: tuple[str, ...] = ()  # kinds of work in it that are not counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +43,6 @@ class Profile:
     name: str
     compile_seconds: float
     items: float  # a step
-    item_seconds: float  # measured without tracing
     flops: float  # a step, as the compiler counts them: the body of an inner loop once
     bytes_accessed: float  # the same
     memory: dict[str, int]  # bytes, from the compiler
@@ -47,13 +50,32 @@ class Profile:
     steps: int  # traced
     costs: list[Cost]  # each operation, the longest first
     instructions: dict[str, hlo.Instruction]  # operation → its instruction
-    ceilings: dict[str, float]  # of the machine: copied bytes/s, integer operations/s
+    rates: dict[str, np.ndarray]  # float64[repeats]: items/s, untraced, and the machine's LIMITS, all in turn
     trace: Path
+
+    @property
+    def item_seconds(self) -> float:
+        """Measured without tracing."""
+        return 1 / float(np.median(self.rates[PROGRAM]))
 
     @property
     def seconds(self) -> float:
         """Of the traced operations."""
         return sum(cost.seconds for cost in self.costs)
+
+    def shares(self) -> dict[str, float]:
+        """For each limit what the program reaches of it: the median of the shares within the repeats."""
+        found = {}
+        for name, limit in LIMITS.items():
+            if name in self.rates:
+                each = self.per_item(sum(getattr(cost, limit.measure) for cost in self.costs))
+                found[name] = float(np.median(each * self.rates[PROGRAM] / self.rates[name]))
+        return found
+
+    @property
+    def uncounted(self) -> list[str]:
+        """What ran without being counted, each kind once."""
+        return sorted({kind for cost in self.costs for kind in cost.uncounted})
 
     def per_item(self, total: float) -> float:
         """A total over the traced steps, for one item."""
@@ -79,12 +101,12 @@ def profile(name: str, program: Program, budget: Budget, folder: Path) -> Profil
     jax.clear_caches()  # a cached inner function would name the line that called it first, in another program
     executable, compile_seconds = program.compiled()
     runner = Runner(executable, program.constants, program.carry)
-    arms = {"program": lambda: Arm(runner, program.items), **CEILINGS}
+    arms = {PROGRAM: lambda: Arm(runner, program.items), **{limit: LIMITS[limit].arm for limit in LIMITS}}
     measured = measure(arms, budget)
-    if measured["program"].rates is None:
-        raise ValueError(f"{name}: {measured['program'].note}")
-    rate = {arm: float(np.median(m.rates)) for arm, m in measured.items() if m.rates is not None}
-    steps = int(np.clip(TRACE_SECONDS * rate["program"] / program.items, 1, MAX_TRACE_STEPS))
+    if measured[PROGRAM].rates is None:
+        raise ValueError(f"{name}: {measured[PROGRAM].note}")
+    rates = {arm: found.rates for arm, found in measured.items() if found.rates is not None}
+    steps = int(np.clip(TRACE_SECONDS * float(np.median(rates[PROGRAM])) / program.items, 1, MAX_TRACE_STEPS))
     with jax.profiler.trace(str(folder), create_perfetto_trace=True):
         runner(steps)
     module = hlo.parse(executable.as_text())
@@ -94,7 +116,6 @@ def profile(name: str, program: Program, budget: Budget, folder: Path) -> Profil
         name,
         compile_seconds,
         program.items,
-        1 / rate.pop("program"),
         analysis.get("flops", 0.0),
         analysis.get("bytes accessed", 0.0),
         _memory(executable),
@@ -102,7 +123,7 @@ def profile(name: str, program: Program, budget: Budget, folder: Path) -> Profil
         steps,
         _costs(own_times(read_trace(folder)), module),
         module.instructions,
-        rate,
+        rates,
         folder,
     )
 
@@ -162,14 +183,17 @@ def _costs(times: dict[str, tuple[float, int]], module: hlo.Module) -> list[Cost
     costs = []
     for name, (seconds, runs) in times.items():
         instruction = module.instructions.get(name)
-        work = (module.operations(instruction), module.traffic(instruction)) if instruction else (0, 0)
-        costs.append(Cost(name, seconds, runs, runs * work[0], runs * work[1]))
+        one = Work() if instruction is None else work(module, instruction)
+        costs.append(
+            Cost(name, seconds, runs, runs * one.operations, runs * one.flops, runs * one.bytes, one.uncounted)
+        )
     return sorted(costs, key=lambda cost: -cost.seconds)
 
 
 def _total(name: str, costs: list[Cost]) -> Cost:
     add = lambda field: sum(getattr(cost, field) for cost in costs)
-    return Cost(name, add("seconds"), add("runs"), add("operations"), add("bytes"))
+    uncounted = tuple(sorted({kind for cost in costs for kind in cost.uncounted}))
+    return Cost(name, add("seconds"), add("runs"), add("operations"), add("flops"), add("bytes"), uncounted)
 
 
 def _memory(executable: Any) -> dict[str, int]:
@@ -180,15 +204,19 @@ def _memory(executable: Any) -> dict[str, int]:
 
 # The machine's limits -----------------------------------------------------------------------------------------------
 
+PROGRAM = "program"  # among the rates
+FROM_MEMORY = "bytes, from memory"
+WORDS = 8_192
 
-def _copy() -> Arm:
-    """Reads and writes 128 MiB a step, far more than a core's caches hold."""
-    words = jnp.zeros(2**25, jnp.uint32)
-    return Program(lambda constants, carry, key: carry + jnp.uint32(1), None, words, 2 * words.nbytes).arm()
+
+def _copy(words: int) -> Arm:
+    """Reads and writes an array of 4-byte words a step."""
+    array = jnp.zeros(words, jnp.uint32)
+    return Program(lambda constants, carry, key: carry + jnp.uint32(1), None, array, 2 * array.nbytes).arm()
 
 
 def _integers() -> Arm:
-    """Xorshift on 8,192 words, 64 rounds of three shifts and three xors a step, in registers."""
+    """Xorshift, 64 rounds of three shifts and three xors a step, in registers; enough words for every core."""
 
     def body(constants: None, words: jax.Array, key: jax.Array) -> jax.Array:
         for _ in range(64):
@@ -197,7 +225,28 @@ def _integers() -> Arm:
             words = words ^ (words << 5)
         return words
 
-    return Program(body, None, jnp.arange(1, 8_193, dtype=jnp.uint32), 8_192 * 64 * 6).arm()
+    return Program(body, None, jnp.arange(1, WORDS + 1, dtype=jnp.uint32), WORDS * 64 * 6).arm()
 
 
-CEILINGS: dict[str, Callable[[], Arm]] = {"copied bytes/s": _copy, "integer operations/s": _integers}
+def _products() -> Arm:
+    """Products of float32 matrices of 1,024 × 1,024."""
+    from benchmarks.training_arms import matrix_product
+
+    return matrix_product(1_024, "float32").arm()
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """What the machine can do at most of one kind of work, by a program that does nothing else."""
+
+    measure: str  # the field of Cost that is held against it
+    unit: str
+    arm: Callable[[], Arm]
+
+
+LIMITS = {
+    FROM_MEMORY: Limit("bytes", "B/s", partial(_copy, 2**25)),  # 128 MiB, far more than a core's caches hold
+    "bytes, from caches": Limit("bytes", "B/s", partial(_copy, 2**18)),  # 1 MiB
+    "arithmetic on integers": Limit("operations", "/s", _integers),
+    "matrix products": Limit("flops", "flop/s", _products),
+}

@@ -1,11 +1,18 @@
 """Reading compiled programs and traces."""
 
+import gzip
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from benchmarks import hlo
-from benchmarks.profile_report import kind
+from benchmarks import hlo, profiling
+from benchmarks.hlo_costs import Work, work
+from benchmarks.measure import Budget, Program
+from benchmarks.profile_report import kind, markdown, tables
 from benchmarks.profiling import Cost, own_times
 
 pytestmark = pytest.mark.usefixtures("optimized_programs")
@@ -23,16 +30,8 @@ def test_operations_and_traffic_of_elementwise_work():
     module = compiled(scaled_sum, jnp.ones(1024, jnp.int32), jnp.ones(1024, jnp.int32))
     top = [i for i in module.instructions.values() if i.opcode == "fusion"]
     (fusion,) = top
-    assert module.operations(fusion) == 3 * 1024
-    assert module.traffic(fusion) == 3 * 4 * 1024
+    assert work(module, fusion) == Work(operations=3 * 1024, bytes=3 * 4 * 1024)
     assert fusion.source.endswith("test_profiling.py:scaled_sum")
-
-
-def test_a_gather_reads_what_it_fetches():
-    table, index = jnp.zeros(1 << 20, jnp.float32), jnp.arange(128, dtype=jnp.int32)
-    module = compiled(lambda table, index: table[index] * 2, table, index)
-    total = sum(module.traffic(i) for i in module.instructions.values() if i.opcode in ("fusion", "gather"))
-    assert 2 * 4 * 128 <= total <= 16 * 4 * 128
 
 
 def test_opcodes_leave_out_what_is_inside_fusions():
@@ -111,13 +110,53 @@ def test_kinds(name, expected):
     assert kind(name) == expected
 
 
+def profile_of(costs, **rates):
+    rates = {name: np.array(values) for name, values in rates.items()}
+    return profiling.Profile("p", 1.0, 2.0, 0.0, 0.0, {}, {}, 5, costs, {}, rates, Path())
+
+
 def test_groups_add_up():
-    from pathlib import Path
-
-    from benchmarks.profiling import Profile
-
-    costs = [Cost("a.1", 3.0, 2, 10, 20), Cost("b", 2.0, 1, 5, 5), Cost("a.2", 1.0, 4, 1, 2)]
-    profile = Profile("p", 1.0, 2.0, 1.0, 0.0, 0.0, {}, {}, 5, costs, {}, {}, Path())
+    costs = [
+        Cost("a.1", 3.0, 2, 10, 7, 20, ("x",)), Cost("b", 2.0, 1, 5, 0, 5), Cost("a.2", 1.0, 4, 1, 1, 2, ("y", "x")),
+    ]  # fmt: skip
+    profile = profile_of(costs)
     groups = profile.grouped(lambda cost: kind(cost.name))
-    assert groups == [Cost("a", 4.0, 6, 11, 22), Cost("b", 2.0, 1, 5, 5)]
-    assert profile.seconds == 6.0 and profile.per_item(20.0) == 2.0
+    assert groups == [Cost("a", 4.0, 6, 11, 8, 22, ("x", "y")), Cost("b", 2.0, 1, 5, 0, 5)]
+    assert profile.seconds == 6.0 and profile.per_item(20.0) == 2.0 and profile.uncounted == ["x", "y"]
+
+
+def test_shares_are_medians_over_the_repeats_and_the_nearest_limit_is_named():
+    """10 items traced: 4 operations, 200 bytes, no matrix products for each; the load changed from repeat to repeat."""
+    rates = {"program": [10.0, 20.0, 40.0], "arithmetic on integers": [100.0, 200.0, 100.0],
+             "bytes, from memory": [1e3, 2e3, 4e3], "bytes, from caches": [1e4, 2e4, 4e4]}  # fmt: skip
+    profile = profile_of([Cost("a", 1.0, 10, 40, 0, 2_000)], **rates)
+    expected = {"arithmetic on integers": 0.4, "bytes, from memory": 2.0, "bytes, from caches": 0.2}
+    assert profile.shares() == pytest.approx(expected)
+    ((title, _, rows),) = [table for table in tables(profile) if table[0].startswith("Distance")]
+    assert title.endswith("nearest is that of arithmetic on integers, 40 %")  # memory gives less: the data is in caches
+    assert {row[0]: row[-1] for row in rows} == {name: f"{100 * share:.0f} %" for name, share in expected.items()}
+
+
+def test_a_profile_counts_what_ran(tmp_path):
+    """Five products of 64 × 64 matrices and a sort a step, found again in the trace of many steps."""
+
+    def body(weights, carry, key):
+        x, order = carry
+        with jax.named_scope("evaluate"):
+            x = jax.lax.fori_loop(0, 5, lambda i, x: jnp.clip(x @ weights, -1, 1), x)
+        with jax.named_scope("select"):
+            return x, jnp.sort(-order)
+
+    program = Program(body, jnp.ones((64, 64)) / 64, (jnp.ones((64, 64)), jnp.arange(256.0)), items=64)
+    found = profiling.profile("toys/products", program, Budget("tiny", 2, 0.005), tmp_path)
+    phases = {cost.name: cost for cost in found.grouped(lambda cost: found.instructions[cost.name].scope)}
+    assert found.per_item(phases["evaluate"].flops) == 5 * 2 * 64 * 64
+    assert found.per_item(phases["select"].operations) == pytest.approx(256 * 8 / 64, rel=0.2)  # and the negations
+    assert set(found.shares()) == set(profiling.LIMITS) and all(share > 0 for share in found.shares().values())
+    assert found.uncounted == [] and found.item_seconds > 0
+    text = markdown(found)
+    for part in ("nearest is that of", "By named scope", "evaluate", "| not counted below | nothing |"):
+        assert part in text
+    with gzip.open(tmp_path / profiling.PHASES) as file:
+        names = {event.get("name", "") for event in json.load(file)["traceEvents"]}
+    assert any(name.startswith("evaluate: ") for name in names) and any(name.startswith("select: ") for name in names)

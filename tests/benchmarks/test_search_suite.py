@@ -365,7 +365,7 @@ def test_traces_name_the_phases(tmp_path):
     events = [{"name": "fusion.1", "args": {"hlo_op": "fusion.1"}}, {"name": "other", "args": {}}, {"name": "plain"}]
     with gzip.open(folder / "host.trace.json.gz", "wt") as file:
         json.dump({"traceEvents": events}, file)
-    instruction = Instruction("fusion.1", "fusion", 1, 4, (), None, "select", "")
+    instruction = Instruction("fusion.1", "fusion", scope="select")
     write_phases(tmp_path, Module({"fusion.1": instruction}, {}))
     with gzip.open(tmp_path / PHASES) as file:
         names = [event["name"] for event in json.load(file)["traceEvents"]]
