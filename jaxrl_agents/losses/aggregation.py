@@ -48,7 +48,13 @@ def count(mask: Any) -> Counts:
 
 
 def aggregate(
-    losses: Any, mask: Any, rule: str = "token_mean", *, counts: Counts | None = None, max_length: int | None = None
+    losses: Any,
+    mask: Any,
+    rule: str = "token_mean",
+    *,
+    counts: Counts | None = None,
+    max_length: int | None = None,
+    lengths: Any = None,
 ) -> jax.Array:
     """One number from the losses of tokens; 0 where there is nothing to average.
 
@@ -58,6 +64,8 @@ def aggregate(
       rule: a key of `RULES`. `sequence` rules leave rows without tokens out of the mean, `row` rules count them.
       counts: of the whole batch, where this is a part of it; by default those of `mask`.
       max_length: of the `scale` rules, the length that a row may have; by default T, the padded length.
+      lengths: int[B], where the rows are pieces of sequences: the tokens of the whole sequences. Then give `counts`,
+        and `max_length` to the `scale` rules: what the pieces give adds up to what the sequences give.
 
     Returns:
       float[].
@@ -67,7 +75,7 @@ def aggregate(
     row, unit, per_length = RULES[arguments.choice("rule", rule, RULES)]
     rows = losses.sum(axis=-1)
     if row == "mean":
-        rows = rows / jnp.maximum(mask.sum(axis=-1), 1)
+        rows = rows / jnp.maximum(mask.sum(axis=-1) if lengths is None else lengths, 1)
     total = rows.sum()
     if per_length:
         total = total / (mask.shape[1] if max_length is None else arguments.count("max_length", max_length))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +16,8 @@ from jaxrl_agents.losses.kl import bounded
 
 SURROGATES = ("clipped", "truncated", "reinforce")
 RATIOS = ("token", "sequence")
+
+_Total = Callable[[jax.Array, jax.Array, str], jax.Array]  # of token losses, a mask and a rule
 
 
 class TokenLosses(NamedTuple):
@@ -118,6 +122,7 @@ class PolicyLoss:
         reference_log_probs: Any = None,
         entropies: Any = None,
         counts: Counts | None = None,
+        lengths: Any = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss and its metrics.
 
@@ -130,6 +135,8 @@ class PolicyLoss:
           reference_log_probs: [B, T], of a frozen or moving reference; needed by a KL penalty.
           entropies: [B, T], of the policy at each token; needed by an entropy bonus.
           counts: of the whole batch, `aggregation.count(mask)`, where this is one of its micro-batches.
+          lengths: int[B], where the rows are pieces of sequences, see `aggregation.aggregate`; only with the ratios of
+            tokens.
 
         Returns:
           The loss, float[], and float[] means over the tokens (constants): "policy_loss" (aggregated as the loss),
@@ -137,19 +144,22 @@ class PolicyLoss:
           given. With `counts`, losses and metrics of micro-batches add up to those of the batch.
         """
         mask = arguments.mask_of("mask", mask, "B", "T")
+        if lengths is not None and self.ratio == "sequence":
+            raise ValueError("lengths with ratio='sequence': the ratio of a sequence needs its tokens in one row")
         counts = count(mask) if counts is None else counts
+        total = partial(aggregate, counts=counts, max_length=self.max_length, lengths=lengths)
         log_probs = arguments.masked("log_probs", log_probs, mask)
         old = jax.lax.stop_gradient(log_probs if old_log_probs is None else _old(old_log_probs, mask))
         advantages = jax.lax.stop_gradient(arguments.per_token("advantages", advantages, mask))
         tokens = self.token_losses(log_probs, old, advantages, mask)
-        loss = aggregate(tokens.losses, mask, self.aggregation, counts=counts, max_length=self.max_length)
+        loss = total(tokens.losses, mask, self.aggregation)
         metrics = {
             "policy_loss": loss,
             "clip_fraction": tokens.clipped.astype(loss.dtype),
             "old_kl": kl.k3(log_probs - old),
         }
-        loss += self._penalty(log_probs, reference_log_probs, mask, counts, metrics)
-        loss -= self._bonus(entropies, mask, counts, metrics)
+        loss += self._penalty(log_probs, reference_log_probs, mask, total, metrics)
+        loss -= self._bonus(entropies, mask, total, metrics)
         return loss, {name: jax.lax.stop_gradient(_mean(value, mask, counts)) for name, value in metrics.items()}
 
     def token_losses(
@@ -172,7 +182,7 @@ class PolicyLoss:
         )
 
     def _penalty(
-        self, log_probs: jax.Array, reference: Any, mask: jax.Array, counts: Counts, metrics: dict[str, jax.Array]
+        self, log_probs: jax.Array, reference: Any, mask: jax.Array, total: _Total, metrics: dict[str, jax.Array]
     ) -> jax.Array | float:
         if reference is None:
             if self.kl_coefficient:
@@ -189,11 +199,10 @@ class PolicyLoss:
         metrics["reference_kl"] = estimates
         if not self.kl_coefficient:
             return 0.0
-        rule = self.kl_aggregation or self.aggregation
-        return self.kl_coefficient * aggregate(estimates, mask, rule, counts=counts, max_length=self.max_length)
+        return self.kl_coefficient * total(estimates, mask, self.kl_aggregation or self.aggregation)
 
     def _bonus(
-        self, entropies: Any, mask: jax.Array, counts: Counts, metrics: dict[str, jax.Array]
+        self, entropies: Any, mask: jax.Array, total: _Total, metrics: dict[str, jax.Array]
     ) -> jax.Array | float:
         if entropies is None:
             if self.entropy_coefficient:
@@ -203,8 +212,7 @@ class PolicyLoss:
         metrics["entropy"] = entropies
         if not self.entropy_coefficient:
             return 0.0
-        rule = self.entropy_aggregation or self.aggregation
-        return self.entropy_coefficient * aggregate(entropies, mask, rule, counts=counts, max_length=self.max_length)
+        return self.entropy_coefficient * total(entropies, mask, self.entropy_aggregation or self.aggregation)
 
 
 def value_loss(

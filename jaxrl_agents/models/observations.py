@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from envs_jax.environment import Environment
 from envs_jax.frozen_lake.env import NUM_CODES, PLAYER, FrozenLake
@@ -37,20 +37,31 @@ class Adapter(Protocol):
 
 @pytree_dataclass
 class GridAdapter:
-    """Cells row by row; the read-out is the cell where the player stands."""
+    """Cells row by row; the read-out is the cell where the player stands.
+
+    A ring of wall around every board says nothing, and is left out.
+    """
 
     num_codes: int = static_field()
-    num_tokens: int = static_field()
+    size: tuple[int, int] = static_field()  # of the observation
     player: int = static_field()  # codes from here on are cells with the player
+    ring: int = static_field(default=0)  # width of the wall around every board
+
+    @property
+    def num_tokens(self) -> int:
+        return math.prod(length - 2 * self.ring for length in self.size)
 
     @property
     def sizes(self) -> dict[str, Any]:
         return {"num_words": self.num_codes, "num_places": self.num_tokens}
 
     def __call__(self, observation: jax.Array) -> Tokens:
-        place = jnp.broadcast_to(jnp.arange(self.num_tokens, dtype=jnp.int32), observation.shape)
-        readout = jnp.argmax(observation >= self.player, axis=-1).astype(jnp.int32)[..., None]
-        return Tokens(observation.astype(jnp.int32), readout, place=place)
+        rows, columns = (slice(self.ring, length - self.ring) for length in self.size)
+        batch = observation.shape[:-1]
+        cells = observation.reshape(*batch, *self.size)[..., rows, columns].reshape(*batch, self.num_tokens)
+        place = jnp.broadcast_to(jnp.arange(self.num_tokens, dtype=jnp.int32), cells.shape)
+        readout = jnp.argmax(cells >= self.player, axis=-1).astype(jnp.int32)[..., None]
+        return Tokens(cells.astype(jnp.int32), readout, place=place)
 
 
 @pytree_dataclass
@@ -116,13 +127,11 @@ def adapter_for(env: Environment[Any, Any]) -> Adapter:
         raise ValueError(
             f"observation={env.observation!r} has no adapter; make the environment with observation='tokens'"
         )
-    space = env.observation_space
-    length = int(np.prod(space.shape))  # type: ignore[union-attr]
     if isinstance(env, TabularWeb):
         return TabularWebAdapter(env.num_pages + env.num_tasks)
     if isinstance(env, FrozenLake):
-        return GridAdapter(NUM_CODES, length, PLAYER + 1)
-    return GridAdapter(len(Code), length, Code.PLAYER)
+        return GridAdapter(NUM_CODES, (env.layout.rows, env.layout.columns), PLAYER + 1)
+    return GridAdapter(len(Code), env.layout.size, Code.PLAYER, ring=1)
 
 
 def config_for(env: Environment[Any, Any], **fields: Any) -> TransformerConfig:

@@ -314,11 +314,13 @@ class Learner:
     def _updated(self, policy: Policy, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, Any, Metrics]:
         """Parameters and optimiser's state after all updates of a step, and the means of their metrics."""
         coefficient = _VALUE_COEFFICIENT if self.value_coefficient is None else self.value_coefficient
-        loss = update.policy_loss(policy, self.algorithm, coefficient)
+        max_length = self.num_turns * policy.max_turn_actions
+        loss = update.policy_loss(policy, self.algorithm, coefficient, max_length)
+        turns_apart = policy.context == "turn" and self.algorithm.loss.ratio == "token"
 
         def one(carry: tuple[Any, Any], rows: jax.Array | None) -> tuple[tuple[Any, Any], Metrics]:
             part = batch if rows is None else jax.tree.map(lambda leaf: leaf[rows], batch)
-            return self._apply(loss, *carry, part)
+            return self._apply(loss, *carry, part, turns_apart)
 
         carry = (state.params, state.opt_state)
         if self.num_epochs * self.num_minibatches == 1:
@@ -332,9 +334,14 @@ class Learner:
         (params, opt_state), metrics = jax.lax.scan(one, carry, orders, self.num_epochs * self.num_minibatches)
         return params, opt_state, jax.tree.map(jnp.mean, metrics)
 
-    def _apply(self, loss: update.Loss, params: Any, opt_state: Any, batch: Batch) -> tuple[tuple[Any, Any], Metrics]:
+    def _apply(
+        self, loss: update.Loss, params: Any, opt_state: Any, batch: Batch, turns_apart: bool
+    ) -> tuple[tuple[Any, Any], Metrics]:
         """One update of the optimiser."""
-        gradient, metrics = update.gradient(loss, params, batch, self.num_micro_batches)
+        gradient, metrics = update.gradient(
+            loss, params, batch, self.num_micro_batches,
+            turns_apart=turns_apart, num_shards=sharding.num_parts(self.mesh),
+        )  # fmt: skip
         updates, opt_state = self.optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
         norms = {"gradient_norm": optax.tree.norm(gradient), "parameter_norm": optax.tree.norm(params)}
@@ -346,5 +353,6 @@ class Learner:
         policy = self.policy.replace(env=env)
         batch = self._decisions(policy, trajectory)
         loss = update.supervised_loss(policy)
-        (params, opt_state), metrics = self._apply(loss, state.params, state.opt_state, batch)
+        turns_apart = policy.context == "turn"
+        (params, opt_state), metrics = self._apply(loss, state.params, state.opt_state, batch, turns_apart)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,7 +19,10 @@ Loss = Callable[[Any, Any, Counts], tuple[jax.Array, Metrics]]  # (params, batch
 
 
 class Batch(NamedTuple):
-    """B episodes as an update takes them: all that the policy's parameters do not change."""
+    """B episodes as an update takes them: all that the policy's parameters do not change.
+
+    Or B turns of them, with K = 1 (`by_turns`).
+    """
 
     observations: Any  # leaves [B, K, …]
     actions: jax.Array  # int32[B, K, L]
@@ -27,6 +32,7 @@ class Batch(NamedTuple):
     advantages: jax.Array | None = None  # float32[B, K, L]
     value_targets: jax.Array | None = None  # float32[B, K, L]
     reference_log_probs: jax.Array | None = None  # float32[B, K, L]
+    lengths: jax.Array | None = None  # int32[B]: where rows are turns, decisions of the episodes that they are from
 
 
 def decided(policy: Policy, params: Any, batch: Batch) -> Decided:
@@ -34,16 +40,26 @@ def decided(policy: Policy, params: Any, batch: Batch) -> Decided:
     return policy.decided(params, batch.observations, batch.actions, batch.action_mask)
 
 
-def policy_loss(policy: Policy, algorithm: Algorithm, value_coefficient: float) -> Loss:
-    """The algorithm's loss, with a value loss where the batch has targets for one."""
+def policy_loss(policy: Policy, algorithm: Algorithm, value_coefficient: float, max_length: int | None = None) -> Loss:
+    """The algorithm's loss, with a value loss where the batch has targets for one.
+
+    Args:
+      policy: whose decisions they are.
+      algorithm: its loss.
+      value_coefficient: of the value loss.
+      max_length: decisions that an episode may have; by default those that fit in a row.
+    """
+    objective = algorithm.loss
+    if objective.max_length is None:
+        objective = dataclasses.replace(objective, max_length=max_length)
 
     def loss(params: Any, batch: Batch, counts: Counts) -> tuple[jax.Array, Metrics]:
         made = decided(policy, params, batch)
         mask = _flat(batch.mask)
         reference = None if batch.reference_log_probs is None else _flat(batch.reference_log_probs)
-        total, metrics = algorithm.loss(
+        total, metrics = objective(
             _flat(made.log_probs), _flat(batch.old_log_probs), _flat(batch.advantages), mask,
-            reference_log_probs=reference, entropies=_flat(made.entropies), counts=counts,
+            reference_log_probs=reference, entropies=_flat(made.entropies), counts=counts, lengths=batch.lengths,
         )  # fmt: skip
         if batch.value_targets is not None:
             errors = losses.value_loss(_flat(made.values), _flat(batch.value_targets), mask, counts=counts)
@@ -67,20 +83,59 @@ def supervised_loss(policy: Policy) -> Loss:
     return loss
 
 
-def gradient(loss: Loss, params: Any, batch: Batch, num_parts: int) -> tuple[Any, Metrics]:
+def gradient(
+    loss: Loss, params: Any, batch: Batch, num_parts: int, *, turns_apart: bool = False, num_shards: int = 1
+) -> tuple[Any, Metrics]:
     """The gradient of a batch's loss, and the metrics, summed over `num_parts` micro-batches.
 
-    Every part divides by the counts of the whole batch, so the sum is the whole batch's, but for rounding.
+    Every part divides by the counts of the whole batch, so the sum is the whole batch's, but for rounding. Parts in
+    which there is nothing to learn are left out.
+
+    Args:
+      loss: of `policy_loss` (with its `max_length`, if turns are apart) or `supervised_loss`.
+      params: of the policy.
+      batch: B episodes.
+      num_parts: divides B.
+      turns_apart: whether the loss of a turn depends on no other turn of the episode: then parts are made of turns, and
+        those with something to learn come first.
+      num_shards: devices that the rows are split over.
     """
     counts = losses.count(_flat(batch.mask))
     differentiate = jax.grad(loss, has_aux=True)
     if num_parts == 1:
         return differentiate(params, batch, counts)
-    parts = split(batch, num_parts)
-    add = lambda total, part: (jax.tree.map(jnp.add, total, differentiate(params, part, counts)), None)
-    shapes = jax.eval_shape(differentiate, params, jax.tree.map(lambda leaf: leaf[0], parts), counts)
+    rows = by_turns(batch) if turns_apart else batch
+    part, number = _learned_first(rows, num_parts, num_shards)
+    add = lambda index, total: jax.tree.map(jnp.add, total, differentiate(params, part(index), counts))
+    shapes = jax.eval_shape(differentiate, params, jax.eval_shape(part, 0), counts)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.scan(add, zeros, parts)[0]
+    return jax.lax.fori_loop(0, number, add, zeros)
+
+
+def by_turns(batch: Batch) -> Batch:
+    """Every turn as a row, [B · K, 1, …], that knows how many decisions its episode has."""
+    num_turns = batch.mask.shape[1]
+    lengths = jnp.repeat(jnp.sum(batch.mask, axis=(1, 2), dtype=jnp.int32), num_turns)
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, 1, *leaf.shape[2:]), batch)
+    return rows._replace(lengths=lengths)
+
+
+def _learned_first(batch: Batch, num_parts: int, num_shards: int) -> tuple[Callable[[Any], Batch], jax.Array]:
+    """A function from the number of a part to the part, and in how many parts, the first ones, something is learned.
+
+    A part has as many rows of each device, which stay there; those with something to learn come first.
+    """
+    num_shards = math.gcd(num_shards, len(batch.mask) // num_parts)
+    sharded = jax.tree.map(lambda leaf: leaf.reshape(num_shards, -1, *leaf.shape[1:]), batch)
+    learned = jnp.any(sharded.mask, axis=(-1, -2))
+    order = jnp.argsort(~learned, axis=-1, stable=True).reshape(num_shards, num_parts, -1)
+    number = -(-jnp.max(jnp.sum(learned, axis=-1, dtype=jnp.int32)) // order.shape[-1])
+    take = jax.vmap(lambda leaf, rows: leaf[rows])
+
+    def part(index: Any) -> Batch:
+        return jax.tree.map(lambda leaf: take(leaf, order[:, index]).reshape(-1, *leaf.shape[2:]), sharded)
+
+    return part, number
 
 
 def in_parts(function: Callable[[Batch], Any], batch: Batch, num_parts: int) -> Any:
