@@ -13,7 +13,10 @@ from pathlib import Path
 from benchmarks.papers.progress import Progress
 from benchmarks.papers.study import Study
 
-PAPERS: dict[str, str] = {}
+PAPERS = {
+    "expseek-rollouts": "benchmarks.papers.expseek_rollouts:PAPER",
+    "tsr": "benchmarks.papers.tsr:PAPER",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,13 +25,21 @@ def markdown(study: Study, title: str, command: str) -> str:
     """The report as Markdown. Everything above "Time" is the same whenever the command is run with the same seed."""
     lines = [f"# {title}", "", study.summary, "", f"`{command}`", "", "## Claims", "", *_claims(study), ""]
     for table in study.tables:
-        lines += [f"## {table.title}", "", *markdown_table(table.header, table.rows), ""]
-        lines += [table.note, ""] if table.note else []
+        lines += _table("##", table)
     for plot in study.plots:
         lines += [f"![{plot.caption}]({plot.file})", "", f"*{plot.caption}*", ""]
     lines += ["## Time", "", f"Machine: {machine_line(machine.fingerprint())}.", ""]
-    lines += markdown_table(("part", "seconds"), [(part, f"{s:.1f}") for part, s in study.timings.items()])
-    return "\n".join([*lines, ""])
+    lines += [*markdown_table(("part", "seconds"), [(part, f"{s:.1f}") for part, s in study.timings.items()]), ""]
+    for table in study.time_tables:
+        lines += _table("###", table)
+    return "\n".join(lines)
+
+
+def _table(heading: str, table: Table) -> list[str]:
+    return [
+        f"{heading} {table.title}", "", *markdown_table(table.header, table.rows), "",
+        *([table.note, ""] if table.note else []),
+    ]  # fmt: skip
 
 
 def _claims(study: Study) -> list[str]:
@@ -41,7 +49,7 @@ def _claims(study: Study) -> list[str]:
 
 def show(study: Study, out: Any) -> None:
     """Prints the tables, the claims and the time."""
-    for table in study.tables:
+    for table in (*study.tables, *study.time_tables):
         out.print(_view(table))
         if table.note:
             out.print(table.note, style="dim", markup=False, highlight=False)

@@ -64,7 +64,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """All that a study shows. The same settings give the same, `timings` apart."""
+    """All that a study shows. The same settings give the same, `timings` and `time_tables` apart."""
 
     summary: str  # what was run, in a sentence or two
     tables: Sequence[Table]
@@ -72,6 +72,7 @@ class Study:
     plots: Sequence[Plot]
     records: dict[str, Any]  # the numbers behind the tables, as JSON holds them
     timings: dict[str, float]  # seconds, by what took them
+    time_tables: Sequence[Table] = ()  # what clocks say
 
 
 def save(study: Study, paper: str, settings: dict[str, Any], path: Path) -> None:
@@ -84,6 +85,7 @@ def save(study: Study, paper: str, settings: dict[str, Any], path: Path) -> None
         "claims": [dataclasses.asdict(claim) for claim in study.claims],
         "records": study.records,
         "timings": study.timings,
+        "time_tables": [dataclasses.asdict(table) for table in study.time_tables],
         "machine": machine.fingerprint(),
         "versions": machine.versions(),
     }

@@ -1,0 +1,73 @@
+"""The pictures of the study of TSR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.papers.tsr_analysis import Runs
+from benchmarks.papers.tsr_plan import METHODS
+from benchmarks.papers.tsr_runs import Run
+from benchmarks.plots import COLOURS, STYLE, new_figure, save
+from benchmarks.suites import Plot
+
+Line = Callable[[Run], tuple[Sequence[float], Sequence[float]]]
+
+
+def plots(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Iterator[Plot]:
+    """Success over updates and over environment steps, and what training looked like."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        yield _success(domains, optima, folder)
+        yield _training(domains, folder)
+
+
+def _success(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Plot:
+    currencies = {"updates": "updates", "env_steps": "environment steps", "policy_forwards": "policy forwards"}
+    figure = new_figure(3.6 * len(currencies), 0.5 + 2.6 * len(domains))
+    panels = figure.subplots(len(domains), len(currencies), squeeze=False, sharey="row")
+    for row, (domain, runs) in zip(panels, domains.items(), strict=True):
+        for axes, (currency, label) in zip(row, currencies.items(), strict=True):
+            _lines(axes, runs, lambda run, currency=currency: (run.curve[currency], run.curve["success"]))  # type: ignore[misc]
+            axes.set(xlabel=label, ylim=(0, None), xlim=(0, _shortest(runs, currency)))
+            if domain in optima:
+                axes.axhline(optima[domain], color="black", linestyle=":", linewidth=1.2, label="exact optimum")
+        row[0].set_ylabel(f"{domain}: success")
+    figure.legend(*panels[-1][0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    caption = "Success on held-out tasks: mean of the seeds, bands from the lowest to the highest"
+    return save(figure, folder, "tsr_success.png", caption)
+
+
+def _training(domains: Mapping[str, Runs], folder: Path) -> Plot:
+    shown = {"return": "return of what is learned from", "entropy": "entropy (nats)", "gradient_norm": "gradient norm"}
+    figure = new_figure(3.6 * len(shown), 0.5 + 2.4 * len(domains))
+    panels = figure.subplots(len(domains), len(shown), squeeze=False)
+    for row, (domain, runs) in zip(panels, domains.items(), strict=True):
+        for axes, (name, label) in zip(row, shown.items(), strict=True):
+            _lines(axes, runs, lambda run, name=name: (range(1, len(run.steps[name]) + 1), run.steps[name]))  # type: ignore[misc]
+            axes.set(xlabel="updates", ylabel=label, xlim=(0, _shortest(runs, "updates")))
+        row[0].set_title(domain, loc="left")
+    figure.legend(*panels[-1][0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    caption = "Training: returns of the rollouts that were kept, entropy, gradient norm; bands as above"
+    return save(figure, folder, "tsr_training.png", caption)
+
+
+def _lines(axes: Any, runs: Runs, line: Line) -> None:
+    """One line a method: the mean of the seeds, over the first seed's abscissas."""
+    for colour, method in zip(COLOURS, METHODS, strict=False):
+        if method not in runs:
+            continue
+        x, _ = line(runs[method][0])
+        values = np.array([np.interp(x, *line(run)) for run in runs[method]])
+        axes.plot(x, values.mean(axis=0), color=colour, label=method)
+        axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+
+
+def _shortest(runs: Runs, currency: str) -> float:
+    """How far the axis goes: what the dearest method has spent, or the shortest was run for."""
+    ends = [runs[method][0].curve[currency][-1] for method in METHODS if method in runs]
+    return min(ends) if currency == "updates" else max(ends)

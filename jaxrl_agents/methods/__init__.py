@@ -1,0 +1,1 @@
+"""The methods of papers, composed from search, losses and environments: one module each."""

@@ -1,0 +1,180 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.papers import Settings
+from benchmarks.papers.progress import Progress
+from benchmarks.papers.report import markdown
+from benchmarks.papers.study import Estimate
+from benchmarks.papers.tsr import study_of
+from benchmarks.papers.tsr_analysis import (
+    at,
+    budget_claim,
+    common_budget,
+    compared,
+    forwards_ratio,
+    ladder,
+    reached,
+    spikes,
+    success,
+    verdict_of,
+)
+from benchmarks.papers.tsr_claims import claims
+from benchmarks.papers.tsr_plan import FIRST_BUDGETS, METHODS, PLANS, STRATEGIES, Cell, Plan
+from benchmarks.papers.tsr_runs import CURVE, STEPS, Run, Store
+from jaxrl_agents.methods import tsr
+
+SMALL = tsr.Sizes(d_model=8, num_layers=1, num_epochs=1, num_minibatches=1)
+
+
+def a_run(final, *, curve=(0.1, 0.2, 0.4), steps_an_update=100.0, norms=(1.0, 1.0, 1.0, 1.0)):
+    updates = [0.0, 2.0, 4.0]
+    points = {name: [0.0] * 3 for name in CURVE}
+    points |= {"updates": updates, "success": list(curve), "turns": [4.0, 3.5, 3.0]}
+    points["env_steps"] = [steps_an_update * update for update in updates]
+    points["policy_forwards"] = [10.0 * update for update in updates]
+    recorded = {name: [0.5] * 4 for name in STEPS} | {"gradient_norm": list(norms)}
+    return Run(4, points, recorded, {"success": final, "turns": 3.0, "actions": 6.0, "episode_return": 1.0}, 1.0, 2.0)
+
+
+def runs_of(**finals):
+    return {method: [a_run(value) for value in values] for method, values in finals.items()}
+
+
+def test_a_verdict_needs_intervals_that_exclude_zero():
+    above, around, below = (Estimate(mean, mean - 0.1, mean + 0.1, 3) for mean in (0.2, 0.05, -0.2))
+    assert verdict_of([above, above]) == "holds"
+    assert verdict_of([above, around]) == "not separated"
+    assert verdict_of([above, around, below]) == "does not hold"
+
+
+def test_methods_are_compared_seed_by_seed():
+    """Seeds that differ by much more than the methods do: the pairs separate them all the same."""
+    runs = runs_of(filtering=[0.1, 0.5, 0.9], beam=[0.2, 0.61, 0.99])
+    assert compared("x", "d", runs, [("beam", "filtering")], success).verdict == "holds"
+    assert compared("x", "d", runs, [("filtering", "beam")], success).verdict == "does not hold"
+    assert compared("x", "d", runs, [("lookahead", "filtering")], success).verdict == "not tested"
+    mixed = runs_of(filtering=[0.1, 0.5, 0.9], beam=[0.2, 0.4, 0.9])
+    assert compared("x", "d", mixed, [("beam", "filtering")], success).verdict == "not separated"
+
+
+def test_the_ladder_pairs_each_method_with_the_one_below():
+    assert ladder(("a", "b", "c")) == [("b", "a"), ("c", "b")]
+
+
+def test_equal_cost_reads_the_curve_between_evaluations():
+    cheap, dear = a_run(0.4), a_run(0.4, steps_an_update=300.0)
+    assert common_budget({"a": [cheap], "b": [dear]}, ("a", "b"), "env_steps") == 400
+    assert at(400.0, "env_steps")(cheap) == pytest.approx(0.4)
+    assert at(400.0, "env_steps")(dear) == pytest.approx(0.1 + 0.1 * 400 / 600)
+
+
+def test_updates_to_a_share_of_the_final_success():
+    assert reached(a_run(0.4), 0.8) == 4 and reached(a_run(0.2), 0.8) == 2 and reached(a_run(0.1), 0.8) == 0
+    assert reached(a_run(0.9), 0.8) == 4  # no evaluation got there: the last one stands for it
+
+
+def test_spikes_are_relative_to_the_median_of_the_run():
+    assert spikes(a_run(0.4, norms=(2.0, 2.0, 2.0, 30.0))) == pytest.approx(15)
+
+
+@pytest.mark.parametrize(
+    "finals, verdict",
+    [
+        (([0.1, 0.2, 0.3], [0.31, 0.4, 0.49], [0.32, 0.41, 0.52]), "holds"),
+        (([0.1, 0.2, 0.3], [0.12, 0.21, 0.32], [0.31, 0.42, 0.5]), "does not hold"),
+        (([0.1, 0.2, 0.3], [0.2, 0.3, 0.4], [0.3, 0.4, 0.5]), "not separated"),
+    ],
+)
+def test_the_beam_budgets(finals, verdict):
+    narrow, wide, many = FIRST_BUDGETS
+    runs = runs_of(**dict(zip(FIRST_BUDGETS, finals, strict=True)))
+    assert budget_claim("d", runs, narrow, wide, many).verdict == verdict
+    assert budget_claim("d", {}, narrow, wide, many).verdict == "not tested"
+
+
+def test_claims_on_synthetic_numbers():
+    rising = {method: [0.1 * i, 0.1 * i + 0.01, 0.1 * i + 0.03] for i, method in enumerate(METHODS, start=1)}
+    found = {claim.claim: claim.verdict for claim in claims({"lake": runs_of(**rising)}, {"lake": 0.5})}
+    assert found["lake: beam > lookahead > best-of-N > filtering, at equal updates"] == "holds"
+    assert found["lake: search beats instance filtering, at equal environment steps"] == "not separated"  # same curves
+    assert found["lake: W 1 → 2 gains more than M 2 → 6"] == "not tested"
+    assert found["lake: beam search brings the largest model to 60.7%"] == "does not hold"
+
+
+def test_forwards_are_compared_by_update():
+    assert forwards_ratio(runs_of(filtering=[0.1, 0.2], beam=[0.1, 0.2]), "beam") == 1
+
+
+def test_the_plans_name_what_there_is():
+    for plan in PLANS.values():
+        for cell in plan.cells():
+            assert cell.domain in tsr.DOMAINS and cell.method in STRATEGIES
+    assert len({cell.name for cell in PLANS["full"].cells()}) == len(list(PLANS["full"].cells()))
+    assert PLANS["standard"].num_updates >= 60
+
+
+CELL = Cell("sokoban", "beam M=2 W=1", 4, 4, 2)
+
+
+def test_a_run_is_kept_and_found_again(tmp_path):
+    store = Store(tmp_path, SMALL, 0)
+    assert store.load(CELL, 1) is None
+    store.save(CELL, 1, a_run(0.4))
+    assert store.load(CELL, 1) == a_run(0.4)
+    assert store.load(CELL, 0) is None
+
+
+def test_a_damaged_run_is_refused(tmp_path):
+    store = Store(tmp_path, SMALL, 0)
+    store.save(CELL, 1, a_run(0.4))
+    (path,) = (tmp_path / "runs").iterdir()
+    document = json.loads(path.read_text())
+    document["content"]["run"]["final"]["success"] = 0.9
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="damaged: its digest is wrong; remove it"):
+        store.load(CELL, 1)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match="no file of a run"):
+        store.load(CELL, 1)
+
+
+def test_a_run_of_another_study_is_refused(tmp_path):
+    Store(tmp_path, SMALL, 0).save(CELL, 1, a_run(0.4))
+    with pytest.raises(ValueError, match="other settings.*give --out another folder"):
+        Store(tmp_path, SMALL, 7).load(CELL, 1)
+    with pytest.raises(ValueError, match="other settings"):
+        Store(tmp_path, SMALL, 0).load(dataclasses.replace(CELL, num_updates=5), 1)
+
+
+class Impatient(Progress):
+    """Stops the study when the first run is done, as Ctrl-C does."""
+
+    def say(self, line, style=""):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_an_interrupted_study_goes_on_to_the_same_end(tmp_path):
+    plan = Plan(("frozen-lake",), {}, num_updates=1, longer=2, every=1, sizes=SMALL, methods=("filtering",))
+    settings = Settings("quick", 2, 3)
+    for name in ("interrupted", "whole"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        study_of(plan, settings, tmp_path / "interrupted", Impatient())
+    assert len(list((tmp_path / "interrupted" / "runs").iterdir())) == 1
+    resumed = study_of(plan, settings, tmp_path / "interrupted", Progress())
+    whole = study_of(plan, settings, tmp_path / "whole", Progress())
+    assert resumed.records == whole.records
+    assert (resumed.tables, resumed.claims) == (whole.tables, whole.claims)
+    runs = whole.records["runs"]["frozen-lake/filtering"]
+    assert len(runs) == 2 and runs[0]["curve"]["updates"] == [0, 1, 2] and len(runs[0]["steps"]["entropy"]) == 2
+    assert runs[0] != runs[1]
+    assert runs[0]["curve"]["success"][0] == runs[1]["curve"]["success"][0]  # one base model
+    assert np.all(np.diff(runs[0]["curve"]["env_steps"]) > 0)
+    assert 0 < whole.records["optima"]["frozen-lake"] < 1
+    text = markdown(whole, "TSR", "command")
+    assert "best of all policies, exact" in text and "tsr_success.png" in text
+    assert (tmp_path / "whole" / "tsr_success.png").exists()

@@ -1,0 +1,164 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs_jax
+from envs_jax.frozen_lake import planning
+from envs_jax.web.pages import Segment
+from envs_jax.web.state_machine import Page
+from jaxrl_agents.methods import tsr
+from jaxrl_agents.methods.tsr import base
+from jaxrl_agents.methods.tsr.scores import overlap
+from jaxrl_agents.rollouts import Beam, Standard
+from jaxrl_agents.search.types import Candidate
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SMALL = tsr.Sizes(d_model=8, num_layers=1)
+MAP = ["SFFH", "FFHF", "HFFG"]
+
+
+@pytest.fixture(scope="module")
+def lake():
+    return envs_jax.make("FrozenLake-v0", map=MAP, observation="tokens")
+
+
+def scored(score, env, states, tasks):
+    nothing = jnp.zeros(len(states.steps))
+    return score(env, (None, tasks), Candidate(states, None, nothing, nothing, nothing, nothing, jnp.int32(0)))
+
+
+def test_the_lake_score_is_minus_the_distance_and_less_in_holes(lake):
+    env, tasks = lake
+    cells = list(itertools.product(range(3), range(4)))
+    rows, columns = (jnp.array(leaf, jnp.uint8) for leaf in zip(*cells, strict=True))
+    _, state = env.reset(jax.random.key(0), tasks[0])
+    states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(cells), 0), state)
+    states = (
+        states.replace(row=rows, column=columns)
+        if hasattr(states, "replace")
+        else type(states)(rows, columns, states.steps)
+    )
+    alike = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(cells), 0), tasks.instances)
+    found = scored(tsr.LakeScore(hole_penalty=7.0), env, states, alike)
+    wanted = [-(abs(2 - row) + abs(3 - column)) - 7 * (MAP[row][column] == "H") for row, column in cells]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_overlap_counts_distinct_words_of_the_instruction():
+    instruction, title, pad = Segment.INSTRUCTION, Segment.TITLE, Segment.PADDING
+    word = jnp.array([5, 7, 5, 9, 7, 9, 11, 0], jnp.uint16)
+    segment = jnp.array([instruction] * 4 + [title, title, title, pad], jnp.uint8)
+    assert float(overlap(word, segment)) == pytest.approx(2 / 3)  # of {5, 7, 9} the page shows {7, 9}
+    nothing = jnp.full(8, pad, jnp.uint8)
+    assert float(overlap(word, nothing)) == 0
+
+
+def test_the_shop_score_rises_with_milestones_and_sees_the_page():
+    env, tasks = envs_jax.make("WebShop-v0", num_products=30)
+    task, actions = tasks[0], env.actions
+    score = tsr.ShopScore(milestone_weight=10.0, similarity_weight=1.0)
+    step = jax.jit(env.step)
+    _, state = env.reset(jax.random.key(0), task)
+    states = [state]
+    for action in (1, actions.products, actions.buy):
+        _, state, *_ = step(jax.random.key(0), state, action, task)
+        states.append(state)
+    assert [int(state.page) for state in states] == [Page.INDEX, Page.RESULTS, Page.ITEM, Page.DONE]
+    alike = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(states)), task)
+    found = np.asarray(scored(score, env, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), alike))
+    similar = []
+    for state in states[:3]:
+        shown = [env.vocabulary[i] for i in np.asarray(env.observe(state, task)["word"])]
+        segment = np.asarray(env.observe(state, task)["segment"])
+        asked = {word for word, kind in zip(shown, segment, strict=True) if kind == Segment.INSTRUCTION}
+        there = {word for word, kind in zip(shown, segment, strict=True) if kind > Segment.INSTRUCTION}
+        similar.append(len(asked & there) / len(asked))
+    np.testing.assert_allclose(found, [similar[0], similar[1], 10 + similar[2], 30 + similar[2]], rtol=1e-6)
+
+
+def value_by_enumeration(model, cell, turns, left, longest):
+    """The best expected return from a cell, trying every sequence of actions in every turn."""
+    if not turns or not left or model.terminal[cell]:
+        return 0.0
+    best = -np.inf
+    for length in range(1, min(longest, left) + 1):
+        for actions in itertools.product(range(4), repeat=length):
+            where, total = {cell: 1.0}, 0.0
+            for action in actions:
+                after = {}
+                for state, weight in where.items():
+                    total += weight * (model.probability[state, action] * model.reward[state, action]).sum()
+                    for other in np.flatnonzero(model.probability[state, action]):
+                        after[other] = after.get(other, 0) + weight * model.probability[state, action, other]
+                where = after
+            total += sum(
+                weight * value_by_enumeration(model, state, turns - 1, left - length, longest)
+                for state, weight in where.items()
+            )
+            best = max(best, total)
+    return best
+
+
+def test_the_optimum_of_turns_is_that_of_trying_every_sequence():
+    env, tasks = envs_jax.make("FrozenLake-v0", map=["SF", "FG"], observation="tokens")
+    model = jax.tree.map(np.asarray, planning.transition_tensor(env, tasks[0]))
+    found = tsr.turn_optimum(env, tasks, num_turns=2, max_turn_actions=2, num_actions=3)
+    assert float(found[0]) == pytest.approx(value_by_enumeration(model, 0, 2, 3, 2), abs=1e-6)
+
+
+def test_the_optimum_of_single_actions_is_that_of_planning(lake):
+    env, tasks = lake
+    found = tsr.turn_optimum(env, tasks, num_turns=6, max_turn_actions=1, num_actions=6)
+    assert float(found[0]) == pytest.approx(float(planning.optimal_return(env, tasks[0], 6)), abs=1e-6)
+
+
+def problem(name, **arguments):
+    domain = tsr.DOMAINS[name]
+    few = tuple((key, 300 if key.startswith("num_") else value) for key, value in domain.arguments)
+    return tsr.problem(domain.__class__(**{**vars(domain), "arguments": few, **arguments}), SMALL, seed=0)
+
+
+def test_plans_for_rooms_solve_them():
+    given = problem("sokoban")
+    env = given.policy.env
+    tasks, actions = base.plans(given)
+    assert actions.shape[1:] == (5, 5) and len(tasks) > 0.9 * len(given.tasks)
+    assert (np.asarray(actions)[..., 2:] == -1).all()  # ten actions last for five turns
+    step = jax.jit(env.step)
+    for number in range(3):
+        task = tasks[number]
+        _, state = env.reset(jax.random.key(0), task)
+        for action in np.asarray(actions[number]).ravel():
+            if action >= 0:
+                _, state, *_ = step(jax.random.key(0), state, int(action), task)
+        assert bool(env.success(state, task))
+
+
+def test_the_search_ranks_by_the_score_of_the_domain():
+    given = problem("frozen-lake")
+    params = given.policy.model.init(jax.random.key(0))
+    instances = jax.tree.map(lambda leaf: leaf[:2], given.tasks.instances)
+    guided = tsr.guided(Beam(beam_width=2, num_candidates=4), given.domain)
+    assert isinstance(guided, tsr.Guided)
+    play = jax.jit(lambda policy, key: guided(params, key, policy, instances, group_size=8, num_turns=2))
+    lowered = play.lower(given.policy, jax.random.key(0))
+    assert lowered  # the score of a traced environment leaves no tracer behind
+    greedy = play(given.policy, jax.random.key(0))
+    plain = jax.jit(lambda policy, key: Standard()(params, key, policy, instances, group_size=8, num_turns=2))
+    plainly = plain(given.policy, jax.random.key(0))
+    assert greedy.success.mean() > plainly.success.mean()
+    assert tsr.guided(Standard(), given.domain) == Standard()
+    assert tsr.guided(Beam(), tsr.DOMAINS["sokoban"]) == Beam()
+
+
+def test_held_out_tasks_are_not_trained_on():
+    given = problem("sokoban-2box")
+    assert len(given.held_out) == tsr.NUM_HELD_OUT
+    boards = lambda bank: {
+        np.asarray(leaf).tobytes()
+        for leaf in np.stack([*map(np.asarray, bank.instances.walls), *map(np.asarray, bank.instances.boxes)], axis=1)
+    }
+    assert not boards(given.tasks) & boards(given.held_out)
