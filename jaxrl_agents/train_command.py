@@ -95,6 +95,7 @@ def run_resume(flags: Sequence[str]) -> int:
         before = folder.read_config() if folder else preset()
         arguments = _parse(ResumeArguments, before, "resume RUN", flags)
         config = _config_of(arguments)
+        _check_change(before, config)
         if folder is None or arguments.print_config:
             print(fields.to_json(config))
             return 0
@@ -104,6 +105,16 @@ def run_resume(flags: Sequence[str]) -> int:
         for line in fields.differences(before, config):
             print(f"changed    {line}")
     return _run(setup, folder, resume=True, tensorboard=arguments.tensorboard)
+
+
+def _check_change(before: TrainConfig, after: TrainConfig) -> None:
+    """Raises ValueError where a run cannot go on so."""
+    old, new = before.warm_start.num_steps, after.warm_start.num_steps
+    if old != new:
+        raise ValueError(
+            f"warm_start.num_steps={new} cannot differ from the {old} that the run began with: leave it out, or start "
+            "another run with train"
+        )
 
 
 def _run(setup: Setup, folder: RunFolder, *, resume: bool, tensorboard: bool) -> int:

@@ -10,6 +10,7 @@ from jaxrl_agents.rollouts.collect import demonstrated
 from jaxrl_agents.rollouts.entropy_backtrack import EntropyBacktrack
 from jaxrl_agents.rollouts.filtering import FILTERS, Filter, Informative, MinP, Top, TopK, TopP
 from jaxrl_agents.rollouts.lookahead import Lookahead
+from jaxrl_agents.rollouts.performed import performed
 from jaxrl_agents.rollouts.policy import Decided, Policy
 from jaxrl_agents.rollouts.replay import Replay, replay
 from jaxrl_agents.rollouts.standard import Standard
@@ -47,5 +48,6 @@ __all__ = [
     "TopP",
     "Trajectory",
     "demonstrated",
+    "performed",
     "replay",
 ]

@@ -82,7 +82,7 @@ def searched(
     group_size, num_turns = count("group_size", group_size), count("num_turns", num_turns)
     copies, paths_each = (group_size, 1) if per == "member" else (1, group_size)
     tasks = unbanked(tasks)
-    keys, states = _starts(policy, key, tasks)
+    keys, states = starts(policy, key, tasks)
     model = policy.search_model(num_turns + turns_ahead)
     root, roots_tasks = _repeated((model.root(params, states, tasks), tasks), copies)
     keys = jax.vmap(lambda key: jax.random.split(key, copies))(keys).reshape(-1)
@@ -113,7 +113,7 @@ def demonstrated(policy: Policy, key: jax.Array, tasks: Any, actions: jax.Array)
       the end of an episode are no part of it.
     """
     tasks = unbanked(tasks)
-    keys, states = _starts(policy, key, tasks)
+    keys, states = starts(policy, key, tasks)
     actions = jnp.asarray(actions, jnp.int32)
     if actions.ndim == 2:
         actions = actions[..., None]
@@ -122,7 +122,7 @@ def demonstrated(policy: Policy, key: jax.Array, tasks: Any, actions: jax.Array)
             f"actions has shape {actions.shape}; it must be [{len(keys)}, K, {policy.max_turn_actions}], a row for "
             "each task and max_turn_actions in each turn"
         )
-    words = jax.vmap(lambda turn: rng.turn_words(keys, turn, 1)[0])(jnp.arange(actions.shape[1])).T
+    words = turn_words(keys, actions.shape[1])
     trajectory = _trajectory(
         policy, states, tasks, actions, words, log_probs=jnp.zeros(words.shape),
         counts=Counts(*[jnp.zeros(len(keys), jnp.int32)] * 2), group_size=1, simulated=False, source=EXPERT,
@@ -130,7 +130,7 @@ def demonstrated(policy: Policy, key: jax.Array, tasks: Any, actions: jax.Array)
     return trajectory.replace(counts=trajectory.counts._replace(env_steps=trajectory.lengths))
 
 
-def _starts(policy: Policy, key: jax.Array, tasks: Any) -> tuple[jax.Array, Any]:
+def starts(policy: Policy, key: jax.Array, tasks: Any) -> tuple[jax.Array, Any]:
     """A key for each task, and its first state, which the members of its group share."""
     policy.env.check_task(tasks)
     num_tasks = np.shape(tasks.time_limit)[0] if np.ndim(tasks.time_limit) else 0
@@ -144,6 +144,11 @@ def _starts(policy: Policy, key: jax.Array, tasks: Any) -> tuple[jax.Array, Any]
     keys = jax.vmap(jax.random.split)(key if key.ndim else jax.random.split(key, num_tasks))
     words = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys[:, 0])
     return keys[:, 1], jax.vmap(policy.env.initial)(words, tasks)
+
+
+def turn_words(keys: jax.Array, num_turns: int) -> jax.Array:
+    """uint32[B, K]: the words that drive the turns of plain rollouts with these keys [B]."""
+    return jax.vmap(lambda turn: rng.turn_words(keys, turn, 1)[0])(jnp.arange(num_turns)).T
 
 
 def _repeated(tree: Any, times: int) -> Any:

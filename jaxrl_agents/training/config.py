@@ -110,6 +110,23 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WarmStartConfig:
+    """Supervised learning from an expert's episodes, before training; it has the rest of `optimizer` but no schedule.
+
+    Attributes:
+      num_steps: supervised steps, an update each; 0 for none.
+      expert: whose episodes; none: the best that the environment has.
+      num_episodes: episodes of a step, each of a training task of its own.
+      learning_rate: of the supervised steps.
+    """
+
+    num_steps: CountOrZero = 0
+    expert: str | None = None
+    num_episodes: Count = 64
+    learning_rate: Positive = 3e-3
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """How the policy is measured while it trains.
 
@@ -117,7 +134,8 @@ class EvaluationConfig:
       every: steps between two evaluations; 0 for one at the end.
       num_episodes: episodes of an evaluation, spread over its tasks.
       num_turns: turns of an episode; none: as many as the longest task's time limit.
-      num_held_out: tasks kept from training for it, disjoint by board; 0 evaluates on the training tasks.
+      num_held_out: tasks kept from training for it, disjoint by board, or by product in WebShop; 0 evaluates on the
+        training tasks.
       greedy: takes the likeliest action instead of drawing one.
     """
 
@@ -260,7 +278,7 @@ class TrainConfig:
       rollout: how episodes are collected; its options are search.*.
       loss: advantages and loss; its options are objective.*.
       filter: picks the groups that are learned from; its options are filtering.*.
-      num_steps: training steps.
+      num_steps: training steps; those of the warm start come before them.
       seed: determines tasks, parameters and episodes.
       model: the transformer.
       policy: how it plays.
@@ -269,6 +287,7 @@ class TrainConfig:
       filtering: options of the filter.
       objective: options of the loss.
       optimizer: AdamW.
+      warm_start: supervised steps before training.
       evaluation: how the policy is measured.
       checkpoint: when the state is saved.
       mesh: how arrays are split over devices.
@@ -288,6 +307,7 @@ class TrainConfig:
     filtering: FilteringConfig = dataclasses.field(default_factory=FilteringConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    warm_start: WarmStartConfig = dataclasses.field(default_factory=WarmStartConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -299,6 +319,11 @@ class TrainConfig:
           ValueError: the first wrong one, as "batch.num_groups=0 must be an integer of at least 1".
         """
         fields.check(self)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run: those of the warm start, then those of training."""
+        return self.warm_start.num_steps + self.num_steps
 
 
 def chosen(prefix: str, section: Any, names: Iterable[str], owner: str) -> dict[str, Any]:

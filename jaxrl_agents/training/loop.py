@@ -48,7 +48,7 @@ def train(
     tensorboard: bool = False,
     display: Display | None = None,
 ) -> Outcome:
-    """Trains until the configuration's `num_steps`, or until SIGTERM or Ctrl-C, which finish the step and save.
+    """Trains until the configuration's `total_steps`, or until SIGTERM or Ctrl-C, which finish the step and save.
 
     With several processes all call it alike; process 0 alone writes metrics and shows progress.
 
@@ -78,9 +78,9 @@ def train(
             events = folder.tensorboard if tensorboard else None
             log = stack.enter_context(MetricLog(folder.metrics, last_step=start, tensorboard=events))
         display = stack.enter_context(display if display and first else Display())
-        display.start(setup.summary, start, setup.config.num_steps)
+        display.start(setup.summary, start, setup.config.total_steps)
         step, result = _Loop(setup, folder, checkpointer, log, display, stop).run(state, start)
-        return Outcome(step, step >= setup.config.num_steps, ctrl_c.pressed, result)
+        return Outcome(step, step >= setup.config.total_steps, ctrl_c.pressed, result)
 
 
 def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tuple[TrainState, int]:
@@ -88,8 +88,7 @@ def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tupl
     step = checkpointer.newest_good() if resume else None
     if step is None:
         state = setup.learner.init(jax.random.key(setup.config.seed))
-        # Committed to its device, as restored arrays are: both ways the same program is compiled.
-        return (jax.device_put(state, jax.local_devices()[0]) if setup.learner.mesh is None else state), 0
+        return setup.placed(state), 0
     return checkpointer.restore(setup.learner.abstract_state(), step).state, step
 
 
@@ -110,18 +109,18 @@ class _Loop:
 
         Metrics of a step are read when the next one is under way, so that devices never wait for the host.
         """
-        config = self.setup.config
+        config, warm = self.setup.config, self.setup.config.warm_start.num_steps
         step, unread, result = start, None, None
-        stopping = start >= config.num_steps
+        stopping = start >= config.total_steps
         while not stopping:
-            state, metrics = self.setup.learner.step(state, self.setup.tasks)
             step += 1
+            state, metrics = self.setup.step(step, state)
             if unread is not None:
                 self._read(*unread)
             unread = step, metrics
-            last = step == config.num_steps
+            last = step == config.total_steps
             stopping = self.stop.requested(step) or last
-            measuring = last or _due(step, config.evaluation.every)
+            measuring = step in (warm, config.total_steps) or _due(step, config.evaluation.every)
             saving = stopping or _due(step, config.checkpoint.every)
             if saving or measuring:
                 self._read(*unread)
@@ -139,7 +138,8 @@ class _Loop:
         now = time.perf_counter()
         seconds = None if self.clock is None else now - self.clock
         self.clock = now
-        row = {f"train/{name}": value for name, value in numbers.items()}
+        phase = "warm_start" if step <= self.setup.config.warm_start.num_steps else "train"
+        row = {f"{phase}/{name}": value for name, value in numbers.items()}
         if seconds is not None:
             row["time/step_seconds"] = seconds
             row |= {f"time/{rate}": numbers[name] / seconds for name, rate in _COUNTED.items() if name in numbers}

@@ -21,9 +21,9 @@ class Panel(NamedTuple):
 PANELS = (
     Panel("success", (("train/success", "training"), ("evaluation/success", "evaluation"))),
     Panel("return", (("train/return", "training"), ("evaluation/return", "evaluation"))),
-    Panel("entropy (nats)", (("train/entropy", "policy"),)),
-    Panel("loss", (("train/loss", "loss"),)),
-    Panel("gradient norm", (("train/gradient_norm", "before clipping"),), log_scale=True),
+    Panel("entropy (nats)", (("train/entropy", "training"), ("warm_start/entropy", "warm start"))),
+    Panel("loss", (("train/loss", "training"), ("warm_start/loss", "warm start"))),
+    Panel("gradient norm", (("train/gradient_norm", "training"), ("warm_start/gradient_norm", "warm start")), True),
     Panel("off-policy", (("train/old_kl", "KL to the behaviour"), ("train/clip_fraction", "clipped share"))),
 )
 _SMOOTHING = 50  # points that a long training curve is averaged down to

@@ -11,6 +11,9 @@ from typing import Any
 from jaxrl_agents.training.evaluation import Evaluation
 
 _FIGURES = (  # name in the log, label, format
+    ("warm_start/expert_return", "expert's return", ".3f"),
+    ("warm_start/entropy", "entropy", ".3f"),
+    ("warm_start/loss", "loss", ".4f"),
     ("train/success", "success", ".3f"),
     ("train/return", "return", ".3f"),
     ("train/entropy", "entropy", ".3f"),

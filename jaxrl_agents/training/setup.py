@@ -16,6 +16,8 @@ import optax
 import envs_jax
 from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
+from envs_jax.web.goals import product_split
+from envs_jax.web.webshop import WebShopTask
 from jaxrl_agents import losses, rollouts
 from jaxrl_agents.losses import Algorithm, PolicyLoss
 from jaxrl_agents.models import Transformer, config_for
@@ -25,10 +27,14 @@ from jaxrl_agents.training import unused
 from jaxrl_agents.training.config import OptimizerConfig, TrainConfig, chosen
 from jaxrl_agents.training.credit import takes_values
 from jaxrl_agents.training.evaluation import Evaluation, evaluate
-from jaxrl_agents.training.learner import Learner
+from jaxrl_agents.training.experts import expert_for
+from jaxrl_agents.training.learner import Learner, TrainState
 from jaxrl_agents.training.sharding import make_mesh
+from jaxrl_agents.training.update import Metrics
+from jaxrl_agents.training.warm_start import WarmStart, restarted
 
 _NOT_THE_BOARD = ("player", "time_limit")  # leaves of a task that do not make it another board
+_PRODUCTS_HELD_OUT = 0.2  # share of WebShop's products whose goals are held out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +47,26 @@ class Setup:
     evaluation_tasks: TaskBank[Any]
     learner: Learner
     evaluation_turns: int  # of its episodes
+    warm_start: WarmStart | None = None  # what comes before the learner's steps
 
     @property
     def policy(self) -> Policy:
         """Environment and model."""
         return self.learner.policy
+
+    def step(self, number: int, state: TrainState) -> tuple[TrainState, Metrics]:
+        """Step `number`, from 1, of the run: one of the warm start, or one of training. `state` is donated."""
+        if self.warm_start is not None:
+            last = self.config.warm_start.num_steps
+            if number <= last:
+                return self.warm_start.step(state, self.tasks)
+            if number == last + 1:
+                state = self.placed(restarted(self.learner, state))
+        return self.learner.step(state, self.tasks)
+
+    def placed(self, state: TrainState) -> TrainState:
+        """A fresh state committed to its device, as restored ones are: both ways the same program is compiled."""
+        return state if self.learner.mesh is not None else jax.device_put(state, jax.local_devices()[0])
 
     def evaluate(self, params: Any, key: jax.Array) -> Evaluation:
         """Measures a policy on the evaluation tasks."""
@@ -61,9 +82,10 @@ class Setup:
         config = self.config
         held_out = f"{len(self.evaluation_tasks):,} held out" if config.evaluation.num_held_out else "none held out"
         devices, num_processes = jax.devices(), jax.process_count()
+        warm = f"{config.warm_start.num_steps} supervised steps, then " if self.warm_start is not None else ""
         return (
             f"{config.env}: {len(self.tasks):,} task{'s' if len(self.tasks) != 1 else ''}, {held_out}; a policy of "
-            f"{self.policy.model.config.num_parameters:,} parameters; {config.rollout} rollouts, {config.loss}, "
+            f"{self.policy.model.config.num_parameters:,} parameters; {warm}{config.rollout} rollouts, {config.loss}, "
             f"{self.learner.num_groups} × {self.learner.group_size} episodes of up to {self.learner.num_turns} turns a "
             f"step; {len(devices)} {devices[0].platform} device{'s' if len(devices) != 1 else ''}"
             f"{f' of {num_processes} processes' if num_processes > 1 else ''}"
@@ -87,7 +109,8 @@ def build(config: TrainConfig) -> Setup:
     unused.check_turns(config, longest)
     with _fields_named(config):
         learner = _learner(config, _policy(config, env), strategy, algorithm, optimizer, chosen_filter, longest)
-    return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest)
+    warm_start = _warm_start(config, learner)
+    return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest, warm_start)
 
 
 def _learner(
@@ -119,11 +142,25 @@ def _learner(
     )
 
 
+def _warm_start(config: TrainConfig, learner: Learner) -> WarmStart | None:
+    given = config.warm_start
+    if given.num_steps == 0:
+        return None
+    constant = dataclasses.replace(
+        config.optimizer, learning_rate=given.learning_rate, schedule="constant", warmup_steps=0
+    )
+    teacher = dataclasses.replace(learner, optimizer=_optimizer(constant, given.num_steps))
+    try:
+        return WarmStart(teacher, expert_for(learner.policy.env, given.expert), given.num_episodes)
+    except ValueError as error:
+        raise ValueError(f"warm_start.{error}") from error
+
+
 def split(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[Any], TaskBank[Any]]:
     """(tasks to train on, tasks held out), in random order and without a board in common.
 
-    Boards that are held out leave the training tasks wherever they occur, whoever stands where. With `num_held_out` 0
-    both are the whole bank.
+    Boards that are held out leave the training tasks wherever they occur, whoever stands where; of WebShop a share of
+    the products is held out, with all their goals. With `num_held_out` 0 both are the whole bank.
 
     Raises:
       ValueError: nothing would be left to train on.
@@ -135,6 +172,8 @@ def split(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[A
             f"evaluation.num_held_out={num_held_out} leaves none of the {len(bank)} tasks to train on; hold out fewer, "
             "or make more (env_arguments)"
         )
+    if isinstance(bank.instances, WebShopTask):
+        return _products_apart(bank, num_held_out, seed)
     shuffled = bank.shuffle(jax.random.key(seed))
     boards = _boards(shuffled)
     held_out = set(boards[:num_held_out])
@@ -142,6 +181,16 @@ def split(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[A
     if not apart.any():
         raise ValueError(f"evaluation.num_held_out={num_held_out}: all tasks have a board that is held out")
     return shuffled.filter(apart), shuffled[:num_held_out]
+
+
+def _products_apart(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[Any], TaskBank[Any]]:
+    tasks, others = product_split(bank, 1 - _PRODUCTS_HELD_OUT, seed)
+    if num_held_out > len(others):
+        raise ValueError(
+            f"evaluation.num_held_out={num_held_out}: there are {len(others)} goals of the {_PRODUCTS_HELD_OUT:.0%} of "
+            "the products that are held out; hold out fewer"
+        )
+    return tasks, others.shuffle(jax.random.key(seed))[:num_held_out]
 
 
 def _boards(bank: TaskBank[Any]) -> list[bytes]:

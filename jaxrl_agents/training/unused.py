@@ -32,7 +32,12 @@ def check(config: TrainConfig, loss: PolicyLoss, strategy: Strategy) -> None:
       loss: made from them.
       strategy: made from them.
     """
-    fields = itertools.chain(_in_the_loss(config, loss), _in_the_search(config, strategy), _in_the_filter(config))
+    fields = itertools.chain(
+        _in_the_loss(config, loss),
+        _in_the_search(config, strategy),
+        _in_the_filter(config),
+        _in_the_warm_start(config),
+    )
     found = next(fields, None)
     if found is not None:
         value = operator.attrgetter(found.field)(config)
@@ -61,7 +66,7 @@ def check_turns(config: TrainConfig, longest: int) -> None:
 
 
 def num_updates(config: TrainConfig) -> int:
-    """Updates of the parameters in a whole run."""
+    """Updates of the parameters in training, after the warm start."""
     return config.num_steps * config.batch.num_epochs * config.batch.num_minibatches
 
 
@@ -118,3 +123,8 @@ def _in_the_filter(config: TrainConfig) -> Iterator[Unused]:
         yield Unused(
             "filter", "that helps on groups of one, whose returns never differ", "use batch.group_size above 1"
         )
+
+
+def _in_the_warm_start(config: TrainConfig) -> Iterator[Unused]:
+    if config.warm_start.expert is not None and config.warm_start.num_steps == 0:
+        yield Unused("warm_start.expert", "without supervised steps", "give warm_start.num_steps above 0")

@@ -1,0 +1,41 @@
+"""Episodes that a script plays: what experts show, and what baselines reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from envs_jax.scripted import Script, perform
+from jaxrl_agents.arguments import count
+from jaxrl_agents.rollouts.collect import demonstrated, starts, turn_words
+from jaxrl_agents.rollouts.policy import Policy
+from jaxrl_agents.rollouts.types import Trajectory
+from jaxrl_agents.search import rng
+from jaxrl_agents.search.arguments import unbanked
+
+
+def performed(policy: Policy, key: jax.Array, tasks: Any, script: Script, *, num_turns: int) -> Trajectory:
+    """Trajectories of a script, for `Learner.supervised_step` or to be compared with.
+
+    Args:
+      policy: its environment is played, a turn for each action of the script.
+      key: see `Strategy`; draws the first states, the words of the steps and those that the script may use.
+      tasks: leaves [P, …], or a TaskBank of P.
+      script: see `envs_jax.scripted`; it plans for episodes of at most `num_turns` steps.
+      num_turns: K.
+
+    Returns:
+      P rows, each a group, as of `demonstrated`.
+    """
+    num_turns, tasks = count("num_turns", num_turns), unbanked(tasks)
+    keys, states = starts(policy, key, tasks)
+    limit = jnp.minimum(tasks.time_limit, num_turns).astype(tasks.time_limit.dtype)
+    words = turn_words(keys, num_turns)
+    play = jax.vmap(perform, in_axes=(None, None, 0, 0, 0, 0))
+    limited = replace(tasks, time_limit=limit)
+    actions = play(policy.env, script, states, limited, words, rng.mix(words, rng.PROPOSE))
+    others = [(0, 0), (0, 0), (0, policy.max_turn_actions - 1)]
+    return demonstrated(policy, key, tasks, jnp.pad(actions[..., None], others, constant_values=-1))

@@ -1,0 +1,157 @@
+"""The warm start: what it learns from, how training goes on from it, and exact resume in its middle and at its end."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from envs_jax import scripted
+from envs_jax.frozen_lake.scripted import Optimal
+from envs_jax.web.scripted import Oracle, Rule
+from jaxrl_agents.rollouts import performed
+from jaxrl_agents.training import fields
+from jaxrl_agents.training.checkpoint import Checkpointer
+from jaxrl_agents.training.config import TrainConfig
+from jaxrl_agents.training.experts import expert_for
+from jaxrl_agents.training.loop import train
+from jaxrl_agents.training.progress import Display
+from jaxrl_agents.training.records import read_rows
+from jaxrl_agents.training.run_folder import RunFolder
+from jaxrl_agents.training.setup import build
+from jaxrl_agents.training.warm_start import restarted
+from tests.envs_jax.web import shops
+from tests.jaxrl_agents.rollouts import cases
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+TINY = {
+    "env": "FrozenLake-v0",
+    "env_arguments": {"map": "SFG", "is_slippery": False, "time_limit": 3},
+    "num_steps": 2,
+    "model": {"d_model": 8, "num_layers": 1, "num_heads": 2},
+    "batch": {"num_groups": 2, "group_size": 4},
+    "objective": {"kl_coefficient": 0.1},
+    "optimizer": {"learning_rate": 1e-9},
+    "warm_start": {"num_steps": 3, "num_episodes": 4, "learning_rate": 0.1},
+    "evaluation": {"every": 0, "num_episodes": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return build(fields.updated(TrainConfig(), TINY))
+
+
+@pytest.fixture(scope="module")
+def whole(setup, tmp_path_factory):
+    """A run of three supervised steps and two of training."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "whole")
+    outcome = train(setup, folder)
+    assert (outcome.step, outcome.finished) == (5, True)
+    return folder
+
+
+class StopAfter(Display):
+    """Sends SIGTERM when the metrics of a step are shown."""
+
+    def __init__(self, step):
+        self.at = step
+
+    def step(self, step, row):
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def bits_of_the_last_state(setup, folder):
+    with Checkpointer(folder.checkpoints) as checkpointer:
+        state = checkpointer.restore(setup.learner.abstract_state(), 5).state
+    data = state._replace(key=jax.random.key_data(state.key))
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(data)]
+
+
+def timeless(folder):
+    rows = read_rows(folder.metrics)
+    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
+
+
+def test_supervised_steps_come_first_and_teach_what_the_expert_does(whole):
+    rows = read_rows(whole.metrics)
+    warm = [row for row in rows if "warm_start/loss" in row]
+    trained = [row for row in rows if "train/loss" in row]
+    measured = [row for row in rows if "evaluation/success" in row]
+    assert [row["step"] for row in warm] == [1, 2, 3] and [row["step"] for row in trained] == [4, 5]
+    assert [row["step"] for row in measured] == [3, 5]  # where the warm start ends, and at the end
+    assert all(row["warm_start/expert_success"] == row["warm_start/expert_return"] == 1 for row in warm)
+    assert warm[0]["warm_start/loss"] == pytest.approx(np.log(4), abs=0.1)
+    assert warm[2]["warm_start/loss"] < 0.6 * warm[0]["warm_start/loss"]
+    assert measured[0]["evaluation/success"] == 1
+
+
+def test_training_starts_with_a_fresh_optimizer_and_the_learned_policy_as_reference(setup, whole):
+    row = next(row for row in read_rows(whole.metrics) if row["step"] == 4)
+    assert row["train/reference_kl"] == pytest.approx(0, abs=1e-6)
+    state = setup.learner.init(jax.random.key(0))
+    learned, _ = setup.warm_start.step(state, setup.tasks)
+    fresh = restarted(setup.learner, learned)
+    assert int(fresh.step) == 1 and (jax.random.key_data(fresh.key) == jax.random.key_data(learned.key)).all()
+    first = setup.learner.init(jax.random.key(0))
+    same = lambda a, b: jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), a, b))
+    assert same(fresh.params, learned.params) and same(fresh.reference, learned.params)
+    assert same(fresh.opt_state, first.opt_state) and not same(learned.opt_state, first.opt_state)
+    assert not same(learned.params, first.params)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])  # stopping takes one step more: the middle, the end, and after it
+def test_resume_is_exact(setup, whole, tmp_path, last):
+    folder = RunFolder(tmp_path / "run")
+    stopped = train(setup, folder, display=StopAfter(last))
+    assert not stopped.finished and last <= stopped.step <= last + 1
+    assert train(setup, folder, resume=True).finished
+    assert bits_of_the_last_state(setup, folder) == bits_of_the_last_state(setup, whole)
+    assert timeless(folder) == timeless(whole)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (
+            {"warm_start": {"num_steps": 1, "expert": "oracle"}},
+            r"^warm_start\.expert='oracle' is no expert of FrozenLake",
+        ),
+        (
+            {"env": "Sokoban-RAGEN-v0", "warm_start": {"num_steps": 1}},
+            r"^warm_start\.expert=None: Sokoban has no expert",
+        ),
+        (
+            {"warm_start": {"expert": "optimal"}},
+            r"^warm_start\.expert='optimal' has no effect without supervised steps",
+        ),
+        (
+            {"warm_start": {"num_steps": 1, "num_episodes": 6}, "batch": {"num_micro_batches": 4}},
+            r"^warm_start\.num_episodes=6 must be a multiple of num_micro_batches = 4",
+        ),
+        ({"warm_start": {"num_steps": -1}}, r"^warm_start\.num_steps=-1 must be an integer of at least 0"),
+    ],
+)
+def test_what_does_not_fit_is_one_error(document, message):
+    with pytest.raises(ValueError, match=message):
+        build(fields.updated(TrainConfig(), document))
+
+
+def test_environments_have_their_experts():
+    env, _ = shops.synthetic()
+    assert isinstance(expert_for(env), Oracle) and isinstance(expert_for(env, "rule"), Rule)
+    assert isinstance(expert_for(cases.lake()[0][0].env), Optimal)
+
+
+def test_a_script_meets_the_outcomes_that_its_trajectory_has():
+    """On ice it acts on what happened: replayed actions must meet the same words."""
+    (policy, _), tasks = cases.lake()
+    drawn = cases.batch(tasks, 4)
+    show = jax.jit(lambda key: performed(policy, key, drawn, scripted.Uniform(), num_turns=6))
+    shown = jax.device_get(show(jax.random.key(3)))
+    legal = np.take_along_axis(shown.action_mask, np.maximum(shown.actions, 0), axis=-1)[..., 0]
+    assert legal[shown.mask].all()  # the mask depends on where the slips led
+    assert shown.mask[:, 0].all() and (np.diff(shown.mask.astype(int), axis=1) <= 0).all()
