@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrl_agents.training import Evaluation, Setup, build, evaluate, preset
 
-ID = "FrozenLake-v0"
+LAKE, ROOMS = "FrozenLake-v0", "Sokoban-RAGEN-v0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +23,17 @@ class Curve:
     final: Evaluation
 
 
-def curves(seeds: Sequence[int], num_points: int, num_episodes: int, num_final: int) -> list[Curve]:
-    """Runs of FrozenLake's preset, as long as `train` makes them; all share one compilation.
+def curves(env: str, seeds: Sequence[int], num_points: int, num_episodes: int, num_final: int) -> list[Curve]:
+    """Runs of an environment's preset, as long as `train` makes them; all share tasks and one compilation.
 
     Args:
-      seeds: of the runs.
+      env: its id.
+      seeds: of parameters and episodes.
       num_points: evaluations of each, the first one before anything was learned.
       num_episodes: of an evaluation, greedy.
       num_final: of the last policy's evaluation.
     """
-    setup = build(preset(ID))
+    setup = build(preset(env))
     marks = np.unique(np.linspace(0, setup.config.num_steps, num_points).round().astype(int)).tolist()
     setup.learner.step(setup.learner.init(jax.random.key(0)), setup.tasks)  # compiled before the clock starts
     return [_curve(setup, seed, marks, num_episodes, num_final) for seed in seeds]

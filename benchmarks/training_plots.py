@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import training_curves
 from benchmarks.plots import COLOURS, MARKERS, OTHER, drawn, in_units, new_figure, save, styled
 from benchmarks.results import Row
 from benchmarks.suites import Plot
@@ -15,7 +16,7 @@ from benchmarks.suites import Plot
 
 def training(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
     """What a step takes under each strategy, decoding over the context, and learning curves."""
-    yield from drawn((_strategies, _decoding, _learning), rows, folder)
+    yield from drawn((_strategies, _decoding, _learning_lake, _learning_rooms), rows, folder)
 
 
 @styled
@@ -64,9 +65,20 @@ def _decoding(rows: Sequence[Row], folder: Path) -> Plot | None:
 
 
 @styled
-def _learning(rows: Sequence[Row], folder: Path) -> Plot | None:
-    """Success of every seed over steps and over seconds, with the exact optimum."""
-    curves = [row for row in rows if row.case.endswith("/learning")]
+def _learning_lake(rows: Sequence[Row], folder: Path) -> Plot | None:
+    caption = "FrozenLake 4×4: greedy success by seed, the mean of the seeds, and the exact optimum"
+    return _learning(rows, folder, training_curves.LAKE, "learning.png", caption)
+
+
+@styled
+def _learning_rooms(rows: Sequence[Row], folder: Path) -> Plot | None:
+    caption = "Sokoban 6×6, 1 box: greedy success in rooms that are held out, by seed, and the mean of the seeds"
+    return _learning(rows, folder, training_curves.ROOMS, "learning_rooms.png", caption)
+
+
+def _learning(rows: Sequence[Row], folder: Path, env: str, file: str, caption: str) -> Plot | None:
+    """Success of every seed over steps and over seconds, with the exact optimum where it is known."""
+    curves = [row for row in rows if row.case == f"{env}/learning"]
     points = [row for row in curves if row.metric == "success" and row.value is not None]
     single = {row.metric: row.value for row in curves if not row.parameters}
     if not points or single.get("time of a step") is None:
@@ -80,8 +92,7 @@ def _learning(rows: Sequence[Row], folder: Path) -> Plot | None:
             axes.axhline(single["optimum"], color="black", linestyle=":", linewidth=1.2, label="exact optimum")
     panels[0].set_ylabel("greedy success")
     panels[0].legend(loc="lower right")
-    caption = "FrozenLake 4×4: greedy success by seed, the mean of the seeds, and the exact optimum"
-    return save(figure, folder, "learning.png", caption)
+    return save(figure, folder, file, caption)
 
 
 def _seeds(axes: Any, points: Sequence[Row], scale: float) -> None:

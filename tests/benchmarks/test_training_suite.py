@@ -135,9 +135,9 @@ def test_an_update_is_a_share_of_the_matrix_rate(work):
     assert share.value == pytest.approx(100 * found[2].value / found[1].value, rel=0.9)
 
 
-def curve(seed):
+def curve(seed, optimum=0.74):
     ends = Interval(0.7 + seed / 100, 0.69, 0.72)
-    return Curve([(0, 0.0), (5, 0.5)], 0.25, Evaluation(ends, ends, ends, 100, 0.74))
+    return Curve([(0, 0.0), (5, 0.5)], 0.25, Evaluation(ends, ends, ends, 100, optimum))
 
 
 def test_learning_is_compared_with_the_optimum():
@@ -147,6 +147,12 @@ def test_learning_is_compared_with_the_optimum():
     assert rows["time of a step"].value == 0.25
 
 
+def test_learning_without_a_known_optimum_is_compared_with_the_target():
+    rows = list(suite.learning_rows(ROWS, [curve(seed, None) for seed in (0, 1, 2)], Target(">=", 0.715)))
+    assert [row.metric for row in rows] == ["success"] * 6 + ["time of a step", "final success"]
+    assert rows[-1].value == pytest.approx(0.71) and rows[-1].verdict == "miss"
+
+
 def test_plots_show_what_there_is(tmp_path):
     assert list(training_plots.training([], tmp_path)) == []
     row = lambda case, metric, value, **parameters: Row(
@@ -154,9 +160,8 @@ def test_plots_show_what_there_is(tmp_path):
     )
     rows = [row("s/search", "time", 9.0, rollout="beam", program=program) for program in ("step", "rollout")]
     rows += [row("t/decoding", "throughput", 5.0, arm="without", context=context) for context in (64, 256)]
-    learning = RowMaker("training", "f/learning")
-    rows += [row("f/learning", "success", 0.1 * steps, seed=0, steps=steps) for steps in (0, 5)]
-    rows += suite.learning_rows(learning, [curve(0), curve(1)])
+    for env, optimum in (("FrozenLake-v0", 0.74), ("Sokoban-RAGEN-v0", None)):
+        rows += suite.learning_rows(RowMaker("training", f"{env}/learning"), [curve(0, optimum), curve(1, optimum)])
     drawn = list(training_plots.training(rows, tmp_path))
-    assert [plot.file for plot in drawn] == ["training_step.png", "decoding.png", "learning.png"]
+    assert [plot.file for plot in drawn] == ["training_step.png", "decoding.png", "learning.png", "learning_rooms.png"]
     assert all((tmp_path / plot.file).stat().st_size > 1_000 for plot in drawn)
