@@ -16,7 +16,7 @@ from envs_jax.files import replaced
 
 SCHEMA_VERSION = 1
 
-Verdict = Literal["holds", "does not hold", "not separated", "not tested"]
+Verdict = Literal["holds", "does not hold", "depends on the reading", "not separated", "not tested"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""What a training run is: its fixed sizes, and the numbers that may differ between runs of one program."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs_jax.pytree import pytree_dataclass
+from envs_jax.web import tabular
+
+INITIAL_TEMPERATURE = 1.0  # of actions that are not retried
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What shapes and compiles; the defaults are the paper's (sections 3.2 and 3.3)."""
+
+    num_epochs: int = 150
+    num_rollouts: int = 32  # trained on in an epoch, spread evenly over the tasks
+    num_candidates: int = 1  # N, of which the one of highest return is trained on; 1 without best-of-N
+    num_turns: int = 10  # T, steps of a rollout, discarded ones included
+    free_retries: int = 0  # discarded steps that do not count towards T, at most
+    plain_every: int = 10  # epochs between two looks at the plain policy; divides num_epochs
+    clip: float = 0.2  # ε
+    kl_coefficient: float = 0.01  # β, towards the initial policy
+
+    def __post_init__(self) -> None:
+        if self.num_epochs % self.plain_every:
+            raise ValueError(f"plain_every={self.plain_every} does not divide num_epochs={self.num_epochs}")
+
+
+@pytree_dataclass
+class Setting:
+    """What may differ between runs of one program; every field is a number, or an array of them under `jax.vmap`."""
+
+    entropy_threshold: jax.Array | float = np.inf  # η, nats; infinity: no backtracking
+    steps_back: jax.Array | int = 3  # the most steps that a retry goes back
+    max_retries: jax.Array | int = 3  # of a rollout
+    fixed_distance: jax.Array | bool = False  # go back as far as allowed; else 1 … that, uniformly
+    retry_temperature: jax.Array | float = 1.5  # τ
+    required_pairs: jax.Array | int = 4  # k, different rewarded pairs that make a success
+    learning_rate: jax.Array | float = 1.0  # of plain gradient descent on the logits
+    drawn_at_one: jax.Array | bool = False  # the ratio's denominator is π_old(a|s) for retried actions too
+    one_group: jax.Array | bool = False  # advantages relative to all rollouts of the epoch, not to those of the task
+    shared_policy: jax.Array | bool = False  # one table for all tasks
+
+
+class Strategy(NamedTuple):
+    """How the rollouts of an epoch are made."""
+
+    backtracks: bool
+    num_candidates: int
+
+
+STRATEGIES = {
+    "Standard": Strategy(False, 1),
+    "ExpSeek": Strategy(True, 1),
+    "Best-of-N": Strategy(False, 4),
+    "ExpSeek+BoN": Strategy(True, 4),
+}
+ENTROPY_THRESHOLD = 0.3  # nats
+
+
+def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
+    """One of the paper's four strategies.
+
+    Args:
+      name: a key of `STRATEGIES`.
+      fields: of `Setting` and `Config`, in place of their defaults; `entropy_threshold` (0.3 by default) holds for the
+        strategies that backtrack.
+
+    Raises:
+      ValueError: there is no such strategy.
+      TypeError: there is no such field.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"strategy {name!r} is unknown; there are: {', '.join(STRATEGIES)}")
+    backtracks, num_candidates = STRATEGIES[name]
+    sizes = {field.name for field in dataclasses.fields(Config)}
+    config = Config(**{"num_candidates": num_candidates, **{key: fields[key] for key in fields if key in sizes}})
+    rest = {"entropy_threshold": ENTROPY_THRESHOLD, **{key: fields[key] for key in fields if key not in sizes}}
+    if not backtracks:
+        rest["entropy_threshold"] = np.inf
+        config = dataclasses.replace(config, free_retries=0)
+    return Setting(**rest), config
+
+
+@pytree_dataclass
+class Web:
+    """A web and its tasks, as plain tables."""
+
+    links: jax.Array  # int32[S, A]: where each link leads
+    rewarded: jax.Array  # bool[tasks, S, A]
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks."""
+        return self.rewarded.shape[0]
+
+
+def make_web(seed: int, num_tasks: int = 8) -> Web:
+    """The web and tasks of `envs_jax.make("TabularWeb-v0", seed=seed)`."""
+    env, tasks = tabular.make(seed=seed, num_tasks=num_tasks)
+    rewarded = env.layout.unpack(tasks.instances.rewarded)
+    return Web(env.links.astype(jnp.int32), jnp.asarray(rewarded))
