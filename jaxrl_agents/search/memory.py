@@ -16,6 +16,7 @@ from jaxrl_agents.search.entropy_backtrack import entropy_backtrack
 from jaxrl_agents.search.lookahead import lookahead
 from jaxrl_agents.search.mcts import POLICIES, mcts
 from jaxrl_agents.search.nodes import small_int
+from jaxrl_agents.search.proposals import SMALL
 from jaxrl_agents.search.types import RootFnOutput, SearchOutput
 
 _MODES = (best_of_n, beam_search, lookahead, entropy_backtrack, mcts)
@@ -28,17 +29,29 @@ _COUNTS = (
 def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tasks: Any = None, **options: Any) -> int:
     """The bytes that `mode(…, root, …, tasks=tasks, **options)` keeps live, in closed form; not the model's own.
 
-    With E bytes of embedding and A actions a node, W slots, K turns and M candidates, per root:
+    With E bytes of embedding and A actions a node, W slots (N rollouts), K turns, M candidates and L actions a turn,
+    per root:
       * the arguments: embedding, 4 A + 4 for logits and value, tasks;
-      * the history and the tree made from it, 2 K W (12 + p + l + a L + c) + K W: parents, lengths, actions and
-        candidates in the smallest integers (p, l, a and c bytes), reward, log-probability and score in 4 each;
-      * the frontier, W (E + 4 A + 21);
-      * the candidates, C (E + 9), with C = W M;
-      * for `lookahead` instead (C + P) (E + 29), with the simulated nodes of the last level, C, and their parents, P;
-      * for `entropy_backtrack` also 10 a node of the tree, and (E + 4 A + 9) (I + 1) W to step back to, I being the
-        iterations;
-      * for `mcts`, beside the arguments, (S + 1) (E + 24 A + 20) for mctx's tree, (S + 1) (8 A + 8) to search it, and
-        12 A + 32 for masks, noise and the output. (With two actions the compiler keeps up to a third more.)
+      * the history, K W r with r = 12 + p + l + a L + c: reward, log-probability and score, and parents, lengths,
+        actions and candidates in the smallest integers (p, l, a and c bytes);
+      * beside it the larger of the tree made from it, K W (r + 5) + 8 W, and of what a turn works on:
+          - the frontier, W (E + 4 A + 21), and where actions are drawn from logits 12 A W for probabilities (8 A W for
+            more than 16 actions: then the larger of this and the next line);
+          - the candidates, W M c(1) with c(1) = 2 E + 17, and 4 ⌈E/4⌉ each to compare their state keys; for turns of
+            several actions, which are played one by one, c(L) = 2 E + 7 A + 50 + 5 L, without 7 A where they come
+            from `propose`.
+    `lookahead` works instead on
+          - continuation="policy": W M (c(L) + E + 16 D), and 10 A − 12 each where L is 1;
+          - continuation="full", with the C simulated nodes of the last level and their P parents: C (2 E + 3 A + 20)
+            with the bootstrap, C (E + 3 A + 20) with a function as score, else P (E + 12 A + 16) + 14 C (4 A where
+            actions are enumerated); C c(L) for turns of several actions.
+    `entropy_backtrack`, with I iterations in place of K, has c = 0 but 5 more in r, keeps (E + 4 A + 8 + b) (I + 1) W
+    to step back to, b being the bytes of `steps_back` rows, and E + 4 A + 8 + b a slot where it does.
+    `mcts` has, beside the arguments, (S + 1) (E + 24 A + 20) for mctx's tree, (S + 1) max(8 A + 8, 60) to search it,
+    and 12 A + 32 for masks, noise and the output.
+
+    The compiler's own figure is between 0.8 and 1.2 times as much on CPUs for thousands of bytes a root. A plain
+    recurrent_fn keeps its logits and value with a node: for its E count 4 A + 4 more.
 
     Args:
       mode: `beam_search`, `best_of_n`, `lookahead`, `entropy_backtrack` or `mcts`.
@@ -56,7 +69,8 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
     node = _row_bytes(root.embedding)
     per_root = node + 4 * num_actions + 4 + _row_bytes(arguments.unbanked(tasks))
     if mode is mcts:
-        per_root += (options["num_simulations"] + 1) * (node + 32 * num_actions + 28) + 12 * num_actions + 32
+        of_node = node + 24 * num_actions + 20 + max(8 * num_actions + 8, 60)
+        per_root += (options["num_simulations"] + 1) * of_node + 12 * num_actions + 32
     else:
         per_root += _search_bytes(mode, num_actions, node, options)
     return batch_size * per_root
@@ -85,24 +99,56 @@ def _options(mode: Callable[..., SearchOutput], given: dict[str, Any]) -> dict[s
 
 
 def _search_bytes(mode: Callable[..., SearchOutput], num_actions: int, node: int, options: dict[str, Any]) -> int:
-    """Bytes of the history, the frontier and the candidates of a root; `node` is E."""
+    """Bytes of the history, and of the larger of the tree and a turn's work, for a root; `node` is E."""
     width = options["beam_width" if mode in (beam_search, lookahead) else "num_rollouts"]
     turns, length = options["num_turns"], options["max_turn_actions"]
-    if mode is entropy_backtrack and options["free_backtrack"]:
+    backtracks = mode is entropy_backtrack
+    if backtracks and options["free_backtrack"]:
         turns += options["max_retries"] * min(options["steps_back"], turns)
-    parent = small_int(turns if mode is entropy_backtrack else width).itemsize
+    parent = small_int(turns if backtracks else width).itemsize
     number = (options["num_candidates"] or num_actions) if mode in (beam_search, lookahead) else 1
-    candidate = 0 if mode is entropy_backtrack else small_int(width * number).itemsize
-    entry = 12 + parent + small_int(length).itemsize + length * small_int(num_actions).itemsize + candidate
-    total = (2 * entry + 1) * turns * width
-    total += width * (node + 4 * num_actions + 21)
-    if mode is entropy_backtrack:
-        total += width * (10 * turns + (node + 4 * num_actions + 9) * (turns + 1))
-    if mode is lookahead:
-        full = options["continuation"] == "full"
-        leaves = width * number ** (options["depth"] if full else 1)
-        return total + (leaves + (leaves // number if full else leaves)) * (node + 29)
-    return total + width * number * (node + 9)
+    more = 5 if backtracks else small_int(width * number).itemsize  # steps back and entropies, or candidates
+    record = 12 + parent + small_int(length).itemsize + length * small_int(num_actions).itemsize + more
+    work = width * (node + 4 * num_actions + 21)
+    draws = 0 if _enumerates(options) or options.get("propose") else width * num_actions
+    below = _lookahead_bytes(num_actions, node, width, number, options) if mode is lookahead else 0
+    if mode is not lookahead:
+        key = 4 * -(-node // 4) if options.get("deduplicate") else 0
+        below = width * number * (_candidate_bytes(num_actions, node, options) + key)
+    work += max(8 * draws, below) if num_actions > SMALL else 12 * draws + below
+    if backtracks:
+        saved = node + 4 * num_actions + 8 + parent * min(options["steps_back"], turns)
+        work += width * saved * (turns + 2)
+    return turns * width * record + max(turns * width * (record + 5) + 8 * width, work)
+
+
+def _candidate_bytes(num_actions: int, node: int, options: dict[str, Any]) -> int:
+    """c(L): of a candidate while its turn is played."""
+    length = options["max_turn_actions"]
+    if length == 1:
+        return 2 * node + 17
+    return 2 * node + 50 + 5 * length + (0 if options.get("propose") else 7 * num_actions)
+
+
+def _lookahead_bytes(num_actions: int, node: int, width: int, number: int, options: dict[str, Any]) -> int:
+    """Bytes of the candidates and what is simulated below them."""
+    several = options["max_turn_actions"] > 1
+    candidate = _candidate_bytes(num_actions, node, options)
+    if options["continuation"] != "full":
+        levels = node + 16 * options["depth"]
+        return width * number * (candidate + levels + (0 if several else 10 * num_actions - 12))
+    leaves = width * number ** options["depth"]
+    if several:
+        return leaves * candidate
+    if callable(options["score"]):
+        return leaves * (node + 3 * num_actions + 20)
+    if options["score"] == "return" and options["bootstrap"]:
+        return leaves * (2 * node + 3 * num_actions + 20)
+    return leaves // number * (node + (4 if _enumerates(options) else 12) * num_actions + 16) + 14 * leaves
+
+
+def _enumerates(options: dict[str, Any]) -> bool:
+    return options.get("candidates") == "enumerate"
 
 
 def _row_bytes(tree: Any) -> int:

@@ -207,26 +207,6 @@ def test_turns_drawn_as_they_are_played(mode, options):
                 assert float(found.log_probs[b, i, t]) == pytest.approx(log_prob, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "mode, options",
-    [
-        (search.beam_search, {"num_turns": 24, "beam_width": 8, "candidates": "enumerate"}),
-        (search.best_of_n, {"num_turns": 24, "num_rollouts": 8}),
-        (search.entropy_backtrack, {"num_turns": 24, "num_rollouts": 4, "entropy_threshold": 0.5}),
-        (search.lookahead, {"num_turns": 4, "depth": 3, "candidates": "enumerate", "continuation": "full"}),
-        (search.mcts, {"num_simulations": 32}),
-    ],
-)
-@pytest.mark.usefixtures("optimized_programs")
-def test_memory_is_what_the_compiler_says(mode, options):
-    env, tasks = envs_jax.make("Sokoban-v0", num_levels=256)
-    model = search.from_env(env)
-    root = started(env, model, tasks.instances)
-    estimate = search.estimate_bytes(mode, root, tasks=tasks, **options)
-    compiled = search.compiled_bytes(mode, None, jax.random.key(0), root, model, tasks=tasks, **options)
-    assert 0.75 * estimate < compiled < 1.2 * estimate
-
-
 def test_no_large_constants():
     """Shared arrays of an environment are arguments of the compiled program."""
     env, tasks = envs_jax.make("WebShop-v0")
