@@ -335,6 +335,6 @@ def rankings(documents: list[str], queries: list[str]) -> list[list[int]]:
             if term in vocabulary:
                 scores = scores + weights[vocabulary[term]]
         scores = scores.astype(np.float32)
-        order = sorted(range(len(texts)), key=lambda d: (-scores[d], d))
+        order = np.argsort(-scores, kind="stable").tolist()
         found.append([d for d in order[:RESULTS] if scores[d] > 0])
     return found

@@ -78,7 +78,7 @@ def check_place(env, row, shopper, templates):
 def play_both(env, tasks, products, num_sessions, seed):
     """Plays random commands and action numbers in both, compares every state, counts how often each page is seen."""
     rng = np.random.default_rng(seed)
-    begin = make_reference(env, products)
+    begin, on_host = make_reference(env, products), jax.device_get(env)
     goals = rng.integers(len(tasks), size=num_sessions)
     task = tasks[goals].instances
     task_rows = unstacked(task, num_sessions)
@@ -97,7 +97,7 @@ def play_both(env, tasks, products, num_sessions, seed):
                 shopper.do(reference.command_of(shopper, actions[i], templates, *layout))
             else:
                 command = random_command(rng, shopper, templates)
-                actions[i] = env.parse_action(command, rows[i], task_rows[i])
+                actions[i] = on_host.parse_action(command, rows[i], task_rows[i])
                 shopper.do(command)
         ended = np.asarray(state.page) == Page.DONE
         outcome = advance(env, state, jnp.asarray(actions), task)
