@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from benchmarks.measure import Unavailable
 from envs_jax.sokoban import levels as level_files
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import generate
+from envs_jax.sokoban.grid import Code
 from jaxrl_agents.search.best_first import Status
 from jaxrl_agents.search.best_first import solve as solve_levels
 from jaxrl_agents.solve_command import Batch, available_cores, batches_of
@@ -113,18 +114,22 @@ def _batches(files: list[str] | None, num_levels: int) -> tuple[list[str], list[
         layout = Layout(10, 10)
         tasks = generate(jax.random.key(2**31), num_levels, layout=layout, num_boxes=4)
         return [f"generated level {i}" for i in range(num_levels)], [Batch(layout, tasks, np.arange(num_levels))], 0
-    chosen = list(_enough(files))
-    return *batches_of(level_files.read(chosen)), len(chosen)
+    found, num_files = _read(files)
+    return *batches_of(found), num_files
 
 
-def _enough(files: Sequence[str]) -> Iterator[str]:
-    """The first files, up to the one with which there are enough levels."""
-    count = 0
-    for file in files:
-        if count >= ENOUGH_LEVELS:
-            return
-        yield file
-        count += len(level_files.read(file))
+def _read(files: Sequence[str]) -> tuple[level_files.Levels, int]:
+    """(the levels of the first files that together hold enough, how many files these are)."""
+    parts: list[level_files.Levels] = []
+    while len(parts) < len(files) and sum(map(len, parts)) < ENOUGH_LEVELS:
+        parts.append(level_files.read(files[len(parts)]))
+    size = np.max([part.codes.shape[1:] for part in parts], axis=0)
+    missing = [size - part.codes.shape[1:] for part in parts]
+    walled = [np.pad(part.codes, [(0, 0), (0, h), (0, w)], constant_values=Code.WALL)
+              for part, (h, w) in zip(parts, missing, strict=True)]  # fmt: skip
+    sizes, lines = (np.concatenate([getattr(part, name) for part in parts]) for name in ("sizes", "lines"))
+    sources = tuple(source for part in parts for source in part.sources)
+    return level_files.Levels(np.concatenate(walled), sizes, sources, lines), len(parts)
 
 
 def summary(answers: Answers) -> dict[str, Any]:

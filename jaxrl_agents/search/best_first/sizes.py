@@ -7,6 +7,7 @@ from jaxrl_agents.search.best_first import bounds, frontier
 from jaxrl_agents.search.best_first.types import Config, Mode
 
 _CLASS_BITS = 4  # by which the number of classes grows
+_MOST_CLASSES = 1 << 17  # one for every f that a node can have
 _LARGE_BOARD = 4096  # cells
 
 
@@ -21,12 +22,13 @@ def make_config(
       num_slots: boxes that the bound matches.
       num_levels: searched together.
       growth: how often pages, log and closed table are doubled.
-      class_growth: how often the classes are multiplied by 16: up to 3, which is one for every f that a node can have.
+      class_growth: how often the classes are multiplied by 16.
     """
     fewest = 16 if layout.num_cells <= _LARGE_BOARD else 1
     num_levels = max(1 << (num_levels - 1).bit_length(), fewest)  # few sizes, few compilations
     lanes = min(max(2 * num_levels, 256), 2048)
     log_size = max(512 * num_levels, 1 << 16) << growth
+    classes = 32 if num_slots else 512  # the nearest-target bound sees less, so that f rises more
     return Config(
         layout=layout,
         mode=mode,
@@ -34,7 +36,7 @@ def make_config(
         num_levels=num_levels,
         num_lanes=lanes,
         num_children=lanes,
-        num_classes=32 << _CLASS_BITS * class_growth,
+        num_classes=min(classes << _CLASS_BITS * class_growth, _MOST_CLASSES),
         num_pages=3 * log_size // frontier.PAGE,
         log_size=log_size,
         num_sets=log_size // 4,

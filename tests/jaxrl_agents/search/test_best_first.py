@@ -286,11 +286,11 @@ def test_capacities_grow():
 
 def test_classes_grow_until_no_f_lacks_one():
     """They cost little beside what is searched, so that they end before memory does."""
-    sizes = [solver.make_config(SMALL, "optimal", 2, 1, 0, growth) for growth in range(4)]
-    assert all(a.num_classes < b.num_classes for a, b in itertools.pairwise(sizes))
-    largest = int(bounds.TOO_LONG) - 1  # of g and of h
-    assert sizes[-1].num_classes > 2 * largest
-    assert solver.memory(sizes[-1]) < 64 << 20
+    largest = 2 * (int(bounds.TOO_LONG) - 1)  # g and h
+    for num_slots in (2, 0):
+        sizes = [solver.make_config(SMALL, "optimal", num_slots, 1, 0, growth) for growth in range(4)]
+        assert all(a.num_classes < b.num_classes or a.num_classes > largest for a, b in itertools.pairwise(sizes))
+        assert sizes[-1].num_classes > largest and solver.memory(sizes[-1]) < 64 << 20
 
 
 def test_every_board_fits_the_memory():
@@ -454,6 +454,7 @@ def test_a_solved_start_needs_no_push(small):
     on_box = np.asarray(bb.contains(instances.boxes, instances.player))
     result = solve(TaskBank(jax.tree.map(lambda leaf: leaf[~on_box], instances)), layout=SMALL)
     assert result.solved.all() and not result.pushes.any() and not result.moves.any()
+    assert {result.lurd(i) for i in range(len(result.status))} == {""}
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
