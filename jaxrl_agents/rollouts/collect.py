@@ -86,7 +86,9 @@ def searched(
     model = policy.search_model(num_turns + turns_ahead)
     root, roots_tasks = _repeated((model.root(params, states, tasks), tasks), copies)
     keys = jax.vmap(lambda key: jax.random.split(key, copies))(keys).reshape(-1)
-    options |= {"max_turn_actions": policy.max_turn_actions, "temperature": policy.temperature}
+    options["max_turn_actions"] = policy.max_turn_actions
+    if options.get("propose") is None:  # which draws at the policy's temperature
+        options["temperature"] = policy.temperature
     output = mode(params, keys, root, model, tasks=roots_tasks, num_turns=num_turns, **options)
     paths = output.trajectories(paths_each)
     words = rng.words_at(keys, paths.words, num_words)

@@ -22,9 +22,10 @@ class EntropyBacktrack:
     """Entropy-triggered backtracking, and with `num_rollouts` above 1 its combination with best-of-N.
 
     Where the policy's entropy is above the threshold, the rollout steps back and takes its turn at a higher
-    temperature; `Trajectory.log_probs` are those of the temperature used. Turns that were discarded are not in the
-    trajectory, but in its counts. `Trajectory.simulated` is True with several rollouts: one alone is not compared with
-    any, though it leaves the states where the policy is unsure.
+    temperature; `Trajectory.log_probs` are those of the temperature used. Turns of several actions are judged by the
+    entropies of their decisions, summed, once they are drawn: what triggers is then left out by what it is. Turns that
+    were discarded are not in the trajectory, but in its counts. `Trajectory.simulated` is True with several rollouts:
+    one alone is not compared with any, though it leaves the states where the policy is unsure.
 
     Attributes:
       entropy_threshold: η, nats.
@@ -55,11 +56,6 @@ class EntropyBacktrack:
 
     def check(self, policy: Policy, group_size: int) -> None:
         """See `Strategy`."""
-        if policy.max_turn_actions > 1:
-            raise ValueError(
-                f"max_turn_actions={policy.max_turn_actions}: backtracking looks at the entropy of single actions; use "
-                "turns of one action, or another strategy"
-            )
 
     def __call__(
         self, params: Any, key: jax.Array, policy: Policy, tasks: Any, *, group_size: int, num_turns: int
@@ -67,6 +63,9 @@ class EntropyBacktrack:
         """See `Strategy`."""
         self.check(policy, group_size)
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if policy.max_turn_actions > 1:
+            hotter = policy.replace(temperature=options.pop("retry_temperature"))
+            options |= {"propose": policy.propose(num_turns), "retry_propose": hotter.propose(num_turns)}
         return searched(
             search.entropy_backtrack, params, key, policy, tasks, group_size=group_size, num_turns=num_turns,
             num_words=self.num_rollouts, **options,

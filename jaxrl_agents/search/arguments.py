@@ -5,6 +5,7 @@ Nothing here computes on a device without need: numbers stay NumPy's, which cost
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable
@@ -17,11 +18,19 @@ import numpy as np
 from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.arguments import LARGEST, count
-from jaxrl_agents.search import checked, rng
+from jaxrl_agents.search import returned, rng
+from jaxrl_agents.search.arrays import described, is_array, leading_axis
 from jaxrl_agents.search.model import EnvModel, Evaluated, RecurrentModel, SearchModel, as_model
 from jaxrl_agents.search.nodes import Branching
 from jaxrl_agents.search.proposals import Candidates, float32_logits
 from jaxrl_agents.search.types import RootFnOutput
+
+_RANGES = {  # of mctx's options
+    "dirichlet_fraction": (0.0, 1.0),
+    "dirichlet_alpha": (float(np.finfo(np.float32).tiny), math.inf),
+    "temperature": (0.0, math.inf),
+    "gumbel_scale": (0.0, math.inf),
+}
 
 
 def number(name: str, value: Any) -> Any:
@@ -33,7 +42,7 @@ def number(name: str, value: Any) -> Any:
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be a scalar; got shape {np.shape(value)}")
     if traced:
-        return value.astype(jnp.float32)
+        return constant(value.astype(jnp.float32))
     if math.isnan(value):
         raise ValueError(f"{name}={value} is not a number")
     with np.errstate(over="ignore"):
@@ -41,11 +50,24 @@ def number(name: str, value: Any) -> Any:
 
 
 def finite(name: str, value: Any, *, low: float) -> Any:
-    """`value` as `number` has it, checked to be finite and above `low`, in float32, where it is concrete."""
+    """`value` as `number` has it, checked to be finite and above `low`, in float32, where it is concrete.
+
+    Numbers too small for their full precision count as 0, as the processor has them.
+    """
     checked_value = number(name, value)
-    if not isinstance(value, jax.core.Tracer) and not (math.isfinite(checked_value) and checked_value > low):
+    if isinstance(value, jax.core.Tracer):
+        return checked_value
+    seen = checked_value if abs(checked_value) >= np.finfo(np.float32).tiny else np.float32(0)
+    if not (math.isfinite(seen) and seen > low):
         raise ValueError(f"{name}={float(value)} must be a finite number above {low:g} (in float32)")
     return checked_value
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value`, checked to be True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} is neither True nor False")
+    return bool(value)
 
 
 def unbanked(tasks: Any) -> Any:
@@ -65,8 +87,8 @@ def instances(env: Environment[Any, Any], name: str, states: Any, tasks: Any) ->
         )
     if np.ndim(states.steps) != 1:
         raise ValueError(f"{name} must be a batch of states, [B, …]; got steps of shape {np.shape(states.steps)}")
-    checked.leading_axis(name, states, len(states.steps))
-    checked.leading_axis("tasks", unbanked(tasks), len(states.steps))
+    leading_axis(name, states, len(states.steps))
+    leading_axis("tasks", unbanked(tasks), len(states.steps))
     return unbanked(tasks)
 
 
@@ -74,7 +96,7 @@ def inputs(
     params: Any, rng_key: Any, root: RootFnOutput, model: Any, tasks: Any, invalid_actions: Any
 ) -> tuple[Any, jax.Array, RootFnOutput, SearchModel]:
     """What a search starts from: the model's first argument, a key per root, the root (masked), the model."""
-    root = checked_root(root)
+    params, root, tasks = constant((params, checked_root(root), tasks))
     batch_size, num_actions = root.prior_logits.shape
     searched = as_model(model, num_actions)
     if isinstance(searched, EnvModel):
@@ -86,15 +108,22 @@ def inputs(
             )
     elif tasks is not None:
         tasks = unbanked(tasks)
-        checked.leading_axis("tasks", tasks, batch_size)
+        leading_axis("tasks", tasks, batch_size)
     if tasks is not None:
         params = (params, tasks)
     keys = _keys(rng_key, batch_size)
     if invalid_actions is not None:
-        root = root.replace(prior_logits=_masked(root.prior_logits, invalid_actions))
+        check_mask(invalid_actions, root.prior_logits.shape)
+        masked = jnp.where(invalid_actions.astype(bool), np.float32(-np.inf), root.prior_logits)
+        root = root.replace(prior_logits=masked)
     if isinstance(searched, RecurrentModel):
         root = root.replace(embedding=Evaluated(root.embedding, root.prior_logits, root.value))
     return params, keys, root, searched
+
+
+def constant(tree: Any) -> Any:
+    """`tree`, a constant to jax.grad as far as it is traced: searches have no gradient, which loops would refuse."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if isinstance(leaf, jax.core.Tracer) else leaf, tree)
 
 
 def checked_root(root: RootFnOutput) -> RootFnOutput:
@@ -114,15 +143,15 @@ def check_root(root: RootFnOutput) -> None:
         raise TypeError(f"root must be a RootFnOutput (prior_logits, value, embedding); got {type(root).__name__}")
     logits, value = root.prior_logits, root.value
     for name, array in (("root.prior_logits", logits), ("root.value", value)):
-        if not checked.is_array(array) or not jnp.issubdtype(array.dtype, jnp.floating):
-            raise TypeError(f"{name} must be an array of floats; got {checked.described(array)}")
+        if not is_array(array) or not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"{name} must be an array of floats; got {described(array)}")
     if logits.ndim != 2 or value.shape != logits.shape[:1]:
         raise ValueError(
             f"root.prior_logits must be [B, A] and root.value [B]; got shapes {logits.shape} and {value.shape}"
         )
     if 0 in logits.shape:
         raise ValueError(f"root.prior_logits has shape {logits.shape}; a search needs at least one root and one action")
-    checked.leading_axis("root.embedding", root.embedding, len(value))
+    leading_axis("root.embedding", root.embedding, len(value))
 
 
 def _check_values(name: str, array: Any, rule: str) -> None:
@@ -137,12 +166,12 @@ def _check_values(name: str, array: Any, rule: str) -> None:
         raise ValueError(f"{name}{list(where)} is {float(values[where])}; {rule}")
 
 
-def _masked(logits: jax.Array, invalid_actions: Any) -> jax.Array:
-    if not checked.is_array(invalid_actions):
-        raise TypeError(f"invalid_actions must be an array [B, A]; got {checked.described(invalid_actions)}")
-    if invalid_actions.shape != logits.shape:
-        raise ValueError(f"invalid_actions has shape {invalid_actions.shape}; root.prior_logits {logits.shape}")
-    return jnp.where(invalid_actions.astype(bool), np.float32(-np.inf), logits)
+def check_mask(invalid_actions: Any, shape: tuple[int, ...]) -> None:
+    """Raises unless `invalid_actions` has the `shape` [B, A] of the root's logits."""
+    if not is_array(invalid_actions):
+        raise TypeError(f"invalid_actions must be an array [B, A]; got {described(invalid_actions)}")
+    if invalid_actions.shape != shape:
+        raise ValueError(f"invalid_actions has shape {invalid_actions.shape}; root.prior_logits {shape}")
 
 
 def branching(
@@ -173,18 +202,45 @@ def branching(
             f"max_turn_actions={length} with candidates={candidates!r}: turns of several actions are sampled "
             "(candidates='sample') or come from `propose`"
         )
-    if propose is not None and not callable(propose):
-        raise TypeError(f"propose={propose!r} is not a function (params, key, embedding) -> Proposal")
+    proposer = None if propose is None else _proposer("propose", propose, length, num_actions)
     if propose is not None and candidates != "sample":
         raise ValueError(
             f"candidates={candidates!r} with propose: all candidates come from `propose`; leave one of the two out"
         )
     if propose is not None and invalid_actions is not None:
         raise ValueError("invalid_actions with propose: turns are played as `propose` draws them; mask them there")
+    heat = finite("temperature", temperature, low=0.0)
+    if propose is not None and not isinstance(heat, jax.core.Tracer) and heat != 1:
+        raise ValueError(
+            f"temperature={float(heat):g} with propose: it draws its turns itself; divide its logits there"
+        )
     check_score(score)
-    proposer = None if propose is None else checked.Propose(propose, length, num_actions)
-    scored = checked.Score(score) if callable(score) else score
-    return Branching(candidates, number, length, proposer, scored, finite("temperature", temperature, low=0.0))
+    scored = returned.Score(score) if callable(score) else score
+    return Branching(candidates, number, length, proposer, scored, heat)
+
+
+def _proposer(name: str, propose: Any, max_turn_actions: int, num_actions: int) -> returned.Propose:
+    if not callable(propose):
+        raise TypeError(f"{name}={propose!r} is not a function (params, key, embedding) -> Proposal")
+    return returned.Propose(propose, max_turn_actions, num_actions, name)
+
+
+def retries(root: RootFnOutput, branching: Branching, retry_propose: Any, retry_temperature: Any) -> Branching:
+    """How turns are made again: by `retry_propose` where there is a `propose`, else at the `retry_temperature`."""
+    if branching.propose is None:
+        if retry_propose is not None:
+            raise ValueError("retry_propose without propose: pass both, or give a retry_temperature")
+        heat = finite("retry_temperature", 1.5 if retry_temperature is None else retry_temperature, low=0.0)
+        return dataclasses.replace(branching, temperature=heat)
+    if retry_temperature is not None:
+        raise ValueError(
+            f"retry_temperature={retry_temperature} with propose: give the function that draws retried turns, "
+            "retry_propose"
+        )
+    if retry_propose is None:
+        return branching
+    again = _proposer("retry_propose", retry_propose, branching.turn_actions, root.prior_logits.shape[1])
+    return dataclasses.replace(branching, propose=again)
 
 
 def check_nodes(num_nodes: int) -> None:
@@ -209,7 +265,7 @@ def node_budget(budget: Any, batch_size: int) -> Any:
     traced = isinstance(budget, jax.core.Tracer)
     values = budget if traced else np.asarray(budget)
     if not jnp.issubdtype(values.dtype, jnp.integer) or values.shape not in ((), (batch_size,)):
-        got = checked.described(budget if checked.is_array(budget) else values)
+        got = described(budget if is_array(budget) else values)
         raise ValueError(f"node_budget must be integers [] or [{batch_size}]; got {got}")
     if traced:  # what is above is never reached: nodes are counted in int32
         return values if values.dtype == jnp.int32 else jnp.minimum(values, LARGEST).astype(jnp.int32)
@@ -225,10 +281,10 @@ def plan(name: str, actions: Any, root: RootFnOutput, *forms: tuple[str, ...]) -
     A form names the axes after B: () or ("T",), say.
     """
     batch_size, num_actions = root.prior_logits.shape
-    fits = checked.is_array(actions) and len(actions.shape) in [1 + len(axes) for axes in forms]
+    fits = is_array(actions) and len(actions.shape) in [1 + len(axes) for axes in forms]
     if not fits or not jnp.issubdtype(actions.dtype, jnp.integer) or actions.shape[0] != batch_size:
         shapes = " or ".join(f"[{', '.join([str(batch_size), *axes])}]" for axes in forms)
-        raise ValueError(f"{name} must be integers {shapes}; got {checked.described(actions)}")
+        raise ValueError(f"{name} must be integers {shapes}; got {described(actions)}")
     if not isinstance(actions, jax.core.Tracer) and getattr(actions, "is_fully_addressable", True):
         values = np.asarray(actions)
         wrong = values[(values < -1) | (values >= num_actions)]
@@ -256,9 +312,16 @@ def check_policy_options(name: str, policies: dict[str, Callable[..., Any]], opt
         elif option.startswith("max_num_"):
             count(option, value)
         elif np.ndim(value) == 0:
-            number(option, value)
-        elif not checked.is_array(value):
+            _check_range(option, number(option, value))
+        elif not is_array(value):
             raise TypeError(f"{option}={value!r} is neither a number nor an array")
+
+
+def _check_range(option: str, value: Any) -> None:
+    """Raises where one of mctx's numbers is concrete and outside its range."""
+    low, high = _RANGES.get(option, (-math.inf, math.inf))
+    if not isinstance(value, jax.core.Tracer) and not low <= value <= high:
+        raise ValueError(f"{option}={float(value):g} is not in [{low:g}, {high:g}]")
 
 
 def check_mode(mode: Any) -> None:

@@ -98,12 +98,13 @@ def beam_search(
         score=score,
         temperature=temperature,
     )
+    deduplicate = arguments.flag("deduplicate", deduplicate)
     if deduplicate and getattr(model, "state_key", None) is None:
         raise ValueError("deduplicate=True needs state keys: a Model with a `state_key` function, or from_env")
     arguments.check_nodes(width * branching.num_candidates * branching.turn_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
-    return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width, bool(deduplicate))
+    return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width, deduplicate)
 
 
 class _Carry(NamedTuple):
@@ -140,7 +141,7 @@ def _search(
     turn = partial(_turn, params, keys, model, branching, budget, deduplicate)
     going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, branching, budget))
     end = jax.lax.while_loop(going, turn, start)
-    return _output(end, sharpness, num_actions, simulated=branching.num_candidates > 1)
+    return _output(keys, end, sharpness, num_actions, simulated=branching.num_candidates > 1)
 
 
 def _live(carry: _Carry, branching: Branching, budget: jax.Array) -> jax.Array:
@@ -239,7 +240,7 @@ def _words(keys: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(keys[..., index] for index in range(keys.shape[-1]))
 
 
-def _output(end: _Carry, sharpness: jax.Array, num_actions: int, simulated: bool) -> SearchOutput:
+def _output(keys: jax.Array, end: _Carry, sharpness: jax.Array, num_actions: int, simulated: bool) -> SearchOutput:
     scores, actions = weights.best_below(end.root_scores, end.nodes.score, end.origin), end.root_actions
     best = selection.take(actions, end.origin[:1].astype(jnp.int32))[0]
     if actions.ndim == 2:
@@ -250,5 +251,6 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int, simulated: bool
         search_tree=history.as_tree(end.history, end.nodes.score, end.nodes.total, end.turn),
         counts=end.tally.counts(),
         value=end.nodes.score[0],
+        key_hashes=rng.hashed(keys),
         simulated=simulated,
     )

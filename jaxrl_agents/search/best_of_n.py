@@ -115,7 +115,7 @@ def _search(
     turn = partial(_turn, params, keys, model, branching, budget)
     going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, branching, budget))
     end = jax.lax.while_loop(going, turn, _Carry(jnp.int32(0), first, record, tally))
-    return rollouts_output(end.history, end.nodes, end.turn, end.tally, sharpness, num_actions)
+    return _output(keys, end, sharpness, num_actions)
 
 
 def _live(carry: _Carry, branching: Branching, budget: jax.Array) -> jax.Array:
@@ -146,10 +146,8 @@ def _turn(
     return _Carry(carry.turn + 1, after, history.write(carry.history, carry.turn, record), tally)
 
 
-def rollouts_output(
-    record: Record, nodes: Node, turns: jax.Array, tally: Tally, sharpness: jax.Array, num_actions: int
-) -> SearchOutput:
-    """The output of a search whose slots are independent rollouts with the final `nodes`."""
+def _output(keys: jax.Array, end: _Carry, sharpness: jax.Array, num_actions: int) -> SearchOutput:
+    record, nodes = end.history, end.nodes
     actions = record.action[0].astype(jnp.int32)
     best, value = jnp.argmax(nodes.score, axis=0), jnp.max(nodes.score, axis=0)
     action = jnp.take_along_axis(actions, best.reshape(1, -1, *(1,) * (actions.ndim - 2)), axis=0)[0]
@@ -159,8 +157,9 @@ def rollouts_output(
     return SearchOutput(
         action=weights.best_action(action, value),
         action_weights=weights.softmax(scores, sharpness).T,
-        search_tree=history.as_tree(record, nodes.score, nodes.total, turns),
-        counts=tally.counts(),
+        search_tree=history.as_tree(record, nodes.score, nodes.total, end.turn),
+        counts=end.tally.counts(),
         value=value,
+        key_hashes=rng.hashed(keys),
         simulated=len(nodes.score) > 1,
     )

@@ -18,23 +18,26 @@ from jaxrl_agents.search.nodes import (
     Branching,
     Children,
     Node,
+    Propose,
     ScoreFn,
     added,
     anywhere,
     candidates_of_nodes,
     evaluated,
     flattened,
+    propose_turns,
     root_nodes,
     small_int,
     where_rows,
     within_budget,
 )
 from jaxrl_agents.search.proposals import SMALL, distribution
-from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchOutput
+from jaxrl_agents.search.types import BacktrackTree, Proposal, RootFnOutput, SearchOutput
 
 Distance = Literal["uniform", "fixed"]
 
 DISTANCE = 3  # offset of the hash that draws how far to step back
+_RETRY = 4  # and of the hash from which `propose` draws a retried turn
 
 
 def entropy_backtrack(
@@ -49,9 +52,11 @@ def entropy_backtrack(
     steps_back: int = 3,
     distance: Distance = "uniform",
     max_retries: int = 3,
-    retry_temperature: float | jax.Array = 1.5,
+    retry_temperature: float | jax.Array | None = None,
     free_backtrack: bool = False,
     num_rollouts: int = 1,
+    propose: Propose | None = None,
+    retry_propose: Propose | None = None,
     max_turn_actions: int = 1,
     score: str | ScoreFn = "return",
     clairvoyant: bool = False,
@@ -67,6 +72,11 @@ def entropy_backtrack(
     takes its turn there, at `retry_temperature`; that turn does not trigger again. With `num_rollouts` N it is
     combined with best-of-N.
 
+    With `propose` the entropy is what it reports of the turn that it has drawn, of the whole turn (the sum over its
+    decisions, or an estimate of it). A turn that triggers is not played; another one, which `retry_propose` draws
+    where the rollout has gone back to, is. What is reported of a drawn turn may depend on the draw: then turns are
+    left out by what they are, and played ones are not distributed as they were drawn.
+
     Args:
       params: passed to the model; with `tasks` the model receives `(params, tasks)`.
       rng_key: a typed key, or one per root, [B].
@@ -78,10 +88,13 @@ def entropy_backtrack(
       steps_back: the most turns that a retry goes back.
       distance: "uniform" draws how far from 1 … min(steps_back, length of the path), "fixed" takes that bound.
       max_retries: retries per rollout.
-      retry_temperature: divides the logits of a retried turn.
+      retry_temperature: divides the logits of a retried turn; None is 1.5. Not with `propose`.
       free_backtrack: discarded turns do not count: a path may be K turns long whatever was discarded.
       num_rollouts: N.
-      max_turn_actions: L, see `beam_search`; a turn's entropy is that of its first action.
+      propose: draws a turn in place of the logits, see `beam_search`, and tells its entropy.
+      retry_propose: draws the retried turns, at a higher temperature for example; None is `propose`.
+      max_turn_actions: L, see `beam_search`; paths go back by whole turns. Without `propose` a turn's entropy is that
+        of its first action: the states that decide the others are not known before it is played.
       score: what rollouts are ranked by, see `best_of_n`.
       clairvoyant: the turn at a position of the path always uses the word of that position, a retry too.
       temperature: divides the logits of the other turns.
@@ -97,19 +110,19 @@ def entropy_backtrack(
     """
     width = arguments.count("num_rollouts", num_rollouts)
     num_turns = arguments.count("num_turns", num_turns)
-    rule = _rule(
-        num_turns, entropy_threshold, steps_back, distance, max_retries, retry_temperature, free_backtrack, clairvoyant
-    )
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
     branching = arguments.branching(
         root,
         num_candidates=1,
         candidates="sample",
-        propose=None,
+        propose=propose,
+        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,
     )
+    hotter = arguments.retries(root, branching, retry_propose, retry_temperature)
+    rule = _rule(num_turns, entropy_threshold, steps_back, distance, max_retries, hotter, free_backtrack, clairvoyant)
     arguments.check_nodes(width * branching.turn_actions)
     budget = arguments.node_budget(node_budget, len(keys))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
@@ -121,7 +134,7 @@ class Rule:
     """When and how far to step back."""
 
     entropy_threshold: jax.Array
-    retry_temperature: jax.Array
+    retrying: Branching  # how retried turns are made
     num_turns: int = static_field()
     steps_back: int = static_field()
     distance: Distance = static_field()
@@ -136,7 +149,7 @@ def _rule(
     steps_back: Any,
     distance: Distance,
     max_retries: Any,
-    retry_temperature: Any,
+    retrying: Branching,
     free: bool,
     clairvoyant: bool,
 ) -> Rule:
@@ -145,15 +158,16 @@ def _rule(
     if distance not in get_args(Distance):
         raise ValueError(f"distance={distance!r} is neither 'uniform' nor 'fixed'")
     retries = arguments.count("max_retries", max_retries)
+    free = arguments.flag("free_backtrack", free)
     return Rule(
         entropy_threshold=arguments.number("entropy_threshold", threshold),
-        retry_temperature=arguments.finite("retry_temperature", retry_temperature, low=0.0),
+        retrying=retrying,
         num_turns=num_turns,
         steps_back=furthest,
         distance=distance,
         max_retries=retries,
         num_iterations=num_turns + (retries * min(furthest, num_turns) if free else 0),
-        clairvoyant=bool(clairvoyant),
+        clairvoyant=arguments.flag("clairvoyant", clairvoyant),
     )
 
 
@@ -203,7 +217,7 @@ def _search(
     iteration = partial(_iteration, params, keys, model, branching, rule, budget, words)
     going = lambda carry: (carry.iteration < rule.num_iterations) & anywhere(_live(carry, branching, rule, budget))
     end = jax.lax.while_loop(going, iteration, _start(first, tally, branching, rule, num_actions))
-    return _output(end, sharpness, num_actions, rule)
+    return _output(keys, end, sharpness, num_actions, rule)
 
 
 def _start(first: Node, tally: Tally, branching: Branching, rule: Rule, num_actions: int) -> _Carry:
@@ -245,20 +259,21 @@ def _iteration(
     width = len(carry.row)
     words = once(carry.iteration, partial(rng.turn_words, turn=carry.iteration, num_words=width), keys)
     live = _live(carry, branching, rule, budget)
-    with jax.named_scope("propose"):
-        entropy = distribution(carry.nodes.logits, branching.temperature).entropy
+    ahead, entropy = _ahead(params, branching, words, carry)
     back = jnp.where(live, _steps_back(carry, rule, entropy, words), 0)
     row = _row_before(carry, back)
     nodes, ancestors = _restored(carry, row, back)
     position = carry.position - back
-    temperature = jnp.where(back > 0, rule.retry_temperature, branching.temperature)
+    temperature = jnp.where(back > 0, rule.retrying.temperature, branching.temperature)
     hot = dataclasses.replace(branching, temperature=temperature)
+    proposal = None if ahead is None else _retried(params, rule.retrying, words, nodes, back, ahead)
     step_words = None if position_words is None else _at_position(position_words, position)
     made = flattened(
         candidates_of_nodes(
-            carry.iteration, params, model, hot, words[:, None], nodes, live, step_words=step_words, depth=position
+            carry.iteration, params, model, hot, words[:, None], nodes, live,
+            step_words=step_words, depth=position, proposal=proposal,
         )
-    )
+    )  # fmt: skip
     moved = made.length > 0
     total = made.score if branching.score == "return" else made.total  # every slot is filled
     fields = {"total": total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
@@ -305,6 +320,27 @@ def _advanced(
 
 
 @jax.named_scope("propose")
+def _ahead(params: Any, branching: Branching, words: jax.Array, carry: _Carry) -> tuple[Proposal | None, jax.Array]:
+    """The turns [N, 1, B] that `propose` draws where the rollouts stand; float32[N, B]: what the threshold is for."""
+    if branching.propose is None:
+        return None, distribution(carry.nodes.logits, branching.temperature).entropy
+    turns = once(carry.iteration, partial(propose_turns, params, branching), words[:, None], carry.nodes)
+    return turns, turns.entropy[:, 0]
+
+
+def _retried(
+    params: Any, retrying: Branching, words: jax.Array, nodes: Node, back: jax.Array, ahead: Proposal
+) -> Proposal:
+    """The turns that are played: those `ahead`, and others from the `nodes` of the rollouts that have stepped back.
+
+    The draws of a turn that is not played have decided that it is not: others are drawn with.
+    """
+    anew = lambda: propose_turns(params, retrying, rng.mix(words, _RETRY)[:, None], nodes)
+    turns = jax.lax.cond(anywhere(back > 0), anew, lambda: ahead)
+    return where_rows((back > 0)[:, None], turns, ahead)
+
+
+@jax.named_scope("propose")
 def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array) -> jax.Array:
     """int32[N, B]: how many turns to step back; 0 where nothing triggers."""
     most = jnp.minimum(carry.position, rule.steps_back)
@@ -341,7 +377,7 @@ def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:
     return jnp.take_along_axis(words, row, axis=0)[0][:, None]
 
 
-def _output(end: _Carry, sharpness: jax.Array, num_actions: int, rule: Rule) -> SearchOutput:
+def _output(keys: jax.Array, end: _Carry, sharpness: jax.Array, num_actions: int, rule: Rule) -> SearchOutput:
     record = end.history
     played = record.length > 0
     rows = {
@@ -378,5 +414,6 @@ def _output(end: _Carry, sharpness: jax.Array, num_actions: int, rule: Rule) -> 
         search_tree=tree,
         counts=end.tally.counts(),
         value=value,
+        key_hashes=rng.hashed(keys),
         simulated=len(end.nodes.score) > 1,
     )

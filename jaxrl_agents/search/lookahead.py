@@ -28,6 +28,7 @@ from jaxrl_agents.search.nodes import (
     evaluated,
     flattened,
     root_nodes,
+    rounded,
     within_budget,
 )
 from jaxrl_agents.search.proposals import Candidates, reduced
@@ -83,9 +84,9 @@ def lookahead(
       beam_width: W, committed paths.
       candidates: "sample", "gumbel" or "enumerate", see `beam_search`.
       propose: draws a turn in place of the logits, see `beam_search`.
-      max_turn_actions: L, see `beam_search`. Chance can lead a turn drawn in simulation elsewhere when it is played:
-        it then ends before an action that is illegal there, and its log-probability is that of what was played. A
-        turn of `propose` is played as it was proposed.
+      max_turn_actions: L, see `beam_search`. A turn drawn step by step is drawn so again when it is played: with the
+        same random draws, but in the states that chance now leads to. Without chance it is the turn that was
+        simulated. A turn of `propose` is played as it was proposed.
       score: of the last simulated node: "return" from the root, "step", or a function, see `beam_search`.
       bootstrap: with score="return", add the model's (discounted) value of the last simulated node; False saves its
         evaluation.
@@ -121,7 +122,8 @@ def lookahead(
         if continuation == "full"
         else (dataclasses.replace(branching, kind="sample", num_candidates=1),) * depth
     )
-    plan = Simulation(branching, further, bool(bootstrap) and score == "return", bool(clairvoyant))
+    bootstrap = arguments.flag("bootstrap", bootstrap) and score == "return"
+    plan = Simulation(branching, further, bootstrap, arguments.flag("clairvoyant", clairvoyant))
     arguments.check_nodes(width * plan.cost)
     return _search(params, keys, root, model, plan, budget, sharpness, num_turns, width)
 
@@ -136,8 +138,8 @@ class Simulation:
     clairvoyant: bool = static_field()
 
     @property
-    def unforeseen(self) -> bool:
-        """Whether turns drawn step by step in simulation are played with other words."""
+    def redraws(self) -> bool:
+        """Whether turns drawn step by step in simulation are drawn again when they are played, with other words."""
         return self.branching.draws_as_it_plays and not self.clairvoyant
 
     @property
@@ -193,6 +195,7 @@ def _search(
         search_tree=tree,
         counts=end.tally.counts(),
         value=paths.scores[:, 0],
+        key_hashes=rng.hashed(keys),
         simulated=simulated,
     )
 
@@ -222,7 +225,7 @@ def _turn(
     parents = selection.take((nodes.embedding, nodes.total, nodes.scale, nodes.score), chosen // number)
     played = commit(
         carry.turn, params, model, plan.branching, selection.take(words, chosen), parents, kept, score > -jnp.inf,
-        unforeseen=plan.unforeseen,
+        redrawn=plan.redraws,
     )  # fmt: skip
     fields = {"total": played.total, "scale": played.scale, "score": played.score, "filled": score > -jnp.inf}
     after = evaluated(carry.turn, model, params, words[:width], played.embedding, **fields)
@@ -232,7 +235,7 @@ def _turn(
         dead_ends=added((played.length > 0) & after.dead_end),
         **rows_of_turn(plan.branching, model, width * number, 0),
     )
-    tally = tally.add(**rows_of_turn(plan.branching, model, width, width, planned=not plan.unforeseen))
+    tally = tally.add(**rows_of_turn(plan.branching, model, width, width, planned=not plan.redraws))
     record = Record(
         chosen // number, played.action, played.length, played.reward, played.log_prob, played.score, chosen
     )
@@ -275,7 +278,8 @@ def _prospects(
     if plan.bootstrap:
         nodes = _as_nodes(turn, params, model, words, made)
         live = nodes.live
-        score = score + jnp.where(live, nodes.scale * nodes.value, 0)
+        score = score + jnp.where(live, rounded(turn, nodes.scale * nodes.value), 0)
+        score = jnp.where(jnp.isnan(score), -jnp.inf, score)
         forwards = 0 if isinstance(model, RecurrentModel) else len(words)
         tally = tally.add(evaluated=added(live), forwards=np.int32(forwards))
     leaves = jnp.swapaxes(score.reshape(num_candidates, -1, batch_size), 0, 1)

@@ -67,9 +67,11 @@ def mcts(
         )
     depth = None if max_depth is None else arguments.count("max_depth", max_depth)
     arguments.check_policy_options(policy, POLICIES, policy_options)
-    params, _, _, searched = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
+    params, _, checked_root, searched = arguments.inputs(params, rng_key, root, model, tasks, None)
+    if invalid_actions is not None:  # mctx masks itself
+        arguments.check_mask(invalid_actions, root.prior_logits.shape)
     one_key = rng_key if rng_key.ndim == 0 else rng_key[0]
-    root = arguments.checked_root(root)  # not that of `inputs`, which is masked
+    root = checked_root.replace(embedding=arguments.constant(root.embedding))
     invalid_actions = _illegal(root.prior_logits, invalid_actions)
     arrays = {name: value for name, value in policy_options.items() if hasattr(value, "dtype")}
     fixed = tuple((name, value) for name, value in policy_options.items() if name not in arrays)

@@ -17,7 +17,7 @@ import numpy as np
 from envs_jax.barriers import once
 from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
-from jaxrl_agents.search import checked, rng
+from jaxrl_agents.search import returned, rng
 from jaxrl_agents.search.proposals import float32_logits, legal_actions
 from jaxrl_agents.search.types import RootFnOutput
 
@@ -100,7 +100,7 @@ class RecurrentModel:
     ) -> tuple[mctx.RecurrentFnOutput, Embedding]:
         """The function, with its results checked."""
         found = self.function(params, rng_key, action, embedding)
-        checked.check_recurrent("recurrent_fn", found, embedding, (len(action), self.num_actions))
+        returned.check_recurrent("recurrent_fn", found, embedding, (len(action), self.num_actions))
         return found
 
     def step(
@@ -128,12 +128,12 @@ class CheckedModel(_Recurrent):
         self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
     ) -> tuple[jax.Array, jax.Array, Embedding]:
         found = self.model.step(params, key, action, embedding)
-        checked.check_step("model.step", found, embedding, len(action))
+        returned.check_step("model.step", found, embedding, len(action))
         return found
 
     def evaluate(self, params: Params, key: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array, Embedding]:
         found = self.model.evaluate(params, key, embedding)
-        checked.check_evaluate("model.evaluate", found, embedding, (len(key), self.num_actions))
+        returned.check_evaluate("model.evaluate", found, embedding, (len(key), self.num_actions))
         return found
 
     @property
@@ -142,7 +142,7 @@ class CheckedModel(_Recurrent):
 
     def _state_key(self, embedding: Embedding) -> jax.Array:
         found = self.model.state_key(embedding)
-        checked.check_state_key("model.state_key", found, len(jax.tree.leaves(embedding)[0]))
+        returned.check_state_key("model.state_key", found, len(jax.tree.leaves(embedding)[0]))
         return found
 
     @property
@@ -178,7 +178,7 @@ class EnvModel(_Recurrent):
         # Once: a policy's one-hot code or convolution would otherwise observe anew for each number that it makes of it.
         observe = jax.vmap(self.env.observe)
         found = self.policy(params, once(tasks.time_limit[0].astype(jnp.int32), observe, embedding, tasks))
-        checked.check_policy("policy", found, mask.shape)
+        returned.check_policy("policy", found, mask.shape)
         logits, value = found
         ended = self.ended((params, tasks), embedding)
         return jnp.where(mask, logits, -jnp.inf), jnp.where(ended, 0, value), embedding

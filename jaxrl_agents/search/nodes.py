@@ -141,7 +141,8 @@ def within_budget(nodes: Node, generated: jax.Array, cost: int, budget: jax.Arra
     return live & (generated + added(live) * cost <= budget)
 
 
-def propose(model_params: Any, branching: Branching, words: jax.Array, nodes: Node) -> Proposal:
+@jax.named_scope("propose")
+def propose_turns(model_params: Any, branching: Branching, words: jax.Array, nodes: Node) -> Proposal:
     """M candidate turns of each node, leaves [W, M, B, …]; `words` uint32[W, M, B], one a candidate."""
     if branching.propose is not None:
         over = jax.vmap(jax.vmap(branching.propose, in_axes=(None, 0, None)), in_axes=(None, 0, 0))
@@ -159,15 +160,17 @@ def play(
     parents: Any,
     proposal: Proposal,
     *,
+    drawn_with: jax.Array | None = None,
     all_actions: bool = False,
-    unforeseen: bool = False,
 ) -> Expansion:
-    """Plays proposals [W, M, B] from the nodes with the embeddings `parents` [W, B, …]; `turn` as in `once`.
+    """Plays proposals [W, M, B], with `words`, from the nodes with the embeddings `parents` [W, B, …].
 
-    With `all_actions` candidate m of each node is action m; `unforeseen` is as in `_play_turn`.
+    With `all_actions` candidate m of each node is action m. `drawn_with` is as in `_play_turn`, by default `words`;
+    `turn` is as in `once`.
     """
     if branching.turn_actions > 1:
-        return _play_turn(model, params, branching, words, parents, proposal, unforeseen)
+        drawn_with = words if drawn_with is None else drawn_with
+        return _play_turn(turn, model, params, branching, words, drawn_with, parents, proposal)
     step = jax.vmap(jax.vmap(partial(_stepped, model), in_axes=(None, 0, 0, None)), in_axes=(None, 0, 0, 0))
 
     def played(words: jax.Array, parents: Any, action: jax.Array | None) -> tuple[jax.Array, jax.Array, Any]:
@@ -188,42 +191,39 @@ def _stepped(
 
 
 def _play_turn(
+    turn: jax.Array,
     model: SearchModel,
     params: Any,
     branching: Branching,
     words: jax.Array,
+    drawn_with: jax.Array,
     parents: Any,
     proposal: Proposal,
-    unforeseen: bool,
 ) -> Expansion:
     """Plays turns of up to L primitive actions, which end early with the episode.
 
-    Without the caller's `propose` a turn is drawn as it is played: each action after the first from the model's
-    logits in the state that it meets. A turn drawn so before, with other words, is `unforeseen`: it ends before an
-    action that is illegal in the state that it meets now, and its proposal has the log-probability of its first
-    action, to which those of the others are added.
+    A proposal of whole turns, [W, M, B, L], is played as it is. Of one of single actions these come first, and each
+    later action is drawn in the state that it meets: with a hash of `drawn_with`, whatever the `words` that drive the
+    transitions. So a turn played again, by chance through other states, has the actions that the same draws have there.
     """
     step = jax.vmap(jax.vmap(partial(_stepped, model), in_axes=(None, 0, 0, 0)), in_axes=(None, 0, 0, 0))
-    drawn = branching.draws_as_it_plays and proposal.action.ndim == words.ndim
+    drawn = proposal.action.ndim == words.ndim
     spread = lambda leaf: jnp.broadcast_to(leaf[:, None], (leaf.shape[0], words.shape[1], *leaf.shape[1:]))
-    planned = proposal.action[..., None] if drawn else proposal.action
-    planned = jnp.pad(planned, [(0, 0)] * 3 + [(0, branching.turn_actions - planned.shape[-1])])
 
     def primitive(carry: tuple[Any, ...], index: jax.Array) -> tuple[tuple[Any, ...], jax.Array]:
         embedding, reward, discount, length, log_prob = carry
-        step_words = rng.action_words(words, index)
-        action = planned[..., index]
-        going = (discount != 0) & (index < proposal.length)
-        if drawn or unforeseen:
-            given = action if unforeseen else None
-            later, later_log_prob = _later(model, params, branching, step_words, embedding, given)
-            action = jnp.where(index == 0, proposal.action if drawn else action, later)
+        if drawn:
+            later, later_log_prob = _later(model, params, branching, rng.action_words(drawn_with, index), embedding)
+            action = jnp.where(index == 0, proposal.action, later)
             going = (discount != 0) & (length == index) & (action >= 0)
             log_prob += jnp.where(going & (index > 0), later_log_prob, 0)
-        keys = rng.row_keys(step_words, rng.STEP)
+        else:
+            action = proposal.action[..., index]
+            going = (discount != 0) & (index < proposal.length)
+        keys = rng.row_keys(rng.action_words(words, index), rng.STEP)
         step_reward, step_discount, after = step(params, keys, jnp.maximum(action, 0), embedding)
         embedding = where_rows(going, after, embedding)
-        reward += jnp.where(going, discount * step_reward, 0)
+        reward += jnp.where(going, rounded(turn, discount * step_reward), 0)
         discount = jnp.where(going, discount * step_discount, discount)
         return (embedding, reward, discount, length + going, log_prob), jnp.where(going, action, -1)
 
@@ -238,21 +238,15 @@ def _play_turn(
 
 @jax.named_scope("propose")
 def _later(
-    model: SearchModel, params: Any, branching: Branching, words: jax.Array, embedding: Any, given: jax.Array | None
+    model: SearchModel, params: Any, branching: Branching, words: jax.Array, embedding: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """An action for every candidate's state, drawn from the model's logits, and its log-probability.
-
-    Where actions are `given` (int32[W, M, B]) they are kept; −1 for those that cannot be drawn.
-    """
+    """An action for every candidate's state, drawn from the model's logits (or −1), and its log-probability (or 0)."""
     over = jax.vmap(jax.vmap(model.evaluate, in_axes=(None, 0, 0)), in_axes=(None, 0, 0))
     logits, _, _ = over(params, rng.row_keys(words, rng.EVALUATE), embedding)
     logits = float32_logits(logits)
     temperature = jnp.asarray(branching.temperature)
     policy = distribution(jnp.moveaxis(logits, -1, 0), temperature[:, None] if temperature.ndim else temperature)
-    if given is None:
-        action = sample(policy, rng.mix(words, rng.PROPOSE))
-    else:
-        action = jnp.where(policy.log_prob(given) > -jnp.inf, given, -1)
+    action = sample(policy, rng.mix(words, rng.PROPOSE))
     return action, jnp.where(action >= 0, policy.log_prob(action), 0)
 
 
@@ -267,27 +261,32 @@ def candidates_of_nodes(
     *,
     step_words: jax.Array | None = None,
     depth: jax.Array | None = None,
+    proposal: Proposal | None = None,
 ) -> Children:
     """The candidates of the `live` nodes (bool[W, B]); other filled slots survive as their first one.
 
-    Each candidate is drawn with its of the `words` uint32[W, M, B] and played with its of the `step_words`, which
-    are the same ones by default. `depth` is what the caller's score sees as the turn. `turn` is as in `once`.
+    Each candidate is drawn with its of the `words` uint32[W, M, B], unless it is in the `proposal`, and played with
+    its of the `step_words`, which are the same ones by default. `depth` is what the caller's score sees as the turn.
+    `turn` is as in `once`.
     """
     depth = turn if depth is None else depth
     is_first = np.arange(words.shape[1])[None, :, None] == 0
 
-    propose_all = jax.named_scope("propose")(partial(propose, params, branching))
-    proposal = once(turn, propose_all, words, nodes)
+    if proposal is None:
+        proposal = once(turn, partial(propose_turns, params, branching), words, nodes)
     if branching.enumerates:
         action, length = enumerated(nodes.logits, words.shape[1])
         proposal = proposal._replace(action=action, length=length)
     step_words = words if step_words is None else step_words
-    made = play(turn, model, params, branching, step_words, nodes.embedding, proposal, all_actions=branching.enumerates)
+    made = play(
+        turn, model, params, branching, step_words, nodes.embedding, proposal,
+        drawn_with=words, all_actions=branching.enumerates,
+    )  # fmt: skip
     # Integers: XLA's CPU compiler does not make vector code of what reads booleans.
     goes, stays = once(turn, lambda *kinds: tuple(kind.astype(jnp.int32) for kind in kinds), live, nodes.filled & ~live)
     valid = (goes > 0)[:, None] & (made.length > 0)
     before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
-    return _settled(params, branching, made, before, valid, (stays > 0)[:, None] & is_first, depth)
+    return _settled(turn, params, branching, made, before, valid, (stays > 0)[:, None] & is_first, depth)
 
 
 def commit(
@@ -300,19 +299,21 @@ def commit(
     chosen: Children,
     filled: jax.Array,
     *,
-    unforeseen: bool = False,
+    redrawn: bool = False,
 ) -> Children:
     """Plays `chosen` candidates [W, B] again, with `words` uint32[W, B].
 
     `parents` are the embedding, total, scale and score of their parents; what is `filled` without being a candidate
-    survives as it is. `unforeseen` is as in `_play_turn`.
+    survives as it is. Of turns that are `redrawn` the later actions are drawn again, in the states that they meet now.
     """
-    log_prob = chosen.first_log_prob if unforeseen else chosen.log_prob
-    proposal = Proposal(chosen.action, chosen.length, log_prob, jnp.zeros_like(chosen.log_prob))
+    action, log_prob = chosen.action, chosen.log_prob
+    if redrawn:
+        action, log_prob = action[..., 0], chosen.first_log_prob
+    proposal = Proposal(action, chosen.length, log_prob, jnp.zeros_like(log_prob))
     proposal = jax.tree.map(lambda leaf: leaf[:, None], proposal)
-    made = play(turn, model, params, branching, words[:, None], parents[0], proposal, unforeseen=unforeseen)
+    made = play(turn, model, params, branching, words[:, None], parents[0], proposal)
     valid = filled[:, None] & (made.length > 0)
-    return flattened(_settled(params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
+    return flattened(_settled(turn, params, branching, made, parents, valid, filled[:, None] & ~valid, turn))
 
 
 def flattened(children: Any) -> Any:
@@ -321,18 +322,22 @@ def flattened(children: Any) -> Any:
 
 
 def _settled(
+    turn: jax.Array,
     params: Any,
     branching: Branching,
     made: Expansion,
     before: tuple[Any, jax.Array, jax.Array, jax.Array],
     valid: jax.Array,
     copied: jax.Array,
-    turn: jax.Array,
+    depth: jax.Array,
 ) -> Children:
-    """What has become of expansions: `valid` ones count, where `copied` the parent stays as it was."""
+    """What has become of expansions: `valid` ones count, where `copied` the parent stays as it was.
+
+    A score of NaN is −inf, which is no candidate: else one of them would make the whole root's result NaN.
+    """
     parent, total, scale, score = before[0], *(leaf[:, None] for leaf in before[1:])
-    reached = total + scale * made.reward
-    child_score = _scores(params, branching.score, made, reached, total, turn)
+    reached = total + rounded(turn, scale * made.reward)
+    child_score = _scores(params, branching.score, made, reached, total, depth)
     return Children(
         action=where_rows(valid, made.action, jnp.full_like(made.action, -1)),
         length=jnp.where(valid, made.length, 0).astype(small_int(branching.turn_actions)),
@@ -340,7 +345,7 @@ def _settled(
         reward=jnp.where(valid, made.reward, 0),
         total=jnp.where(copied, total, reached),
         scale=jnp.where(copied, 0, scale * made.discount),  # what does not go on now never will
-        score=jnp.where(valid, child_score, jnp.where(copied, score, -jnp.inf)),
+        score=jnp.where(valid & ~jnp.isnan(child_score), child_score, jnp.where(copied, score, -jnp.inf)),
         embedding=where_rows(copied, jax.tree.map(lambda leaf: leaf[:, None], parent), made.embedding),
         first_log_prob=made.first_log_prob,
     )
@@ -359,8 +364,17 @@ def _scores(
     turns = jnp.broadcast_to(own, total.shape[: max(2, jnp.ndim(own))])
     candidate = Candidate(made.embedding, made.action, made.reward, made.discount, total, spread(before), turns)
     over = jax.vmap(jax.vmap(cast(ScoreFn, score), in_axes=(None, 0)), in_axes=(None, 0))
-    scores = over(params, candidate).astype(jnp.float32)
-    return jnp.where(jnp.isnan(scores), -jnp.inf, scores)  # else one of them would make the whole root's result NaN
+    return over(params, candidate).astype(jnp.float32)
+
+
+def rounded(never_negative: jax.Array, products: jax.Array) -> jax.Array:
+    """float32 `products` as they are rounded: so that a sum which follows is the same wherever it is compiled.
+
+    The compiler would make one operation of a product and its sum in some places and shapes, and not in others. It
+    cannot know that the bits stay as they are, as `never_negative` (int32[]) is at least 0.
+    """
+    bits = jax.lax.bitcast_convert_type(products, jnp.int32)
+    return jax.lax.bitcast_convert_type(bits ^ (never_negative >> 31), jnp.float32)
 
 
 def where_rows(condition: jax.Array, a: Any, b: Any) -> Any:

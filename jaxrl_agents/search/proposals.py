@@ -53,10 +53,10 @@ class Distribution(NamedTuple):
 
 def distribution(logits: jax.Array, temperature: Any) -> Distribution:
     """The distribution over legal actions that `logits` [A, …] give."""
-    scaled = jnp.where(legal_actions(logits), logits.astype(jnp.float32) / temperature, -jnp.inf)
-    top = reduced(jnp.maximum, scaled)
+    legal = jnp.where(legal_actions(logits), logits.astype(jnp.float32), -jnp.inf)
+    top = reduced(jnp.maximum, legal)
     any_legal = top > -jnp.inf
-    shifted = scaled - jnp.where(any_legal, top, 0)
+    shifted = (legal - jnp.where(any_legal, top, 0)) / temperature  # the largest is 0, however low the temperature
     weights = jnp.exp(shifted)
     total = reduced(jnp.add, weights)
     return Distribution(shifted - jnp.log(total), weights / jnp.where(any_legal, total, 1), any_legal)

@@ -25,6 +25,15 @@ def root_keys(rng_key: jax.Array, batch_size: int) -> jax.Array:
     return rng_key if rng_key.ndim == 1 else jax.random.split(rng_key, batch_size)
 
 
+def hashed(keys: jax.Array) -> jax.Array:
+    """uint32[B]: a hash of each key [B]."""
+    data = jax.random.key_data(keys)
+    found = jnp.zeros(keys.shape, jnp.uint32)
+    for column in range(data.shape[-1]):
+        found = mix(found ^ data[:, column], 1 + column)
+    return found
+
+
 @jax.named_scope("propose")
 def turn_words(keys: jax.Array, turn: jax.Array, num_words: int) -> jax.Array:
     """uint32[C, B]: word i of `bits(fold_in(root_key, turn))` for every root; `turn` int32[]."""

@@ -11,7 +11,7 @@ import mctx
 
 from jaxrl_agents.search import arguments, rng
 from jaxrl_agents.search.model import RecurrentModel, without_actions
-from jaxrl_agents.search.nodes import where_rows
+from jaxrl_agents.search.nodes import rounded, where_rows
 from jaxrl_agents.search.proposals import float32_logits, legal_actions
 from jaxrl_agents.search.types import BacktrackTree, RootFnOutput, SearchTree, Trajectories
 
@@ -36,7 +36,7 @@ def principal_variations(tree: mctx.Tree, action: jax.Array, k: int) -> Trajecto
 
 
 def _checked(k: int, width: int) -> int:
-    if not 1 <= k <= width:
+    if arguments.count("k", k) > width:
         raise ValueError(f"k={k}; this search has {width} paths per root: k is 1 … {width}")
     return k
 
@@ -126,7 +126,8 @@ def _principal_variations(tree: mctx.Tree, action: jax.Array, k: int) -> Traject
         log_prob = jnp.where(taken, log_prior[roots, node, action], 0)
         discount = jnp.where(taken, tree.children_discounts[roots, node, action], 0)
         played = (jnp.where(taken, action, -1), taken.astype(jnp.int32), reward, log_prob)
-        return (jnp.where(taken, child, node), scale * discount, returns + scale * reward), played
+        returns = returns + rounded(turn, scale * reward)
+        return (jnp.where(taken, child, node), scale * discount, returns), played
 
     acts = jnp.broadcast_to(action[:, None] >= 0, first.shape)
     start = (jnp.zeros_like(first), acts.astype(jnp.float32), jnp.zeros(first.shape, jnp.float32))
@@ -164,7 +165,8 @@ def execute(
       rng_key: a typed key, or one per root, [B]; not the key of the search, whose outcomes it would repeat.
       root: where the plans start, leading axis B.
       model: as in the search.
-      actions: integers [B, T], for example `trajectories.plan()`; −1 takes no step.
+      actions: integers [B, T], for example `trajectories.plan()`; −1 takes no step, nor does any action where the
+        episode has ended.
       tasks: as in the search.
     """
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, None)
@@ -183,10 +185,13 @@ def _execute(params: Any, keys: jax.Array, root: RootFnOutput, model: Any, actio
         reward = jnp.where(taken, reward.astype(jnp.float32), 0)
         discount = jnp.where(taken, discount.astype(jnp.float32), (scale != 0).astype(jnp.float32))
         after = where_rows(taken, after, embedding)
-        return (after, scale * discount, returns + scale * reward), (reward, discount, taken, after)
+        returns = returns + rounded(index, scale * reward)
+        return (after, scale * discount, returns), (reward, discount, taken, after)
 
     zeros = jnp.zeros(root.value.shape, jnp.float32)
-    start = (root.embedding, zeros + 1, zeros)
+    ended = getattr(model, "ended", None)
+    scale = zeros + 1 if ended is None else jnp.where(ended(params, root.embedding), zeros, 1)
+    start = (root.embedding, scale, zeros)
     turns = (jnp.arange(actions.shape[1], dtype=jnp.int32), actions.T.astype(jnp.int32))
     (_, _, returns), (rewards, discounts, mask, after) = jax.lax.scan(step, start, turns)
     embeddings = jax.tree.map(

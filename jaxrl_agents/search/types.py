@@ -29,7 +29,9 @@ class Proposal(NamedTuple):
     action: jax.Array  # int32[B], or int32[B, L]: a turn of up to L primitive actions
     length: jax.Array  # int32[B]: how many of the L actions are taken, 1 … L; 0 where the node has no legal action
     log_prob: jax.Array  # float32[B]: of the whole turn, under the distribution that it was drawn from
-    entropy: jax.Array  # float32[B]: of that distribution, in nats
+    # float32[B]: of that distribution, of whole turns, in nats; or an estimate of it, such as the sum of the entropies
+    # of the decisions that were taken. Only `entropy_backtrack` reads it.
+    entropy: jax.Array
 
 
 class Candidate(NamedTuple):
@@ -105,7 +107,9 @@ class BacktrackTree:
     node_values: jax.Array  # float32[I, B, N]: the node's score
     node_visits: jax.Array  # [I, B, N]: 1 for a node
     steps_back: jax.Array  # [I, B, N]: turns that the rollout stepped back before it acted; 0 without a trigger
-    entropies: jax.Array  # float32[I, B, N]: of the policy where the rollout stood before it stepped back, in nats
+    # float32[I, B, N]: of the policy where the rollout stood before it stepped back, in nats; with `propose` of the
+    # turn that it drew there
+    entropies: jax.Array
     final_nodes: jax.Array  # int32[B, N]: where each rollout ended; −1: the root
     path_lengths: jax.Array  # int32[B, N]: turns from the root to there
     final_values: jax.Array  # float32[B, N]: what the rollouts are ranked by
@@ -152,6 +156,7 @@ class SearchOutput:
     search_tree: Any  # SearchTree; BacktrackTree under `entropy_backtrack`, mctx's Tree under `mcts`
     counts: Counts
     value: jax.Array  # float32[B]: the score of the best path
+    key_hashes: jax.Array | None = None  # uint32[B]: of the roots' keys, to know them again; None under `mcts`
     simulated: bool = static_field(default=True)  # see Trajectories
 
     def trajectories(self, k: int = 1) -> Trajectories:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -94,6 +95,10 @@ def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 def sampled(logits: np.ndarray, temperature: float, word: int) -> int:
     """The action whose share of [0, 1) holds the upper 23 bits of the hash of `word`."""
+    if len(logits) > 16:  # the largest sum of log-probability and Gumbel noise
+        uniforms = np.array([(mixed(mixed(word, 1), 1 + a) >> 9) / 2**23 + 2**-24 for a in range(len(logits))])
+        with np.errstate(divide="ignore"):
+            return int(np.argmax(np.log(probabilities(logits, temperature)) - np.log(-np.log(uniforms))))
     uniform = (mixed(word, 1) >> 9) / 2**23
     cumulative = np.cumsum(probabilities(logits, temperature))
     return int(np.argmax(cumulative > uniform * cumulative[-1]))
@@ -125,16 +130,22 @@ def beam(
     width: int,
     *,
     num_candidates: int | None = None,
-    score: str = "return",
+    score: str | Callable[[Node, Node, int, int], float] = "return",
     deduplicate: bool = False,
+    turn_actions: int = 1,
+    budget: float = math.inf,
 ) -> tuple[list[Node], dict[str, int]]:
-    """Beam search; `num_candidates` None enumerates the actions, a number samples so many."""
+    """Beam search; `num_candidates` None enumerates the actions, a number samples so many.
+
+    `score` may be a function of (parent, child, action, turn); NaN is no candidate.
+    """
     frontier = [Node(start)]
     counts = {"generated": 0, "merged": 0, "dead_ends": 0}
     for turn in range(num_turns):
-        if all(node.ended(process) for node in frontier):
-            break
+        live = sum(not node.ended(process) for node in frontier)
         number = num_candidates or process.num_actions
+        if not live or counts["generated"] + live * number * turn_actions > budget:
+            break
         drawn = words(key, turn, width * number)
         candidates: list[tuple[float, int, Node]] = []
         for slot, node in enumerate(frontier):
@@ -148,10 +159,18 @@ def beam(
                 if action not in process.legal(node.state):
                     continue
                 child = node.child(process, action)
+                for later in range(1, turn_actions):
+                    if child.ended(process):
+                        break
+                    own = mixed(drawn[slot * number + index], 16 + later)
+                    child = child.child(process, sampled(process.logits[child.state], 1.0, own))
                 if score == "step":
                     child = dataclasses.replace(child, score=child.rewards[-1])
-                counts["generated"] += 1
-                candidates.append((-child.score, slot * number + index, child))
+                elif callable(score):
+                    child = dataclasses.replace(child, score=score(node, child, action, turn))
+                counts["generated"] += len(child.path) - len(node.path)
+                if not math.isnan(child.score):
+                    candidates.append((-child.score, slot * number + index, child))
         candidates.sort(key=lambda candidate: candidate[:2])
         if deduplicate:
             seen: set[int] = set()
@@ -287,24 +306,75 @@ def backtrack(
     max_retries: int,
     retry_temperature: float,
     free: bool,
+    temperature: float = 1.0,
+    after: Callable[[int, int, int], int] | None = None,
+    clairvoyant: bool = False,
 ) -> tuple[Node, Trace]:
-    """The state machine: a stack of nodes, popped where the policy is unsure."""
+    """The state machine: a stack of nodes, popped where the policy is unsure.
+
+    `after(state, action, word)` is the next state under chance; the word is that of the iteration or, `clairvoyant`,
+    of the turn's position in the path.
+    """
     stack, trace, retries = [Node(start)], Trace(), 0
     iteration = 0
     while len(stack) - 1 < num_turns and not stack[-1].ended(process) and (free or iteration < num_turns):
         word = words(key, iteration, index + 1)[index]
-        position, temperature, back = len(stack) - 1, 1.0, 0
-        if entropy(process.logits[stack[-1].state], 1.0) > threshold and retries < max_retries and position > 0:
+        position, heat, back = len(stack) - 1, temperature, 0
+        if entropy(process.logits[stack[-1].state], temperature) > threshold and retries < max_retries and position > 0:
             most = min(position, steps_back)
             back = most if distance == "fixed" else 1 + int((mixed(word, 3) >> 9) / 2**23 * most)
             del stack[-back:]
-            retries, temperature = retries + 1, retry_temperature
+            retries, heat = retries + 1, retry_temperature
         node = stack[-1]
-        action = sampled(process.logits[node.state], temperature, word)
-        stack.append(node.child(process, action))
+        action = sampled(process.logits[node.state], heat, word)
+        child = node.child(process, action)
+        if after is not None:
+            step_word = words(key, len(stack) - 1, index + 1)[index] if clairvoyant else word
+            child = dataclasses.replace(child, state=after(node.state, action, step_word))
+        stack.append(child)
         trace.actions.append(action)
         trace.steps_back.append(back)
         trace.positions.append(len(stack) - 1)
-        trace.log_probs.append(math.log(probabilities(process.logits[node.state], temperature)[action]))
+        trace.log_probs.append(math.log(probabilities(process.logits[node.state], heat)[action]))
         iteration += 1
+    return stack[-1], trace
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposedTurn:
+    actions: tuple[int, ...]
+    log_prob: float
+    entropy: float
+
+
+def backtrack_turns(
+    process: Process,
+    key: jax.Array,
+    num_turns: int,
+    *,
+    index: int,
+    threshold: float,
+    steps_back: int,
+    max_retries: int,
+    propose: Callable[[int, int], ProposedTurn],
+    retry_propose: Callable[[int, int], ProposedTurn],
+) -> tuple[Node, list[tuple[int, float, ProposedTurn, tuple[int, ...]]]]:
+    """Backtracking over turns that come from functions of (state, word).
+
+    The end, and for each iteration (turns stepped back, entropy that was looked at, turn, actions played).
+    """
+    stack, trace, retries = [Node(0)], [], 0
+    while len(stack) - 1 < num_turns and not stack[-1].ended(process) and len(trace) < num_turns:
+        word = words(key, len(trace), index + 1)[index]
+        turn, back = propose(stack[-1].state, word), 0
+        seen, most = turn.entropy, min(len(stack) - 1, steps_back)
+        if seen > threshold and retries < max_retries and most > 0:
+            back, retries = 1 + int((mixed(word, 3) >> 9) / 2**23 * most), retries + 1
+            del stack[-back:]
+            turn = retry_propose(stack[-1].state, mixed(word, 4))
+        node = stack[-1]
+        for action in turn.actions:
+            node = node if node.scale == 0 else node.child(process, action)
+        trace.append((back, seen, turn, node.path[len(stack[-1].path) :]))
+        stack.append(node)
     return stack[-1], trace

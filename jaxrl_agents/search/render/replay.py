@@ -45,7 +45,7 @@ def replay(
 
     Raises:
       TypeError: the model was not made by `from_env`, or another argument is of the wrong type.
-      ValueError: with `rng_key`, a turn comes out differently than in the tree.
+      ValueError: `rng_key` is another one, or with it a turn comes out differently than in the tree.
     """
     if not isinstance(model, EnvModel):
         raise TypeError(f"model must be one that search.from_env made; got {type(model).__name__}")
@@ -56,6 +56,8 @@ def replay(
         raise ValueError(f"output is of {len(output.value)} roots, root holds {len(keys)}; it must be the searched one")
     own = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], tree)
     told = rng_key is not None and all(min(node.word) >= 0 for node in nodes.values())
+    if told and output.key_hashes is not None and rng.hashed(keys[index][None])[0] != output.key_hashes[index]:
+        raise ValueError(f"rng_key is not that of the search: root {index} was searched with another key")
     words = _searched_words(keys[index], nodes) if told else _fresh_words(fresh, nodes)
     parents, actions = _rows(nodes)
     words = np.pad(np.asarray(words), (0, len(parents) - len(nodes)))

@@ -197,6 +197,30 @@ def test_turns_of_several_actions_and_whole_episodes_have_the_models_log_probabi
     assert len(np.unique((trajectory.actions >= 0).sum(-1))) > 1  # turns end early, some of them
 
 
+@pytest.mark.parametrize(
+    ("strategy", "fields"),
+    [
+        (EntropyBacktrack(1.5, retry_temperature=4.0), {"max_turn_actions": 3}),
+        (
+            EntropyBacktrack(1.0, retry_temperature=4.0, num_rollouts=2),
+            {"max_turn_actions": 2, "context": "episode", "temperature": 0.7},
+        ),
+    ],
+    ids=["turns", "turns-episode"],
+)
+def test_turns_that_backtracking_retries_are_drawn_at_their_own_temperature(strategy, fields):
+    (policy, params), tasks = cases.rooms(**fields)
+    trajectory = run(strategy, policy, params, tasks, num_turns=3)
+    taken = trajectory.mask & ~np.asarray(trajectory.final)  # an episode may end before its last turn does
+    plain, hot = (
+        log_probs_of(policy.replace(temperature=heat), params, trajectory)[taken] for heat in (policy.temperature, 4.0)
+    )
+    found = trajectory.log_probs[taken]
+    is_plain, is_hot = (np.isclose(found, expected, rtol=1e-4, atol=2e-5) for expected in (plain, hot))
+    assert np.all(is_plain | is_hot) and np.sum(is_hot & ~is_plain) > 2 and np.sum(is_plain & ~is_hot) > 2
+    assert trajectory.counts.env_steps.sum() > (trajectory.actions >= 0).sum()  # discarded turns among them
+
+
 def test_demonstrations_stop_at_the_end_of_the_episode():
     (policy, _), tasks = cases.lake(is_slippery=False)
     to_goal = [1, 1, 2, 1, 2, 2, 0, 0]
@@ -223,7 +247,6 @@ def test_demonstrations_stop_at_the_end_of_the_episode():
         (lambda: cases.lake()[0][0].replace(context="page"), "context='page'"),
         (lambda: cases.lake()[0][0].replace(temperature=0.0), "temperature=0"),
         (lambda: run(BestOfN(2, per="group"), *cases.lake()[0], cases.lake()[1]), "num_rollouts=2"),
-        (lambda: run(EntropyBacktrack(), *cases.rooms(max_turn_actions=3)[0], cases.rooms()[1]), "max_turn_actions=3"),
         (lambda: Standard()(None, jax.random.key(0), cases.lake()[0][0], cases.lake()[1][0], group_size=1,
                             num_turns=1), "got one task"),
     ],

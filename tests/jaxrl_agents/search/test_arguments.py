@@ -158,6 +158,11 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.beam_search, {"temperature": math.nan}, ValueError, "temperature=nan is not a number"),
         (search.beam_search, {"temperature": "hot"}, TypeError, "temperature='hot' is not a number"),
         (search.beam_search, {"deduplicate": True}, ValueError, "deduplicate=True needs state keys"),
+        (search.beam_search, {"deduplicate": 1}, TypeError, "deduplicate=1 is neither True nor False"),
+        (search.best_of_n, {"temperature": 1e-40}, ValueError, "temperature=1e-40 must be a finite number above 0"),
+        (search.best_of_n, {"propose": max, "temperature": 0.5}, ValueError, "temperature=0.5 with propose"),
+        (search.lookahead, {"bootstrap": 0}, TypeError, "bootstrap=0 is neither True nor False"),
+        (search.lookahead, {"clairvoyant": "no"}, TypeError, "clairvoyant='no' is neither True nor False"),
         (search.lookahead, {"depth": 0}, ValueError, "depth=0 must be at least 1"),
         (search.lookahead, {"continuation": "none"}, ValueError, "continuation='none' is neither"),
         (search.entropy_backtrack, {"entropy_threshold": math.nan}, ValueError, "entropy_threshold=nan is not"),
@@ -165,6 +170,14 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.entropy_backtrack, {"steps_back": 0}, ValueError, "steps_back=0 must be at least 1"),
         (search.entropy_backtrack, {"distance": "far"}, ValueError, "distance='far' is neither"),
         (search.entropy_backtrack, {"retry_temperature": -1.0}, ValueError, "retry_temperature=-1.0 must be"),
+        (search.entropy_backtrack, {"free_backtrack": 1}, TypeError, "free_backtrack=1 is neither True nor False"),
+        (search.entropy_backtrack, {"clairvoyant": 0}, TypeError, "clairvoyant=0 is neither True nor False"),
+        (search.entropy_backtrack, {"propose": 3}, TypeError, "propose=3 is not a function"),
+        (search.entropy_backtrack, {"propose": max, "retry_propose": 3}, TypeError, "retry_propose=3 is not a func"),
+        (search.entropy_backtrack, {"retry_propose": max}, ValueError, "retry_propose without propose: pass both"),
+        (search.entropy_backtrack, {"propose": max, "retry_temperature": 2.0}, ValueError,
+         "retry_temperature=2.0 with propose: give the function that draws retried turns, retry_propose"),
+        (search.entropy_backtrack, {"propose": max, "invalid_actions": LOGITS}, ValueError, "mask them there"),
         (search.mcts, {"num_simulations": 0}, ValueError, "num_simulations=0 must be at least 1"),
         (search.mcts, {"policy": "uct"}, ValueError, "policy='uct' is neither 'gumbel_muzero' nor 'muzero'"),
         (search.mcts, {"max_turn_actions": 2}, ValueError, "mcts cannot search turns of several actions"),
@@ -176,6 +189,10 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.mcts, {"max_turn_actions": True}, TypeError, "max_turn_actions=True is a boolean"),
         (search.mcts, {"gumbel_scale": "x"}, TypeError, "gumbel_scale='x' is not a number"),
         (search.mcts, {"gumbel_scale": [1.0]}, TypeError, "gumbel_scale=[1.0] is neither a number nor an array"),
+        (search.mcts, {"gumbel_scale": -1.0}, ValueError, "gumbel_scale=-1 is not in [0, inf]"),
+        (search.mcts, {"policy": "muzero", "dirichlet_fraction": 1.5}, ValueError,
+         "dirichlet_fraction=1.5 is not in [0, 1]"),
+        (search.mcts, {"policy": "muzero", "dirichlet_alpha": 0.0}, ValueError, "dirichlet_alpha=0 is not in"),
         (search.mcts, {"qtransform": [1]}, TypeError, "qtransform=[1] is not a function"),
         (search.mcts, {"max_num_considered_actions": 0}, ValueError, "max_num_considered_actions=0 must be at least 1"),
     ],
@@ -408,7 +425,54 @@ def test_scores_of_minus_infinity_leave_no_path(mode):
     np.testing.assert_array_equal(output.trajectories(1).mask.any(axis=(1, 2)), ~hopeless)
 
 
+@pytest.mark.parametrize("mode", [mode for mode in OPTIONS if mode is not search.mcts], ids=lambda mode: mode.__name__)
+def test_a_reward_of_nan_leaves_no_path(mode):
+    """Where a model returns NaN, or a value of NaN is bootstrapped, that candidate is none; the others go on."""
+
+    def step(params, key, action, state):
+        return jnp.where(action == 0, jnp.nan, action.astype(jnp.float32)), jnp.ones(len(state)), state + action
+
+    def evaluate(params, key, state):
+        return jnp.zeros((len(state), A)), jnp.where(state % 5 == 4, jnp.nan, 0.0), state
+
+    many = 32
+    root = search.RootFnOutput(
+        prior_logits=np.zeros((many, A), np.float32), value=np.zeros(many, np.float32), embedding=np.zeros(many, int)
+    )
+    output = run(mode, root=root, model=search.Model(step, evaluate))
+    found, value = jax.device_get((output.trajectories(1), output.value))
+    exists = value > -math.inf
+    assert exists.any() and np.isfinite(value[exists]).all() and np.isfinite(output.action_weights).all()
+    np.testing.assert_array_equal(output.action > 0, exists)
+    np.testing.assert_array_equal(output.action == -1, ~exists)
+    assert not np.any(found.actions == 0) and np.isfinite(found.returns).all()
+
+
+def test_the_lowest_temperature_takes_the_likeliest_action():
+    logits = np.random.default_rng(0).normal(size=(B, A)).astype(np.float32)
+    lowest = np.finfo(np.float32).tiny
+    output = run(root=root(logits), model=playing(jnp.asarray(logits)), temperature=lowest, weight_temperature=lowest)
+    np.testing.assert_array_equal(output.action, logits.argmax(axis=1))
+    np.testing.assert_array_equal(output.trajectories(1).log_probs, 0)
+
+
+@pytest.mark.parametrize("mode", [search.best_of_n, search.mcts], ids=lambda mode: mode.__name__)
+def test_outputs_are_constants_to_gradients(mode):
+    """A loss may hold a search: what it finds has no gradient, in the model's parameters or in those of the root."""
+
+    def found(params):
+        step = lambda p, key, action, state: (p * (1.0 + action), jnp.ones(B), state)
+        evaluate = lambda p, key, state: (p * jnp.ones((B, A)), p * jnp.ones(B), state)
+        options = OPTIONS[mode] | ({"temperature": params} if mode is search.best_of_n else {})
+        at = root(LOGITS * params, VALUE + params)
+        return mode(params, KEY, at, search.Model(step, evaluate), **options).value.sum()
+
+    np.testing.assert_array_equal(jax.grad(lambda params: params * found(params))(2.0), found(2.0))
+
+
 def test_a_chunk_as_large_as_wanted():
     whole, chunks = (chunked(chunk_size=size) for size in (B, 10**6))
     jax.tree.map(np.testing.assert_array_equal, whole, chunks)
     refused(lambda: whole.trajectories(3), ValueError, "k=3; this search has 2 paths")
+    refused(lambda: whole.trajectories(0), ValueError, "k=0 must be at least 1")
+    refused(lambda: whole.trajectories(1.0), TypeError, "k=1.0 is not an integer")

@@ -114,17 +114,32 @@ def test_nodes_of_a_beam_that_merges(lake_search):
     assert np.any(counts.unique < counts.generated) and np.all(counts.generated <= live)
 
 
-@pytest.mark.parametrize(
-    "mode, options",
-    [
-        (search.beam_search, {"beam_width": 2, "num_candidates": 2, "max_turn_actions": 2}),
-        (search.lookahead, {"depth": 2, "beam_width": 2, "candidates": "enumerate", "continuation": "full",
-                            "bootstrap": False}),
-    ],
-)  # fmt: skip
-def test_rows_of_other_turns(lake_search, mode, options):
-    counts, live = lake_search(mode, num_turns=NUM_TURNS, **options)
-    assert np.all(counts.generated > 0) and np.all(counts.generated <= live)
+def test_nodes_of_a_beam_over_turns_of_two_actions(lake_search):
+    counts, live = lake_search(
+        search.beam_search, num_turns=NUM_TURNS, beam_width=2, num_candidates=2, max_turn_actions=2
+    )
+    keys = tables.keys(NUM_ROOTS)
+    for b, process in enumerate(PROCESSES):
+        _, plain = reference.beam(process, keys[b], 0, NUM_TURNS, 2, num_candidates=2, turn_actions=2)
+        assert counts.generated[b] == plain["generated"]
+    assert np.all(counts.generated <= live)  # what is kept is stepped a second time
+
+
+def test_nodes_of_a_full_lookahead(lake_search):
+    """Every candidate and every action that is legal below it, and the action that is played."""
+    counts, live = lake_search(
+        search.lookahead, num_turns=NUM_TURNS, depth=2, candidates="enumerate", continuation="full", bootstrap=False
+    )
+    np.testing.assert_array_equal(counts.generated, live)
+    for b, process in enumerate(PROCESSES):
+        node, plain = reference.Node(0), 0
+        while len(node.path) < NUM_TURNS and not node.ended(process):
+            children = [node.child(process, action) for action in process.legal(node.state)]
+            below = [0 if child.ended(process) else len(process.legal(child.state)) for child in children]
+            plain += len(children) + sum(below) + 1
+            after = reference.lookahead(process, node.state, 1, 2, False)
+            node = node.child(process, after.path[0])
+        assert counts.generated[b] == plain
 
 
 def test_turns_that_a_lookahead_plays_are_evaluated_step_by_step(lake_search):

@@ -77,8 +77,10 @@ def test_the_next_root_of_an_episode_that_ends_is_ended(lake):
     after, played = search.next_root(None, jax.random.key(1), root, model, to_the_goal, tasks=tasks)
     assert played.returns.tolist() == [1, 0, 0, 0] and played.mask[:, 0].tolist() == [True, False, False, False]
     assert np.isneginf(after.prior_logits).all()
-    again, played = search.next_root(None, jax.random.key(2), after, model, np.full(4, -1, np.int32), tasks=tasks)
-    assert np.isneginf(again.prior_logits).all() and not np.any(played.mask)
+    for action in (-1, 2):  # no action is taken where the episode is over
+        again, played = search.next_root(None, jax.random.key(2), after, model, np.full(4, action), tasks=tasks)
+        assert np.isneginf(again.prior_logits).all() and not np.any(played.mask)
+        assert not np.any(played.discounts) and not np.any(again.value)
     assert_untouched(MODES[0](None, KEYS, again, model, tasks=tasks), np.arange(4))
 
 

@@ -51,20 +51,24 @@ def test_visits_are_mctx_own(maps):
 
 
 def test_mcts_on_a_table_written_apart():
-    """The same process as arrays and as a Model gives the same visits; its best path follows them."""
+    """mctx, with the process as a function written apart, gives the visits of the Model; the best path follows them."""
     processes = tables.processes(16)
     tasks = tables.table(processes)
     root = tables.root(tasks)
-    run = lambda model: search.mcts(
-        None, jax.random.key(0), root, model, tasks=tasks, num_simulations=20, gumbel_scale=0.0
-    )
+    options = {"num_simulations": 20, "gumbel_scale": 0.0}
+    ours = search.mcts(None, jax.random.key(0), root, tables.MODEL, tasks=tasks, **options)
+    lowest = jnp.finfo(jnp.float32).min  # as mctx wants it
+    every = {name: np.stack([getattr(process, name) for process in processes]) for name in tables.Table._fields}
 
-    def recurrent_fn(*args):
-        output, state = tables.recurrent_fn(*args)
-        finite = jnp.maximum(output.prior_logits, jnp.finfo(jnp.float32).min)  # as mctx wants it
-        return output.replace(prior_logits=finite), state
+    def recurrent_fn(params, key, action, state):
+        at = lambda name, *index: jnp.asarray(every[name])[(jnp.arange(16), state, *index)]
+        after = at("next", action)
+        reward, discount, state = at("reward", action), at("discount", action), after
+        logits, value = jnp.maximum(at("logits"), lowest), at("value")
+        return mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=logits, value=value), after
 
-    ours, plain = run(tables.MODEL), run(recurrent_fn)
+    policy = jax.jit(partial(mctx.gumbel_muzero_policy, recurrent_fn=recurrent_fn, **options))
+    plain = policy(None, jax.random.key(0), root, invalid_actions=jnp.asarray(root.prior_logits == -np.inf))
     np.testing.assert_array_equal(ours.search_tree.node_visits, plain.search_tree.node_visits)
     counts, found, children_visits = jax.device_get(
         (ours.counts, ours.trajectories(1), ours.search_tree.children_visits)
@@ -96,3 +100,36 @@ def test_full_lookahead_over_ice_has_the_planned_value():
     within_sight = np.asarray(optima) > 0.9**3.5  # a goal four steps away is worth 0.9³
     np.testing.assert_allclose(output.value, np.where(within_sight, optima, 0), rtol=1e-5)
     assert 0.2 < within_sight.mean() < 1
+
+
+def test_a_wide_beam_buys_the_best_of_all_that_can_be_bought():
+    """Every session of three steps in WebShop, by enumeration: search, open a product, buy it."""
+    env, bank = envs_jax.make("WebShop-v0")
+    model, picked, root = batch(env, bank, 2)
+    options = {"num_turns": 3, "beam_width": 64, "candidates": "enumerate", "deduplicate": True}
+    output = search.beam_search(None, jax.random.key(0), root, model, tasks=picked, **options)
+    for b in range(2):
+        task, frontier = picked[b], [(0.0, jax.tree.map(lambda leaf, b=b: leaf[b], root.embedding))]
+        for _ in range(3):
+            assert len(frontier) <= 64
+            reached = {}
+            for total, state in frontier:
+                legal, over, keys, rewards, states = jax.device_get(after_every_action(env, state, task))
+                for a in np.flatnonzero(legal) if not over else [0]:
+                    total_then = total + (0 if over else float(rewards[a]))
+                    if total_then > reached.get(keys[a].tobytes(), (-1.0,))[0]:
+                        reached[keys[a].tobytes()] = total_then, jax.tree.map(lambda leaf, a=a: leaf[a], states)
+            frontier = list(reached.values())
+        assert (
+            float(output.value[b]) == pytest.approx(max(total for total, _ in frontier), rel=1e-6)
+            and output.value[b] > 0
+        )
+
+
+@jax.jit
+def after_every_action(env, state, task):
+    """(what is legal, whether the episode has ended, and of each action the key, reward and state that follow)."""
+    every = jnp.arange(env.num_actions)
+    then, reward, _, _ = jax.vmap(env.transition, (None, 0, None, None))(state, every, jnp.uint32(0), task)
+    over = jnp.logical_or(*env.status(state, task))
+    return env.action_mask(state, task), over, jax.vmap(env.state_key)(then), reward, then

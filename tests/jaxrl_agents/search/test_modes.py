@@ -208,8 +208,16 @@ def test_gumbel_frequencies():
     np.testing.assert_allclose(share, [0.5, 0.3, 0.2], atol=0.03)
 
 
-def test_node_budget_is_never_exceeded_and_is_used():
-    budget = np.arange(NUM_ROOTS)
+def test_a_turn_that_could_exceed_the_budget_is_not_played():
+    budget = np.arange(0, 2 * NUM_ROOTS, 2)
+    output = run(search.beam_search, beam_width=3, num_candidates=2, node_budget=budget)
+    expected = [
+        reference.beam(process, key, 0, NUM_TURNS, 3, num_candidates=2, budget=int(most))
+        for process, key, most in zip(PROCESSES, KEYS, budget, strict=True)
+    ]
+    check_paths(output, [nodes for nodes, _ in expected], k=3)
+    np.testing.assert_array_equal(output.counts.generated, [counts["generated"] for _, counts in expected])
+    assert np.all(np.asarray(output.counts.generated) <= budget)
     for mode, options in MODES:
         limited, free = run(mode, node_budget=budget, **options), run(mode, **options)
         assert np.all(np.asarray(limited.counts.generated) <= budget)
@@ -219,16 +227,50 @@ def test_node_budget_is_never_exceeded_and_is_used():
         assert int(limited.action[0]) == -1
 
 
+MANY = tables.processes(8, actions=20)  # more actions than are told apart one by one
+MANY_TASKS = tables.table(MANY)
+
+
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        (search.beam_search, {"beam_width": 8, "candidates": "enumerate", "deduplicate": True}),
+        (search.entropy_backtrack, {"entropy_threshold": 2.2, "steps_back": 2, "max_retries": 2}),
+    ],
+    ids=["beam", "backtrack"],
+)
+def test_many_actions(mode, options):
+    keys = KEYS[: len(MANY)]
+    output = mode(None, keys, tables.root(MANY_TASKS), tables.MODEL, tasks=MANY_TASKS, num_turns=NUM_TURNS, **options)
+    if mode is search.beam_search:
+        frontiers = [
+            reference.beam(p, key, 0, NUM_TURNS, 8, deduplicate=True)[0] for p, key in zip(MANY, keys, strict=True)
+        ]
+        return check_paths(output, frontiers, k=8)
+    rule = {"threshold": 2.2, "steps_back": 2, "distance": "uniform", "max_retries": 2, "retry_temperature": 1.5}
+    traces = [reference.backtrack(p, key, 0, NUM_TURNS, free=False, **rule) for p, key in zip(MANY, keys, strict=True)]
+    assert sum(back > 0 for _, trace in traces for back in trace.steps_back) > 4
+    return check_paths(output, [[end] for end, _ in traces])
+
+
 def test_custom_score():
-    fewest_resets = lambda params, candidate: -candidate.embedding.astype(jnp.float32) + 0 * candidate.total
-    output = run(search.beam_search, beam_width=2, candidates="enumerate", score=fewest_resets)
-    states, found = np.zeros(NUM_ROOTS), tables.paths(output)
-    for b, process in enumerate(PROCESSES):
-        state = 0
-        for action in found[b][0]:
-            state = int(process.next[state, action])
-        states[b] = state
-    np.testing.assert_array_equal(output.value, -states)
+    """It sees all of a candidate; nodes that have ended keep their score, those of NaN are dropped."""
+
+    def score(params, c):
+        odd = jnp.where(c.embedding % 7 == 3, jnp.nan, 0.0)
+        return 0.5 * c.parent_total - c.turn * c.reward + c.action + c.embedding / 8 + 4 * c.discount - c.total + odd
+
+    def plain(parent, child, action, turn):
+        if child.state % 7 == 3:
+            return math.nan
+        discount = child.scale / parent.scale
+        return 0.5 * parent.total - turn * child.rewards[-1] + action + child.state / 8 + 4 * discount - child.total
+
+    output = run(search.beam_search, beam_width=3, candidates="enumerate", score=score)
+    frontiers = [
+        reference.beam(p, key, 0, NUM_TURNS, 3, score=plain)[0] for p, key in zip(PROCESSES, KEYS, strict=True)
+    ]
+    check_paths(output, frontiers, k=3)
 
 
 def test_dead_root():
@@ -284,7 +326,7 @@ def test_outcomes_are_lucky_exactly_where_they_are_called_simulated(mode, option
 
 
 def replayed_turns(process, key, trajectory, temperature, after):
-    """Plays a root's path in plain Python; returns why each turn was over before it had its L actions.
+    """Draws and plays a root's path in plain Python; returns why each turn was over before it had its L actions.
 
     `after(state, action, word)` is the next state.
     """
@@ -295,11 +337,12 @@ def replayed_turns(process, key, trajectory, temperature, after):
             continue
         word, earned, expected, within = reference.words(key, index[0], index[1] + 1)[index[1]], 0.0, 0.0, 1.0
         for number, action in enumerate(actions[:length]):
-            assert scale * within != 0 and action in process.legal(state)
+            own = reference.mixed(word, 16 + number) if number else word
+            assert scale * within != 0 and action == reference.sampled(process.logits[state], temperature, own)
             expected += math.log(reference.probabilities(process.logits[state], temperature)[action])
             earned += within * float(process.reward[state, action])
             within *= float(process.discount[state, action])
-            state = after(state, action, reference.mixed(word, 16 + number) if number else word)
+            state = after(state, action, own)
         assert np.all(actions[length:] == -1)
         assert float(reward) == earned
         assert float(log_prob) == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -336,24 +379,66 @@ def slip(params, key, action, state):
     return reward[state, action], discount[state, action], landed
 
 
-@pytest.mark.parametrize("options", [{}, {"beam_width": 2}, {"clairvoyant": True}], ids=str)
-def test_under_chance_a_turn_ends_before_an_action_that_is_illegal_where_it_has_led(options):
-    number = 64
-    keys = tables.keys(number, seed=5)
+SLIPPERY_KEYS = tables.keys(64, seed=5)
+
+
+def on_slippery_ground(mode, actions=3, **options):
     evaluate = lambda params, key, state: (jnp.asarray(SLIPPERY.logits)[state], jnp.zeros(len(state)), state)
-    start = np.zeros(number, np.int32)
+    number = len(SLIPPERY_KEYS)
     root = search.RootFnOutput(
-        prior_logits=np.tile(SLIPPERY.logits[0], (number, 1)), value=np.zeros(number, np.float32), embedding=start
-    )
-    output = search.lookahead(
-        None, keys, root, search.Model(slip, evaluate), num_turns=4, depth=1, num_candidates=2, max_turn_actions=3,
-        temperature=1.3, **options,
+        prior_logits=np.tile(SLIPPERY.logits[0], (number, 1)), value=np.zeros(number, np.float32),
+        embedding=np.zeros(number, np.int32),
     )  # fmt: skip
+    model = search.Model(slip, evaluate)
+    return mode(
+        None, SLIPPERY_KEYS, root, model, num_turns=4, max_turn_actions=actions, temperature=1.3, **options
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_width": 2}, {"clairvoyant": True}], ids=str)
+def test_under_chance_later_actions_are_drawn_where_the_turn_has_led(options):
+    """By the policy there, so that none is illegal and exported log-probabilities are those of the draws."""
+    output = on_slippery_ground(search.lookahead, depth=1, num_candidates=2, **options)
     after = lambda state, action, word: (int(SLIPPERY.next[state, action]) + (word >> 31)) % 12
-    reasons = [replayed_turns(SLIPPERY, keys[b], turns_of(output, b), 1.3, after)[1] for b in range(number)]
-    assert any("cut" in turns for turns in reasons) == (not options.get("clairvoyant", False))
-    first = np.asarray(output.trajectories(1).actions)[:, 0, 0]
-    np.testing.assert_array_equal(output.action, first)
+    seen = set()
+    for b, key in enumerate(SLIPPERY_KEYS):
+        seen |= set(replayed_turns(SLIPPERY, key, turns_of(output, b), 1.3, after)[1])
+    assert "full" in seen and seen <= {"full", "over"}
+    first = np.asarray(output.trajectories(1).actions)[:, 0]
+    np.testing.assert_array_equal(output.action, first[:, 0])
+
+
+@pytest.mark.parametrize("clairvoyant", [False, True])
+def test_backtracking_on_slippery_ground(clairvoyant):
+    """A clairvoyant turn uses the word of its position, a retried one too; it is drawn with that of its iteration."""
+    rule = {"steps_back": 2, "max_retries": 2, "retry_temperature": 2.0}
+    output = on_slippery_ground(
+        search.entropy_backtrack, actions=1, entropy_threshold=0.5, num_rollouts=2, clairvoyant=clairvoyant, **rule
+    )
+    tree, paths = jax.device_get(output.search_tree), tables.paths(output, 2)
+    after = lambda state, action, word: (int(SLIPPERY.next[state, action]) + (word >> 31)) % 12
+    for b, key in enumerate(SLIPPERY_KEYS):
+        ends = []
+        for n in range(2):
+            end, trace = reference.backtrack(
+                SLIPPERY, key, 0, 4, index=n, threshold=0.5, distance="uniform", free=False, temperature=1.3,
+                after=after, clairvoyant=clairvoyant, **rule,
+            )  # fmt: skip
+            made = tree.node_visits[:, b, n] > 0
+            np.testing.assert_array_equal(tree.action_from_parent[:, b, n][made], trace.actions)
+            np.testing.assert_array_equal(tree.steps_back[:, b, n][made], trace.steps_back)
+            ends.append(end)
+        assert paths[b] == [node.path for node in sorted(ends, key=lambda node: -node.total)]
+    assert (tree.steps_back > 0).sum() > 20
+
+
+def test_turns_of_one_candidate_are_the_plain_rollout_under_chance():
+    plain, ahead = (
+        on_slippery_ground(search.best_of_n, num_rollouts=1).trajectories(1),
+        on_slippery_ground(search.lookahead, depth=1, num_candidates=1).trajectories(1),
+    )
+    for name in ("actions", "lengths", "rewards", "log_probs", "mask", "returns"):
+        np.testing.assert_array_equal(getattr(ahead, name), getattr(plain, name))
 
 
 def test_64_bit_mode_changes_nothing():

@@ -295,7 +295,9 @@ def test_outcomes_that_are_not_those_of_the_search_are_told(lake, sokoban, stepp
     np.testing.assert_array_equal(fresh, path_image(lake, stepped_back))
 
 
-def test_what_is_not_of_the_search_is_refused(sokoban, beam):
+def test_what_is_not_of_the_search_is_refused(sokoban, beam, lake, stepped_back):
+    with pytest.raises(ValueError, match="rng_key is not that of the search: root 1 was searched with another key"):
+        tree_image(lake, stepped_back, index=1, rng_key=jax.random.key(99))
     env, root, model, tasks = sokoban
     others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), (root, tasks))
     with pytest.raises(ValueError, match="rng_key, root, model and tasks must be those of the search"):

@@ -1,6 +1,7 @@
-"""What users' arrays and functions must be, with errors that name the function, what is expected and what was found.
+"""The checks of what users' functions return, with errors that name the function, what is expected and what was found.
 
-A function's results are checked while a search is traced: it is traced no further, and compiled programs do not change.
+They are made while a search is traced: it is traced no further, and compiled programs do not change. (What users pass
+is checked before that, in `arguments`.)
 """
 
 from __future__ import annotations
@@ -13,29 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_agents.search.arrays import described, is_array
 from jaxrl_agents.search.types import Candidate, Proposal
-
-
-def is_array(value: Any) -> bool:
-    """Whether `value` is an array of NumPy or JAX, a tracer or a jax.ShapeDtypeStruct."""
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def described(value: Any) -> str:
-    """The dtype and shape of an array, the type of anything else."""
-    return f"{value.dtype}{list(value.shape)}" if is_array(value) else type(value).__name__
-
-
-def leading_axis(name: str, tree: Any, batch_size: int) -> None:
-    """Raises unless every leaf of `tree` is an array with a row for each root."""
-    if all(is_array(leaf) and leaf.shape[:1] == (batch_size,) for leaf in jax.tree.leaves(tree)):
-        return
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        where = f"{name}{jax.tree_util.keystr(path)}"
-        if not is_array(leaf):
-            raise TypeError(f"{where} is a {type(leaf).__name__}; it must be an array whose first axis are the roots")
-        if leaf.shape[:1] != (batch_size,):
-            raise ValueError(f"{where} has shape {leaf.shape}; its first axis must be the {batch_size} roots")
 
 
 def check_step(name: str, found: Any, embedding: Any, batch_size: int) -> None:
@@ -90,16 +70,17 @@ class Propose:
     function: Callable[[Any, jax.Array, Any], Proposal]
     max_turn_actions: int
     num_actions: int
+    name: str = "propose"  # what errors call it
 
     def __call__(self, params: Any, key: jax.Array, embedding: Any) -> Proposal:
         found = self.function(params, key, embedding)
-        action, length, log_prob, entropy = _parts("propose", found, Proposal._fields)
+        action, length, log_prob, entropy = _parts(self.name, found, Proposal._fields)
         rows, most = key.shape, self.max_turn_actions
         shape = (*rows, most) if most > 1 else rows
-        _check("propose", f"action (max_turn_actions={most})", action, shape, "integers", jnp.integer)
-        _check("propose", "length", length, rows, "integers", jnp.integer)
-        _check_floats("propose", "log_prob", log_prob, rows)
-        _check_floats("propose", "entropy", entropy, rows)
+        _check(self.name, f"action (max_turn_actions={most})", action, shape, "integers", jnp.integer)
+        _check(self.name, "length", length, rows, "integers", jnp.integer)
+        _check_floats(self.name, "log_prob", log_prob, rows)
+        _check_floats(self.name, "entropy", entropy, rows)
         turns = action if most > 1 else action[..., None]
         exists = jnp.cumprod((turns >= 0) & (turns < self.num_actions), axis=-1, dtype=jnp.int32)
         length = jnp.minimum(jnp.maximum(length, 0), exists.sum(axis=-1, dtype=jnp.int32)).astype(jnp.int32)
