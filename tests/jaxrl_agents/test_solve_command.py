@@ -19,9 +19,11 @@ from tests.reference import sokoban as reference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-EASY = "#######\n#@ $ .#\n#     #\n#  *  #\n#######\n"
-HARDER = "#######\n#@$  .#\n#     #\n# $  .#\n#######\n"  # of the same size: one program for all three
-STUCK = "; 1\n\n#######\n#@  $ #\n#     #\n# $ ..#\n#######\n"  # a box on a wall without a target
+ROWS = "#     #\n#     #\n#######\n"
+# Of the size and number of boxes of the generated levels below: one program for all of them.
+EASY = f"#######\n#@ $ .#\n#     #\n#  *  #\n{ROWS}"
+HARDER = f"#######\n#@$  .#\n#     #\n# $  .#\n{ROWS}"
+STUCK = f"; 1\n\n#######\n#@  $ #\n#     #\n# $ ..#\n{ROWS}"  # a box on a wall without a target
 # On a board that held both, EASY would take more than twice the words that it needs: searched apart.
 LONG = f"""{"#" * 24}
 #@ ${" " * 18}.#
@@ -76,10 +78,10 @@ def test_levels_given_up_are_named_with_the_reason(capsys, tmp_path):
     status, output, _ = solve(capsys, file, "--out", tmp_path / "plans", "--mode", "satisficing", "--max-nodes", 5)
     plans = (tmp_path / "plans").read_text().splitlines()
     assert status == 0 and "solved     1 of 3 levels" in output
-    assert f"gave up on {file}:9: proven unsolvable\n" in output
-    assert f"gave up on {file}:15: more than 5 nodes (--max-nodes)\n" in output
+    assert f"gave up on {file}:11: proven unsolvable\n" in output
+    assert f"gave up on {file}:19: more than 5 nodes (--max-nodes)\n" in output
     assert replay(EASY, plans[0])
-    assert plans[1:] == [f"; {file}:9: proven unsolvable", f"; {file}:15: more than 5 nodes (--max-nodes)"]
+    assert plans[1:] == [f"; {file}:11: proven unsolvable", f"; {file}:19: more than 5 nodes (--max-nodes)"]
 
 
 def test_generated_levels(capsys):
@@ -179,23 +181,26 @@ def test_tiny_limits_are_reported(capsys, folder, arguments, reason):
 
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_solved(capsys, monkeypatch, folder):
-    """Pressed while the first of two batches is searched."""
-    search = solve_command.solve
+    """Pressed while the first of two batches is searched and something is compiled, which nobody waits for."""
+    search, left = solve_command.solve, []
 
     def interrupted(*arguments, **options):
         signal.raise_signal(signal.SIGINT)
         monkeypatch.setattr(solve_command, "solve", search)
         stop = iter([False, False, True])
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # for the second time
         return search(*arguments, **{**options, "stop": lambda: next(stop, True) and options["stop"]()})
 
     monkeypatch.setattr(solve_command, "solve", interrupted)
+    monkeypatch.setattr(solve_command, "is_compiling", lambda: True)
+    monkeypatch.setattr(os, "_exit", left.append)
     out = folder / "plans.lurd"
     status, output, errors = solve(capsys, folder, "--out", out)
-    assert status == 130 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert status == 130 and left == [130] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert errors == "\nstopping with what is solved; press Ctrl-C again to quit at once\n"
     plans = out.read_text().splitlines()
     assert replay(EASY, plans[0]) and plans[0] == plans[2]
-    assert plans[1] == f"; {folder / 'a.xsb'}:7: interrupted"
+    assert plans[1] == f"; {folder / 'a.xsb'}:9: interrupted"
     assert "solved     2 of 3 levels" in output and "open       1 level: interrupted\n" in output
 
 
@@ -226,6 +231,15 @@ def test_progress_is_shown_on_a_terminal(capsys, monkeypatch, folder):
     assert re.fullmatch(r"3 of 3 solved, 0 given up, [\d,]+ nodes, [\d,]+ levels/s", lines[-1]["description"])
 
 
+def test_progress_without_rich_is_plain_lines(capsys, monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(solve_command, "_SECONDS_A_LINE", 0.0)
+    status, _, errors = solve(capsys, folder)
+    assert status == 0
+    assert re.fullmatch(r"3 of 3 solved, 0 given up, [\d,]+ nodes, [\d,]+ levels/s", errors.splitlines()[-1])
+
+
 def test_devices_change_no_number(capsys, tmp_path):
     """Two in a process of its own: the number of CPU devices is fixed when JAX starts."""
     from envs_jax.sokoban.board import Layout
@@ -233,17 +247,17 @@ def test_devices_change_no_number(capsys, tmp_path):
 
     layout = Layout(7, 7)
     file = tmp_path / "levels.txt"
-    levels.write(file, layout, generate(jax.random.key(0), 130, layout=layout, num_boxes=2))
+    levels.write(file, layout, generate(jax.random.key(0), 70, layout=layout, num_boxes=2))
     status, said, _ = solve(capsys, file, "--devices", 1, "--out", tmp_path / "plans1")
-    assert status == 0 and "130 levels, 1 cpu device" in said
+    assert status == 0 and "70 levels, 1 cpu device" in said
     command = [sys.executable, "-m", "jaxrl_agents", "solve", file, "--devices", "2", "--out", tmp_path / "plans2"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2], env=_environment()
     )
-    assert "130 levels, 2 cpu device" in done.stdout
+    assert "70 levels, 2 cpu device" in done.stdout
     plans = [(tmp_path / name).read_text().splitlines() for name in ("plans1", "plans2")]
     one, two = ([sum(map(str.isupper, plan)) for plan in lines] for lines in plans)
-    assert one == two and min(one) >= 4 and len(one) == 130
+    assert one == two and min(one) >= 4 and len(one) == 70
 
 
 def _environment():
@@ -255,9 +269,9 @@ def _environment():
 def test_sizes_are_searched_apart():
     found = levels.parse(f"{EASY}\n{LONG}\n{EASY}")
     names, batches = solve_command.batches_of(found)
-    assert names == ["text:1", "text:7", "text:12"]
+    assert names == ["text:1", "text:9", "text:14"]
     assert [batch.index.tolist() for batch in batches] == [[0, 2], [1]]
-    assert [(batch.layout.height, batch.layout.width) for batch in batches] == [(5, 7), (4, 24)]
+    assert [(batch.layout.height, batch.layout.width) for batch in batches] == [(7, 7), (4, 24)]
     assert np.asarray(batches[0].tasks.instances.player).tolist() == [0, 0]
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import threading
 from concurrent.futures import Future
 from functools import partial
 from types import SimpleNamespace
@@ -377,13 +378,18 @@ def test_a_compilation_can_be_stopped(monkeypatch, small):
     assert stopped.seconds < stopped.compile_seconds
 
 
-def test_an_error_of_the_compiler_is_raised():
-    class Lowered:
-        def compile(self):
-            raise ValueError("no such target")
+def test_programs_are_compiled_in_the_background():
+    may_end = threading.Event()
+    compilation = programs._in_background(SimpleNamespace(compile=lambda: may_end.wait(60) and "program"))
+    assert programs.is_compiling() and not compilation.done()
+    may_end.set()
+    assert compilation.result(timeout=60) == "program"
+
+    def fail():
+        raise ValueError("no such target")
 
     with pytest.raises(ValueError, match="no such target"):
-        programs._in_background(Lowered()).result(timeout=60)
+        programs._in_background(SimpleNamespace(compile=fail)).result(timeout=60)
 
 
 def test_a_device_without_the_memory_searches_fewer_levels_together(monkeypatch, small, solved):
