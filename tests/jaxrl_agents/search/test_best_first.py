@@ -475,6 +475,19 @@ def prepared(request, small):
     return config, jax.jit(partial(core.prepare, config))(starts_of(bank))
 
 
+def test_tables_made_in_parts_are_the_same_and_take_the_memory_that_is_counted(monkeypatch, small):
+    config = solver.make_config(SMALL, "optimal", 2, 16)
+    starts = starts_of(small[0][:16])
+    programs = []
+    for together in (16, 4):
+        monkeypatch.setattr(bounds, "_PREPARING", together * bounds.preparing_bytes(config))
+        programs.append(jax.jit(partial(core.prepare, config)).lower(starts).compile())
+        used = programs[-1].memory_analysis().temp_size_in_bytes
+        assert used <= together * bounds.preparing_bytes(config) < solver.memory(config)
+    whole, parts = (jax.tree.leaves(program(starts)) for program in programs)
+    assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(whole, parts, strict=True))
+
+
 def test_bounds_are_admissible_and_consistent(small, prepared):
     """On every state within reach of small levels, against exact distances to the goal."""
     _, references, optima = small
