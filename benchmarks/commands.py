@@ -172,6 +172,7 @@ def _forget_compilations() -> None:
 
 STYLES: dict[Verdict, str] = {
     "better": "green", "worse": "red", "changed": "cyan", "lost": "yellow", "new": "yellow", "same": "dim",
+    "not separated": "dim",
 }  # fmt: skip
 
 

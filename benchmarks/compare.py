@@ -8,7 +8,9 @@ from typing import Literal
 from benchmarks.machine import same_machine
 from benchmarks.results import Results, Row
 
-Verdict = Literal["better", "worse", "same", "changed", "lost", "new"]
+Verdict = Literal["better", "worse", "same", "not separated", "changed", "lost", "new"]
+TIMES = frozenset(("s", "ms", "µs", "ns"))
+TIMED_ONCE = 2.0  # by this factor times must differ to be told apart where one of them was taken only once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +36,19 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """`same` where the ranges from p10 to p90 overlap; `lost` and `new` where only one result has a value."""
+        """What the two say of each other.
+
+        `not separated` where the ranges from p10 to p90 overlap, or times of which one was taken only once differ by
+        less than a factor of 2; `lost` and `new` where only one result has a value.
+        """
         a = self.a if self.a is not None and self.a.value is not None else None
         b = self.b if self.b is not None and self.b.value is not None else None
         if a is None or b is None:
             return "lost" if b is None else "new"
-        if _overlap(a, b):
+        if _value(a) == _value(b):
             return "same"
+        if _overlap(a, b) or (_timed_once(a, b) and _close(_value(a), _value(b))):
+            return "not separated"
         if not b.better:
             return "changed"
         return "better" if (_value(b) > _value(a)) == (b.better == "higher") else "worse"
@@ -79,6 +87,15 @@ def _overlap(a: Row, b: Row) -> bool:
         (lambda row: row.p90 if row.p90 is not None else _value(row)),
     )
     return low(a) <= high(b) and low(b) <= high(a)
+
+
+def _timed_once(*rows: Row) -> bool:
+    """Whether one of the rows is a time, or made of times, that was taken only once: nothing is known of its spread."""
+    return any(row.repeats <= 1 and (row.unit in TIMES or row.p10 is None) for row in rows)
+
+
+def _close(a: float, b: float) -> bool:
+    return min(a, b) > 0 and max(a, b) < TIMED_ONCE * min(a, b)
 
 
 def _value(row: Row) -> float:

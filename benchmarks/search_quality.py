@@ -20,83 +20,96 @@ from benchmarks.search_arms import Search
 from benchmarks.search_problems import Problem, root_of
 from jaxrl_agents import search
 
-TIMINGS = 3  # of the episodes at most, after a first time, which counts only where there is no other
+TIMINGS = 9  # of the episodes at most, after a first time, which counts only where there is no other
 TIMING_SECONDS = 1.0  # of playing, after which there is none
+
+Sizes = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is played: an environment, its number of decisions, and the turns that plans look ahead."""
+    """What is played: an environment, its number of decisions, and the turns that plans look ahead.
+
+    A size is the mode's own: rollouts N, beam width W, depth D of the full tree (candidates M of `lookahead` where
+    actions are not enumerated), simulations S. On CPUs mctx takes time by the square of S: its sizes are smaller, so
+    that its times and those of the other modes overlap.
+    """
 
     id: str
     decisions: int
     turns: int
     enumerate: bool  # whether all actions are candidates; otherwise they are drawn from the policy
-    sizes: Mapping[str, tuple[int, ...]]  # by budget: nodes for a decision; none where it is left out
-    quick_modes: tuple[str, ...] = ()  # those that a quick run plays; all where empty
+    quick: Mapping[str, tuple[int, ...]]  # sizes of each mode that a quick run plays
+    full: Mapping[str, tuple[int, ...]]  # sizes of each mode
     options: Mapping[str, float] = dataclasses.field(default_factory=dict)  # that the environment is made with
 
+    def sizes(self, budget: str) -> Mapping[str, tuple[int, ...]]:
+        """The sizes of each mode at a budget."""
+        return self.full if budget == "full" else self.quick
 
+
+def _sizes(rollouts: Sizes, width: Sizes, lookahead: Sizes, simulations: Sizes) -> dict[str, Sizes]:
+    return {
+        "best_of_n": rollouts,
+        "beam_search": width,
+        "beam_search, dedup": width,
+        "lookahead": lookahead,
+        "entropy_backtrack": rollouts,
+        "mcts": simulations,
+    }
+
+
+_LAKE = Setting(
+    "FrozenLake-v0",
+    100,  # whole episodes, up to the time limit
+    4,
+    enumerate=True,
+    quick={},
+    full=_sizes((4, 16, 64, 256), (2, 8, 32, 128), (1, 2, 3, 4, 5, 6), (4, 16, 64)),
+)
 SETTINGS = {
-    "Sokoban": Setting("Sokoban-RAGEN-v0", 10, 8, enumerate=True, sizes={"quick": (64,), "full": (32, 128, 512)}),
-    # Whole episodes, up to the time limit; where two steps in three go astray, and one in five.
-    "FrozenLake": Setting("FrozenLake-v0", 100, 4, enumerate=True, sizes={"quick": (), "full": (16, 64)}),
-    "FrozenLake-80": Setting(
-        "FrozenLake-v0",
-        100,
-        4,
+    "Sokoban": Setting(
+        "Sokoban-RAGEN-v0",
+        10,
+        8,
         enumerate=True,
-        sizes={"quick": (), "full": (16, 64, 128)},
-        options={"success_rate": 0.8},
+        quick=_sizes((8,), (2,), (3,), (32,)),
+        full=_sizes((4, 16, 64, 256), (2, 8, 32, 128), (2, 3, 4, 5, 6), (8, 32, 128)),
     ),
-    # Its programs take seconds to compile.
+    "FrozenLake": _LAKE,  # where two steps in three go astray
+    "FrozenLake-80": dataclasses.replace(_LAKE, options={"success_rate": 0.8}),  # and one in five
     "WebShop": Setting(
         "WebShop-v0",
         8,
         4,
         enumerate=False,
-        sizes={"quick": (64,), "full": (32, 128, 512)},
-        quick_modes=("best_of_n", "lookahead", "mcts"),
+        quick={"best_of_n": (16,), "lookahead": (12,), "mcts": (64,)},  # its programs take seconds to compile
+        full=_sizes((8, 32, 128, 512), (2, 8, 32, 128), (6, 24, 96, 384), (8, 32, 128)),
     ),
 }
 
 
-def chosen(setting: Setting, budget: str, size: int, score: Any) -> dict[str, Search]:
-    """The contenders that a run of this budget has time for."""
-    found = contenders(setting, size, score)
-    few = setting.quick_modes if budget == "quick" else ()
-    return {mode: contender for mode, contender in found.items() if not few or mode in few}
-
-
-def contenders(setting: Setting, nodes: int, score: Any = "return") -> dict[str, Search]:
-    """Every mode, set to generate about `nodes` nodes for a decision, as far as its parameters allow.
+def contender(setting: Setting, mode: str, size: int, score: Any = "return") -> Search:
+    """A mode at one of its sizes.
 
     `score` ranks the paths of those modes that are no tree search, which add a value to their leaves by themselves.
     """
     turns = setting.turns
-    rollouts = max(1, nodes // turns)
-    width = max(1, nodes // (4 * turns))
-    candidates: dict[str, Any] = {"candidates": "enumerate"} if setting.enumerate else {"num_candidates": 4}
-    sampled = {"num_turns": turns, "num_rollouts": rollouts, "score": score}
-    beam = {"num_turns": turns, "beam_width": width, "score": score, **candidates}
-    backtrack = {**sampled, "entropy_threshold": 1.2, "max_retries": turns // 4}
-    return {
-        "best_of_n": Search(search.best_of_n, sampled),
-        "beam_search": Search(search.beam_search, beam),
-        "beam_search, dedup": Search(search.beam_search, {**beam, "deduplicate": True}),
-        "lookahead": Search(search.lookahead, _lookahead(setting, nodes)),
-        "entropy_backtrack": Search(search.entropy_backtrack, backtrack),
-        "mcts": Search(search.mcts, {"num_simulations": nodes}),
-    }
-
-
-def _lookahead(setting: Setting, nodes: int) -> dict[str, Any]:
-    """One turn: the full tree of four candidates where that fits the nodes, else rollouts of the policy."""
-    if not setting.enumerate:
-        depth = setting.turns
-        return {"num_turns": 1, "depth": depth, "num_candidates": max(1, nodes // (1 + depth))}
-    depth = max(1, round(np.log(nodes) / np.log(4)))
-    return {"num_turns": 1, "depth": depth, "candidates": "enumerate", "continuation": "full"}
+    every: dict[str, Any] = {"candidates": "enumerate"} if setting.enumerate else {"num_candidates": 4}
+    sampled = {"num_turns": turns, "num_rollouts": size, "score": score}
+    if mode == "best_of_n":
+        return Search(search.best_of_n, sampled)
+    if mode == "entropy_backtrack":
+        return Search(search.entropy_backtrack, {**sampled, "entropy_threshold": 1.2, "max_retries": turns // 4})
+    if mode.startswith("beam_search"):
+        beam = {"num_turns": turns, "beam_width": size, "score": score, **every}
+        return Search(search.beam_search, {**beam, "deduplicate": mode.endswith("dedup")})
+    if mode == "mcts":
+        return Search(search.mcts, {"num_simulations": size})
+    if not setting.enumerate:  # rollouts of the policy below each of `size` candidates
+        return Search(search.lookahead, {"num_turns": 1, "depth": turns, "num_candidates": size})
+    tree = {"num_turns": 1, "depth": size, "continuation": "full"}
+    return Search(search.lookahead, {**tree, **every})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +119,7 @@ class Played:
     returns: np.ndarray  # float[B]
     success: np.ndarray  # bool[B]
     nodes: float  # generated for a decision, the mean over those that a running episode took
-    seconds: float  # for one decision of one episode, ended ones included: every mode computes those too
+    seconds: np.ndarray  # float64[timings]: for one decision of one episode, ended ones too: every mode computes those
     compile_seconds: float
 
 
@@ -123,7 +136,7 @@ def play(contender: Search, base: Problem, decisions: int) -> Played:
         found = jax.block_until_ready(executable(*arguments))
         seconds.append(time.perf_counter() - start)
     returns, success, generated, played, steps = map(np.asarray, found)
-    each = float(np.median(seconds[1:] or seconds)) / (int(steps) * base.batch_size)
+    each = np.array(seconds[1:] or seconds) / (int(steps) * base.batch_size)
     nodes = float(generated.sum()) / max(1, int(played.sum()))
     return Played(returns, success, nodes, each, compile_seconds)
 
@@ -153,22 +166,24 @@ def _episode(
     return returns, jax.vmap(env.success)(states, tasks), generated, played, steps
 
 
-def at_equal(points: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[float, dict[str, float]]:
-    """The quality of each mode at one common cost.
+GRID = tuple(float(f"{digit}e{power}") for power in range(-1, 7) for digit in (1, 3))  # costs that are compared
+
+
+def at_equal(points: Mapping[str, Sequence[tuple[float, float]]]) -> dict[float, dict[str, float]]:
+    """The qualities of the modes at the same costs.
 
     Args:
       points: for each mode (cost, quality) at several sizes.
 
     Returns:
-      The cost, the geometric middle of the range that all modes have in common; where there is none, the least that
-      every mode can be had for. And the qualities there: interpolated over the logarithm of the cost, or that of the
-      mode's largest size, where that costs less.
+      For each cost of a fixed grid the modes that were measured both below and above it, with their qualities there:
+      interpolated over the logarithm of the cost. Costs that only one mode, or none, can be had for are left out.
     """
-    low = max(min(cost for cost, _ in values) for values in points.values())
-    high = min(max(cost for cost, _ in values) for values in points.values())
-    common = float(np.sqrt(low * max(low, high)))
-    found = {}
-    for mode, values in points.items():
-        costs, qualities = np.array(sorted(values)).T
-        found[mode] = float(np.interp(np.log(common), np.log(costs), qualities))
-    return common, found
+    found: dict[float, dict[str, float]] = {}
+    for cost in GRID:
+        for mode, values in points.items():
+            costs, qualities = np.array(sorted(values)).T
+            if costs[0] <= cost <= costs[-1]:
+                quality = np.interp(np.log(cost), np.log(costs), qualities)
+                found.setdefault(cost, {})[mode] = float(quality)
+    return {cost: qualities for cost, qualities in found.items() if len(qualities) > 1}

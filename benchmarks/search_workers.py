@@ -22,11 +22,17 @@ def call(worker: str, arguments: dict[str, Any], flags: str = "") -> dict[str, A
     """What a worker returns, from a fresh process, with more XLA `flags` than this one has.
 
     Raises:
-      RuntimeError: the process failed; with its last words.
+      RuntimeError: the process failed, with its last words; or it took longer than `TIMEOUT`.
     """
     command = [sys.executable, "-m", "benchmarks.search_workers", worker, json.dumps(arguments)]
     environment = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(
+            f"the process for {worker} was ended after {TIMEOUT} s, the most that it may take; a quick budget and "
+            f"fewer levels take less (on slower machines raise TIMEOUT in {__name__})"
+        ) from error
     if done.returncode != 0:
         raise RuntimeError(f"the process for {worker} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
     return json.loads(done.stdout.splitlines()[-1])

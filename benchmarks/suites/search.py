@@ -58,10 +58,11 @@ ArmFactories = dict[str, Callable[[], Arm]]
 ProgramFactories = dict[str, Callable[[], Program]]
 
 
-def modes(turns: int = TURNS, width: int = 16, depth: int = 3) -> dict[str, Search]:
-    """The modes as they are measured; `width` is W and N, `depth` that of the lookahead."""
+def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -> dict[str, Search]:
+    """The modes as they are measured; `width` is W and N, `depth` that of the lookahead, which commits `paths`."""
     beam = {"num_turns": turns, "beam_width": width, "candidates": "enumerate"}
     full = {"num_turns": max(1, turns // 4), "depth": depth, "candidates": "enumerate", "continuation": "full"}
+    full["beam_width"] = paths
     full["bootstrap"] = False  # there is no value to add: without a policy it is 0
     backtrack = {"num_turns": turns, "num_rollouts": width, "entropy_threshold": 0.9, "max_retries": turns}
     return {
@@ -82,7 +83,7 @@ def cases(settings: Settings) -> Iterator[Case]:
     yield Case(f"{ID}/network", functools.partial(run_network, settings))
     yield Case(f"{ID}/devices", functools.partial(run_devices, settings))
     for name, setting in search_quality.SETTINGS.items():
-        if setting.sizes[settings.budget.name]:
+        if setting.sizes(settings.budget.name):
             yield Case(f"{name}/quality", functools.partial(run_quality, settings, name))
     if settings.full:
         if jax.default_backend() == "cpu":
@@ -288,7 +289,10 @@ SWEEPS: dict[str, tuple[int, ...]] = {"batch": (16, 128, 1_024, 4_096), "width":
 
 
 def run_sweep(settings: Settings, axis: str) -> Iterator[Row]:
-    """Nodes a second of every mode over the roots, the width (W, N; simulations), or the depth (turns; of the tree)."""
+    """Nodes a second of every mode over the roots, the width (W, N; simulations), or the depth (turns; of the tree).
+
+    The width of the lookahead are the paths that it commits, each with a tree of its own below it.
+    """
     for size in SWEEPS[axis]:
         batch_size = size if axis == "batch" else 256
         turns = 8 * 2 ** (size - 2) if axis == "depth" else TURNS
@@ -296,8 +300,7 @@ def run_sweep(settings: Settings, axis: str) -> Iterator[Row]:
         depth = size if axis == "depth" else None
         arms: ArmFactories = {
             name: functools.partial(search_arms.searching, searched, _roots(settings, name, batch_size))
-            for name, searched in modes(turns, width, depth or 3).items()
-            if not (axis == "width" and name == "lookahead")
+            for name, searched in modes(turns, width, depth or 3, width if axis == "width" else 1).items()
         }
         simulations = SIMULATIONS * width // 16
         arms["mcts"] = functools.partial(search_arms.our_mcts, problem(ID, batch_size, settings), simulations, depth)
@@ -326,13 +329,15 @@ def _growth(rows: RowMaker, name: str, seconds: Sequence[float]) -> Row:
     limit = Target("<=", COMPILE_GROWTH)
     note = f"{seconds[0]:.1f} s and {seconds[1]:.1f} s"
     growth = seconds[1] / seconds[0]
-    parameters = {"mode": name}
-    return rows.fact("compile, 8 × longer", "×", growth, parameters=parameters, target=limit, better="lower", note=note)
+    fields: dict[str, Any] = {"parameters": {"mode": name}, "target": limit, "better": "lower", "note": note}
+    row = rows.fact("compile, 8 × longer", "×", growth, **fields)
+    return dataclasses.replace(row, p10=None, p90=None)  # of two single timings, whose spread is not known
 
 
 # Quality ------------------------------------------------------------------------------------------------------------
 
 QUALITY_BATCH = {"quick": 128, "full": 256}
+DECILE = 1.28  # standard deviations from the mean of a normal distribution to its 10th and 90th percentile
 
 
 def run_quality(settings: Settings, name: str) -> Iterator[Row]:
@@ -346,26 +351,26 @@ def run_quality(settings: Settings, name: str) -> Iterator[Row]:
         base, score = with_rollout_values(base), return_and_value(base.env)
     by_nodes: dict[str, list[tuple[float, float]]] = {}
     by_time: dict[str, list[tuple[float, float]]] = {}
-    sizes = setting.sizes[settings.budget.name]
-    for size in sizes:
-        for mode, contender in search_quality.chosen(setting, settings.budget.name, size, score).items():
-            played = search_quality.play(contender, base, setting.decisions)
-            by_nodes.setdefault(mode, []).append((played.nodes, float(played.returns.mean())))
-            by_time.setdefault(mode, []).append((played.seconds, float(played.returns.mean())))
+    for mode, sizes in setting.sizes(settings.budget.name).items():
+        for size in sizes:
+            played = search_quality.play(search_quality.contender(setting, mode, size, score), base, setting.decisions)
+            quality = float(played.returns.mean())
+            by_nodes.setdefault(mode, []).append((played.nodes, quality))
+            by_time.setdefault(mode, []).append((1e6 * float(np.median(played.seconds)), quality))
             yield from _quality_rows(rows, mode, size, played)
-    if len(sizes) > 1:
-        yield from _equal_rows(rows, "nodes", "nodes", by_nodes)
-        yield from _equal_rows(rows, "time", "µs", by_time)
+    yield from _equal_rows(rows, "nodes", "nodes", by_nodes)
+    yield from _equal_rows(rows, "time", "µs", by_time)
 
 
 def _quality_rows(rows: RowMaker, mode: str, size: int, played: search_quality.Played) -> Iterator[Row]:
+    """What the episodes of one mode at one size came to; means with the interval that 8 of 10 such means lie in."""
     fields: dict[str, Any] = {"parameters": {"mode": mode, "size": size}}
-    error = played.returns.std() / np.sqrt(len(played.returns))
-    note = f"standard error {error:.2g}"
-    yield rows.fact("return", "", played.returns.mean(), better="higher", note=note, **fields)
-    yield rows.fact("success", "%", 100 * played.success.mean(), better="higher", **fields)
+    for metric, unit, values in (("return", "", played.returns), ("success", "%", 100.0 * played.success)):
+        mean, error = float(values.mean()), float(values.std() / np.sqrt(len(values)))
+        row = rows.fact(metric, unit, mean, better="higher", note=f"mean, standard error {error:.2g}", **fields)
+        yield dataclasses.replace(row, p10=mean - DECILE * error, p90=mean + DECILE * error, repeats=len(values))
     yield rows.fact("nodes a decision", "nodes", played.nodes, **fields)
-    yield rows.fact("time a decision", "µs", 1e6 * played.seconds, better="lower", **fields)
+    yield rows.sample("time a decision", "µs", 1e6 * played.seconds, better="lower", **fields)
 
 
 def _exact_rows(rows: RowMaker, base: Problem, decisions: int) -> Iterator[Row]:
@@ -386,15 +391,11 @@ def _exact_rows(rows: RowMaker, base: Problem, decisions: int) -> Iterator[Row]:
 def _equal_rows(
     rows: RowMaker, label: str, unit: str, points: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Iterator[Row]:
-    cost, qualities = search_quality.at_equal(points)
-    scale = 1e6 if unit == "µs" else 1
-    for mode, quality in qualities.items():
-        largest = max(points[mode])[0]
-        note = f"at {cost * scale:.3g} {unit} a decision, between the sizes measured"
-        if largest < cost:
-            note = f"at {cost * scale:.3g} {unit} a decision; its largest size takes {largest * scale:.3g}"
-        fields: dict[str, Any] = {"parameters": {"mode": mode}, "better": "higher", "note": note}
-        yield rows.fact(f"return at equal {label}", "", quality, **fields)
+    note = f"interpolated between the sizes that take fewer and more {unit} a decision"
+    for cost, qualities in search_quality.at_equal(points).items():
+        for mode, quality in qualities.items():
+            parameters = {"mode": mode, unit: cost}
+            yield rows.fact(f"return at equal {label}", "", quality, parameters=parameters, better="higher", note=note)
 
 
 def plots(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:

@@ -1,6 +1,6 @@
 """Two results beside each other."""
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +10,8 @@ from benchmarks.results import Results, Row
 
 def row(value, p10=None, p90=None, case="a", better="higher", **fields):
     p10, p90 = (value if bound is None else bound for bound in (p10, p90))
-    return Row(suite="s", case=case, metric="m", unit="u", value=value, p10=p10, p90=p90, better=better, **fields)
+    fields = {"unit": "u", **fields}
+    return Row(suite="s", case=case, metric="m", value=value, p10=p10, p90=p90, better=better, **fields)
 
 
 def results(*rows, **fields):
@@ -24,13 +25,18 @@ def results(*rows, **fields):
     [
         (row(10, 9, 11), row(20, 18, 22), "better", 2.0),
         (row(20, 18, 22), row(10, 9, 11), "worse", 0.5),
-        (row(10, 9, 11), row(12, 10.5, 13), "same", 1.2),
-        (row(10, 9, 11), row(12, 11, 13), "same", 1.2),  # the ranges touch
+        (row(10, 9, 11), row(12, 10.5, 13), "not separated", 1.2),
+        (row(10, 9, 11), row(12, 11, 13), "not separated", 1.2),  # the ranges touch
         (row(10, better="lower"), row(20, better="lower"), "worse", 2.0),
         (row(20, better="lower"), row(10, better="lower"), "better", 0.5),
         (row(10, better=""), row(11, better=""), "changed", 1.1),
         (row(10, better=""), row(10, better=""), "same", 1.0),
         (row(0.0, better="lower"), row(3.0, better="lower"), "worse", None),
+        (row(10, unit="s", repeats=1), row(19, unit="s"), "not separated", 1.9),  # timed once
+        (row(10, unit="s", repeats=1, better="lower"), row(21, unit="s", better="lower"), "worse", 2.1),
+        (row(10, unit="s", repeats=5), row(19, unit="s", repeats=5), "better", 1.9),
+        (row(10, unit="bytes", repeats=1), row(11, unit="bytes", repeats=1), "better", 1.1),  # counted
+        (replace(row(1.0), p10=None), row(1.4), "not separated", 1.4),  # made of times taken once
         (row(10), row(None, status="failed"), "lost", None),
         (row(None, status="failed"), row(10), "new", None),
     ],
@@ -61,7 +67,7 @@ def test_values_that_neither_has_are_left_out():
 def test_warnings():
     a = results()
     assert warnings(a, results()) == []
-    busy = dataclasses.replace(a, machine={"cpu": "c", "load_average": 9.0})
+    busy = replace(a, machine={"cpu": "c", "load_average": 9.0})
     assert warnings(a, busy) == []
     other = Results({"cpu": "d"}, {"jax": "2"}, {"budget": "full", "levels": {"files": 2, "bytes": 3}})
     text = "\n".join(warnings(a, other))

@@ -13,7 +13,7 @@ from benchmarks import native_peer, search_arms, search_plots, search_quality, s
 from benchmarks.hlo import Instruction, Module
 from benchmarks.measure import BUDGETS, Measurement, Unavailable
 from benchmarks.profiling import PHASES, write_phases
-from benchmarks.results import Row
+from benchmarks.results import Row, Target
 from benchmarks.search_problems import (
     cell_values,
     lean_recurrent_fn,
@@ -122,15 +122,16 @@ def test_episodes_are_played_in_the_environment(lake):
                                                         "deduplicate": True})  # fmt: skip
     played = search_quality.play(contender, dry, 8)
     assert played.success.all() and (played.returns == 1).all()  # six steps to the goal, all found by a wide beam
-    assert env.num_actions < played.nodes < 8 * 4 * size and played.seconds > 0
+    assert env.num_actions < played.nodes < 8 * 4 * size and (played.seconds > 0).all()
 
 
-def test_equal_cost_is_interpolated_between_measured_sizes():
-    points = {"a": [(1.0, 0.0), (100.0, 2.0)], "b": [(4.0, 1.0), (25.0, 3.0)]}
-    cost, found = search_quality.at_equal(points)
-    assert cost == pytest.approx(10) and found == pytest.approx({"a": 1.0, "b": 2.0})
-    cost, found = search_quality.at_equal({"a": [(1.0, 0.5), (2.0, 0.7)], "b": [(50.0, 0.0), (90.0, 1.0)]})
-    assert cost == pytest.approx(50) and found == pytest.approx({"a": 0.7, "b": 0.0})  # all that `a` was measured for
+def test_equal_costs_are_interpolated_between_measured_sizes():
+    points = {"a": [(1.0, 0.0), (100.0, 2.0)], "b": [(25.0, 3.0), (4.0, 1.0)], "c": [(1e3, 5.0), (4e3, 6.0)]}
+    found = search_quality.at_equal(points)
+    assert list(found) == [10.0]  # 3 is too little and 30 too much for b; nothing compares with c
+    expected = {"a": 1.0, "b": 1 + 2 * np.log(10 / 4) / np.log(25 / 4)}
+    assert found[10.0] == pytest.approx(expected)
+    assert search_quality.at_equal({"a": points["a"], "c": points["c"]}) == {}
 
 
 def test_values_of_cells_are_the_means_of_rollouts(lake):
@@ -169,27 +170,70 @@ def test_trees_with_values_of_rollouts_beat_random_actions(lake):
     setting = search_quality.SETTINGS["FrozenLake-80"]
     base = problem(setting.id, 64, SETTINGS, **setting.options)
     base, score = with_rollout_values(base), return_and_value(base.env)
-    contender = search_quality.contenders(setting, 32, score)["mcts"]
+    contender = search_quality.contender(setting, "mcts", 32, score)
     played = search_quality.play(contender, base, 100)
     assert played.success.mean() > 0.2 and (played.returns == played.success).all()
-    assert played.nodes <= 32 and played.seconds > 0
+    assert played.nodes <= 32 and (played.seconds > 0).all()
 
 
-def test_contenders_generate_about_the_nodes_asked_for():
+@pytest.mark.parametrize("name", search_quality.SETTINGS)
+def test_every_size_of_a_mode_is_another_search(name):
+    setting = search_quality.SETTINGS[name]
+    for mode, sizes in setting.full.items():
+        found = [search_quality.contender(setting, mode, size) for size in sizes]
+        assert len({str(sorted(one.options.items())) for one in found}) == len(sizes) >= 3
+    assert len(setting.full) == 6 and set(setting.quick) <= set(setting.full)
+    assert min(setting.full["beam_search"]) > 1  # a beam of width 1 is no beam
+
+
+def test_sizes_are_the_modes_own():
+    sokoban, webshop = (search_quality.SETTINGS[name] for name in ("Sokoban", "WebShop"))
+    options = lambda setting, mode, size: search_quality.contender(setting, mode, size).options
+    assert (
+        options(sokoban, "best_of_n", 16)["num_rollouts"]
+        == options(sokoban, "entropy_backtrack", 16)["num_rollouts"]
+        == 16
+    )
+    assert (
+        options(sokoban, "beam_search", 8)["beam_width"] == options(sokoban, "beam_search, dedup", 8)["beam_width"] == 8
+    )
+    assert (
+        options(sokoban, "beam_search, dedup", 8)["deduplicate"]
+        and not options(sokoban, "beam_search", 8)["deduplicate"]
+    )
+    assert options(sokoban, "lookahead", 5)["depth"] == 5 and options(webshop, "lookahead", 24)["num_candidates"] == 24
+    assert (
+        options(webshop, "mcts", 8) == {"num_simulations": 8}
+        and options(webshop, "beam_search", 2)["num_candidates"] == 4
+    )
+
+
+def test_rows_of_quality(monkeypatch):
+    """What was played is made up: only what the rows say of it."""
     setting = search_quality.SETTINGS["Sokoban"]
-    for nodes in (64, 256):
-        chosen = {name: one.options for name, one in search_quality.contenders(setting, nodes).items()}
-        assert chosen["best_of_n"]["num_rollouts"] * setting.turns == nodes
-        assert chosen["beam_search"]["beam_width"] * 4 * setting.turns == nodes
-        assert 4 ** chosen["lookahead"]["depth"] == nodes and chosen["mcts"]["num_simulations"] == nodes
+    few = dataclasses.replace(setting, quick={"best_of_n": (4, 64), "mcts": (8, 128)})
+    monkeypatch.setitem(search_quality.SETTINGS, "Sokoban", few)
 
+    def play(contender, base, decisions):
+        size = contender.options.get("num_rollouts") or contender.options["num_simulations"]
+        seconds = size * np.array([1e-6, 2e-6, 3e-6])
+        return search_quality.Played(np.array([size, size + 2.0]), np.array([True, False]), 2.0 * size, seconds, 1.0)
 
-def test_a_quick_run_plays_few_modes_where_they_compile_slowly():
-    webshop, sokoban = (search_quality.SETTINGS[name] for name in ("WebShop", "Sokoban"))
-    everything = set(search_quality.contenders(webshop, 64))
-    assert set(search_quality.chosen(webshop, "quick", 64, "return")) == set(webshop.quick_modes) < everything
-    assert set(search_quality.chosen(webshop, "full", 64, "return")) == everything
-    assert set(search_quality.chosen(sokoban, "quick", 64, "return")) == everything
+    monkeypatch.setattr(search_quality, "play", play)
+    monkeypatch.setattr(
+        suite, "problem", lambda *arguments, **options: search_arms.Problem(None, None, None, np.zeros(2), None)
+    )
+    rows = list(suite.run_quality(SETTINGS, "Sokoban"))
+    of = {(row.metric, *row.parameters.values()): row for row in rows}
+    played, timed = of["return", "mcts", 8], of["time a decision", "mcts", 8]
+    assert (played.value, played.repeats) == (9.0, 2) and played.p10 < 9 - 0.8 and "standard error 0.71" in played.note
+    assert timed.value == 16 and timed.p10 < 16 < timed.p90 and timed.repeats == 3
+    assert of["nodes a decision", "best_of_n", 64].value == 128 and of["success", "mcts", 128].value == 50
+    equal = {key[1:]: row.value for key, row in of.items() if key[0] == "return at equal time"}
+    assert set(equal) == {(mode, cost) for mode in ("best_of_n", "mcts") for cost in (30.0, 100.0)}
+    share = np.log(30 / 8) / np.log(128 / 8)
+    assert equal["best_of_n", 30.0] == pytest.approx(5 + 60 * share)
+    assert {key[2] for key in of if key[0] == "return at equal nodes"} == {30.0, 100.0}
 
 
 def test_folders_of_level_files(tmp_path):
@@ -328,6 +372,36 @@ def test_a_worker_that_fails_says_why():
         search_workers.call("solve", {"no_such": 1})
 
 
+def test_a_worker_that_takes_too_long_says_what_it_may_take(monkeypatch):
+    monkeypatch.setattr(search_workers, "TIMEOUT", 0.01)
+    with pytest.raises(RuntimeError, match=r"for solve was ended after 0\.01 s.*TIMEOUT in benchmarks.search_workers"):
+        search_workers.call("solve", {})
+
+
+def test_mctx_under_both_schedulers(monkeypatch):
+    """The flags that the processes get, and the rows from what they find."""
+    calls = []
+
+    def call(worker, arguments, flags):
+        calls.append((worker, flags))
+        rate = 2.0 if flags else 1.0
+        return {"mctx": [4 * rate] * 3, "mctx, with tree": [5 * rate] * 3, "mcts": [4.5 * rate, 5 * rate, 4 * rate]}
+
+    monkeypatch.setattr(suite, "call", call)
+    rows = {(row.metric, *row.parameters.values()): row for row in suite.run_scheduler(SETTINGS)}
+    assert calls == [("mcts", flags) for flags in suite.SCHEDULERS.values()] and "=false" in calls[1][1]
+    assert rows["throughput", "mctx", "in order"].value == 8 * suite.SIMULATIONS
+    ratio = rows["mcts over mctx, with tree", "concurrent"]
+    assert ratio.value == pytest.approx(0.9) and ratio.verdict == "miss" and ratio.repeats == 3
+    assert rows["throughput", "mcts", "in order"].note == suite.SCHEDULERS["in order"]
+
+
+def test_the_worker_of_the_schedulers_times_all_three():
+    found = search_workers.mcts(batch_size=4, num_simulations=2, repeats=2, seconds=0.005)
+    assert set(found) == {"mctx", "mctx, with tree", "mcts"}
+    assert all(len(rates) == 2 and min(rates) > 0 for rates in found.values())
+
+
 def test_cases_by_budget():
     quick = [case.name for case in suite.cases(SETTINGS)]
     full = [case.name for case in suite.cases(Settings(BUDGETS["full"]))]
@@ -351,8 +425,9 @@ def test_sweeps_give_every_mode_its_own_size(monkeypatch):
     sizes = {axis: {(row.parameters["mode"], row.parameters[axis]) for row in suite.run_sweep(SETTINGS, axis)}
              for axis in suite.SWEEPS}  # fmt: skip
     assert {("mcts", 4_096), ("beam_search", 4_096)} < sizes["batch"]
-    assert {("mcts", 128), ("best_of_n", 64)} < sizes["width"] and ("lookahead", 64) not in sizes["width"]
+    assert {("mcts", 128), ("best_of_n", 64), ("lookahead", 64)} < sizes["width"]
     assert {("mcts", 4), ("lookahead", 4), ("beam_search", 32)} < sizes["depth"]
+    assert measured["lookahead"].args[0].options["beam_width"] == 1
     assert measured["mcts"].args == (256, suite.SIMULATIONS, 4)  # the last of the sweep over depths
 
 
@@ -376,18 +451,68 @@ def _row(case, metric, value, unit="", **parameters):
     return Row(suite="search", case=case, metric=metric, unit=unit, value=value, parameters=parameters, batch_size=8)
 
 
-def test_plots_are_drawn_from_rows(tmp_path):
-    rows = [_row("S/nodes", "throughput", 1e7 / (i + 1), arm=arm) for i, arm in enumerate(("R, 8", "mctx", "mcts"))]
+def _drawn(rows, draw, tmp_path, monkeypatch):
+    """The figures, by file, that are drawn from rows."""
+    figures = {}
+    save = search_plots.save
+
+    def kept(figure, folder, name, caption):
+        figures[name] = figure
+        return save(figure, folder, name, caption)
+
+    monkeypatch.setattr(search_plots, "save", kept)
+    plots = list(draw(rows, tmp_path))
+    assert [plot.file for plot in plots] == list(figures) and all((tmp_path / name).exists() for name in figures)
+    return figures
+
+
+def _lines(axes):
+    return {line.get_label(): [tuple(point) for point in line.get_xydata().tolist()] for line in axes.get_lines()}
+
+
+def test_plots_show_the_rows(tmp_path, monkeypatch):
+    rows = [
+        _row("S/nodes", "throughput", 1e7 / (i + 1), arm=arm) for i, arm in enumerate(("R, 8 rows", "mctx", "mcts"))
+    ]
     rows += [_row("S/batch", "throughput", 1e6 * size, mode="mcts", batch=size) for size in (1, 8)]
-    for size in (8, 64):
-        rows += [
-            _row("Lake/quality", metric, 0.1 * size, mode="lookahead", size=size)
-            for metric in ("return", "nodes a decision", "time a decision")
-        ]
-    rows += [_row("Lake/quality", "return", 0.7, mode=mode, size=0) for mode in ("optimum", "uniform policy")]
-    solved = [_row("hard/solve", "throughput", 1_200.0, "levels/s", mode=mode) for mode in ("optimal", "satisficing")]
-    drawn = [*search_plots.search(rows, tmp_path), *search_plots.solving(solved, tmp_path)]
-    assert [plot.file for plot in drawn] == ["search_rates.png", "search_sweeps.png", "search_quality.png",
-                                            "solving.png"]  # fmt: skip
-    assert all((tmp_path / plot.file).stat().st_size > 5_000 for plot in drawn)
+    rows += [_row("S/width", "throughput", 1e5 * size, mode="beam_search", width=size) for size in (4, 16)]
+    for size in (64, 8):
+        costs = {"return": 0.1 * size, "nodes a decision": 2 * size, "time a decision": 3 * size}
+        rows += [_row("Lake/quality", metric, value, mode="lookahead", size=size) for metric, value in costs.items()]
+    rows += [_row("Lake/quality", "return", value, mode=mode, size=0)
+             for mode, value in (("optimum", 0.7), ("uniform policy", 0.1))]  # fmt: skip
+    figures = _drawn(rows, search_plots.search, tmp_path, monkeypatch)
+
+    (rates,) = figures["search_rates.png"].axes
+    assert [label.get_text() for label in rates.get_yticklabels()] == ["bare step, 8 rows", "mctx", "mcts"]
+    assert [bar.get_width() for bar in rates.patches] == [1e7, 1e7 / 2, 1e7 / 3] and rates.get_xscale() == "log"
+    assert rates.get_xlabel() == "nodes / s"
+
+    batch, width = figures["search_sweeps.png"].axes
+    assert _lines(batch) == {"mcts": [(1, 1e6), (8, 8e6)]} and _lines(width) == {"beam": [(4, 4e5), (16, 16e5)]}
+    assert (batch.get_xlabel(), batch.get_ylabel(), width.get_xlabel()) == (
+        "roots",
+        "nodes / s",
+        search_plots.AXES["width"],
+    )
+    (legend,) = figures["search_sweeps.png"].legends
+    assert {text.get_text() for text in legend.get_texts()} == {"mcts", "beam"}
+
+    by_nodes, by_time = figures["search_quality.png"].axes
+    np.testing.assert_allclose(_lines(by_nodes)["lookahead"], [(16, 0.8), (128, 6.4)])  # in the order of the cost
+    np.testing.assert_allclose(_lines(by_time)["lookahead"], [(24, 0.8), (192, 6.4)])
+    exact = [line.get_ydata()[0] for line in by_nodes.get_lines() if line.get_linestyle() in (":", "--")]
+    assert exact == [0.7, 0.1]
+    assert (by_nodes.get_xlabel(), by_time.get_xlabel()) == ("nodes a decision", "µs a decision")
+    assert by_nodes.get_ylabel() == "mean return of an episode" and by_nodes.get_title() == "Lake"
     assert list(search_plots.search([], tmp_path)) == []
+
+
+def test_the_plot_of_solving_shows_rates_and_targets(tmp_path, monkeypatch):
+    rows = [_row("hard/solve", "throughput", value, "levels/s", mode=mode)
+            for mode, value in (("optimal", 900.0), ("satisficing", 1_800.0))]  # fmt: skip
+    rows[0] = dataclasses.replace(rows[0], target=Target(">=", 1_000.0))
+    (axes,) = _drawn(rows, search_plots.solving, tmp_path, monkeypatch)["solving.png"].axes
+    assert [bar.get_width() for bar in axes.patches] == [900, 1_800] and axes.get_xlabel() == "levels / s"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["hard, optimal", "hard, satisficing"]
+    assert [line.get_xdata()[0] for line in axes.get_lines()] == [1_000]
