@@ -10,6 +10,7 @@ from benchmarks.papers.expseek_rollouts_plan import BACKTRACKING, DEFAULT, FREE,
 from benchmarks.papers.expseek_rollouts_tables import epochs_to_target, equal_steps_look, plain, swept, trained_on
 from benchmarks.papers.study import Claim, Estimate, Verdict, estimate
 
+BACKTRACKS_USED = 3  # B
 SMALL = 0.01  # "comparable" diversity: a difference that the paper's own rows stay within
 
 
@@ -26,6 +27,7 @@ def claims(runs: Runs, *, whole: bool) -> Iterator[Claim]:
     yield _comparable_diversity(runs)
     yield _policy(runs)
     yield _policy_at_equal_steps(runs)
+    yield _cost(runs)
     if whole:
         yield _faster(runs)
         yield _moderate_threshold(runs)
@@ -62,7 +64,9 @@ def _joined(verdicts: list[Verdict]) -> Verdict:
 
 def _difference(runs: Runs, claim: str, metric: str, name: str, base: str) -> Claim:
     values = {reading.name: _paired(runs, reading, metric, name, base) for reading in (DEFAULT, FREE)}
-    found = f"{name} − {base}, {metric}, {_both(values)}"
+    free = trained_on(run_of(runs, FREE.name, name), metric) - trained_on(run_of(runs, FREE.name, base), metric)
+    deviation = free.std(ddof=1)
+    found = f"{name} − {base}, {metric}, {_both(values)}; one seed's difference varies by ±{deviation:.3f} (free)"
     return Claim(claim, _joined([more(value) for value in values.values()]), found)
 
 
@@ -128,6 +132,20 @@ def _policy_at_equal_steps(runs: Runs) -> Claim:
     found = f"plain policy after equal environment steps, ExpSeek+BoN − Standard, success, {_both(values)}"
     claim = "(not in the paper) … also for the same number of environment steps"
     return Claim(claim, _joined([more(value) for value in values.values()]), found)
+
+
+def _cost(runs: Runs) -> Claim:
+    standard, free = (run_of(runs, FREE.name, name) for name in ("Standard", "ExpSeek"))
+    ratio = float(free.steps.sum() / standard.steps.sum())
+    kept = float(free.trained_on.length.mean())
+    a_retry = (ratio - 1) * kept / float(free.trained_on.retries.mean())
+    shortened = trained_on(run_of(runs, DEFAULT.name, "ExpSeek"), "length").mean()
+    found = (
+        f"free: {100 * (ratio - 1):+.0f} % environment steps and policy forwards, {a_retry:.2f} a retry; default: as "
+        f"many as Standard, of which a rollout keeps {shortened:.1f} of {kept:.0f}"
+    )
+    claim = "Backtracking costs at most B = 3 more forwards for each trigger"
+    return Claim(claim, "holds" if a_retry <= BACKTRACKS_USED else "does not hold", found)
 
 
 def _faster(runs: Runs) -> Claim:
