@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from tests.envs_jax.interop.corridor import CorridorState
 
 BATCH = 64
 LARGE_CONSTANT = 64 * 1024
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @pytest.fixture(scope="module", params=envs_jax.registered_ids())
@@ -26,7 +28,7 @@ def played(made):
     """(tasks, trajectories, state keys without the clock) of BATCH random episodes, at various times, some ended."""
     env, tasks = made
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICKLY)  # the largest program, which runs once
     def play(env, tasks, keys):
         task = jax.vmap(tasks.sample)(keys)
         run = lambda task, key: envs_jax.rollout(env, _uniform(env), task, key, 40)

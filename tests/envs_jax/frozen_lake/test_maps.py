@@ -11,6 +11,8 @@ from envs_jax.frozen_lake import maps
 from envs_jax.frozen_lake.env import FrozenLake
 from tests.envs_jax.frozen_lake.lake import PythonLake, lake_maps
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @settings(max_examples=100, deadline=None)
 @given(rows=lake_maps())

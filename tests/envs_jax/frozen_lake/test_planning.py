@@ -12,6 +12,8 @@ from envs_jax.frozen_lake import maps, planning
 from envs_jax.frozen_lake.env import Dynamics, FrozenLake
 from tests.envs_jax.frozen_lake.lake import PythonLake, as_grid, lake_maps
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ENV = FrozenLake(maps.layout_of((5, 5)), "index")
 REWARDS = (1.0, -0.5, -0.01)
 

@@ -13,6 +13,8 @@ from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import generate, generate_batch, generate_ragen
 from tests.reference import sokoban as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 BOXOBAN = Layout(10, 10)
 # (layout, boxes, difficulty, levels to solve): one word and several, square and not, one box and many.
 SETTINGS = (

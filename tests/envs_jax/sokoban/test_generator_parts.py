@@ -13,6 +13,8 @@ from envs_jax.sokoban import pull_distance, reverse_dfs, reverse_walk, sampling,
 from envs_jax.sokoban.board import Layout
 from tests.reference import sokoban as reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LAYOUTS = (Layout(6, 6), Layout(10, 10), Layout(7, 13))
 IDS = [f"{layout.height}x{layout.width}" for layout in LAYOUTS]
 
