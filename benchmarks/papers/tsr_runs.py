@@ -95,8 +95,9 @@ def _append(lists: dict[str, list[float]], numbers: Mapping[str, float]) -> None
 
 
 def _measured(given: tsr.Problem, state: TrainState, key: jax.Array, times: int) -> dict[str, float]:
-    found = tsr.measure(given, state.params, key, times)
-    return {name: float(value) for name, value in found._asdict().items()}
+    """The means over so many plays of every held-out task; the first ones are the same whatever their number."""
+    found = [tsr.measure(given, state.params, jax.random.fold_in(key, number)) for number in range(times)]
+    return {name: float(np.mean([getattr(one, name) for one in found])) for name in tsr.Measured._fields}
 
 
 class Store:
@@ -141,7 +142,8 @@ class Store:
             partial.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
 
     def _settings(self, cell: Cell, seed: int) -> dict[str, Any]:
-        return {**self.study, "cell": dataclasses.asdict(cell), "run": seed}
+        setting = {"cell": dataclasses.asdict(cell), "domain": repr(tsr.DOMAINS[cell.domain]), "run": seed}
+        return {**self.study, **setting}
 
     def _path(self, cell: Cell, seed: int) -> Path:
         name = cell.name.replace("/", "-").replace(" ", "-").replace("=", "")

@@ -19,21 +19,30 @@ from jaxrl_agents import search
 from jaxrl_agents.methods.tsr import learning
 from jaxrl_agents.methods.tsr.learning import Problem, Sizes
 from jaxrl_agents.rollouts import Policy, Standard, Trajectory, demonstrated
+from jaxrl_agents.training.experts import expert_for
+from jaxrl_agents.training.warm_start import WarmStart
 
 BATCH_SIZE = 256  # demonstrations of an update
+NUM_TASKS = 1024  # at most so many are planned for
 _WIDTH = 64  # of the beam that solves rooms
 _INTENDED = np.array([[0, -1], [1, 0], [0, 1], [-1, 0]], np.int32)  # where an action of FrozenLake means to go
 
 
 def base_params(given: Problem, sizes: Sizes, key: jax.Array) -> Any:
-    """Parameters after the domain's `base_steps` supervised updates towards plans for tasks that are trained on.
+    """Parameters after the domain's `base_steps` supervised updates, on tasks that are trained on.
 
-    0 steps leave them random.
+    They are towards plans for whole turns, or where a turn is one action towards the environment's expert. 0 steps
+    leave the parameters random.
     """
     optimizer = optax.adam(sizes.base_learning_rate)
     learner = dataclasses.replace(learning.learner(given, Standard(), sizes), optimizer=optimizer)
     state = learner.init(key)
     if not given.domain.base_steps:
+        return state.params
+    if given.domain.max_turn_actions == 1:
+        warm_start = WarmStart(learner, expert_for(given.policy.env))
+        for _ in range(given.domain.base_steps):
+            state, _ = warm_start.step(state, given.tasks)
         return state.params
     tasks, actions = plans(given)
     for number in range(given.domain.base_steps):
@@ -49,13 +58,13 @@ def _shown(policy: Policy, key: jax.Array, instances: Any, actions: jax.Array, b
 
 
 def plans(given: Problem) -> tuple[TaskBank[Any], jax.Array]:
-    """(tasks, int32[T, K, L]): what to do from the start of each, −1 for nothing.
+    """(tasks, int32[T, K, L]): what to do from the start of each, −1 for nothing; for up to `NUM_TASKS` of them.
 
     Turns have as many actions as let an episode's actions last for all its turns. Sokoban: the rooms that a beam of 64
     over single actions solves, with its plan. FrozenLake: the first turn on every map, the best action after each
     intended move; as starts are random, first turns stand for all.
     """
-    env, tasks = given.policy.env, given.tasks
+    env, tasks = given.policy.env, given.tasks[:NUM_TASKS]
     limit = int(np.max(np.asarray(tasks.instances.time_limit)))
     each = min(-(-limit // given.domain.num_turns), given.domain.max_turn_actions)
     if not isinstance(env, FrozenLake | Sokoban):
