@@ -6,17 +6,20 @@ environment stand beside it: `envs_jax.web.scripted`, `envs_jax.frozen_lake.scri
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from envs_jax.environment import Environment
-from envs_jax.pytree import pytree_dataclass
 
 
 class Script(Protocol):
-    """A policy as two pure functions of one episode; `jax.vmap` gives a batch."""
+    """A policy as two pure functions of one episode, which `jax.vmap` makes those of a batch.
+
+    Scripts are hashable and hold no arrays: to `jax.jit` they are static arguments.
+    """
 
     def plan(self, env: Any, task: Any) -> Any:
         """What is worked out once, from the task alone; None where there is nothing."""
@@ -25,7 +28,7 @@ class Script(Protocol):
         """int32[]: the action in a running episode; `word` uint32[] is random."""
 
 
-@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
 class Uniform:
     """A uniformly random action among those that `action_mask` marks: `envs_jax.random_policy` as a script."""
 

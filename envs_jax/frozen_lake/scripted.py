@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from envs_jax.frozen_lake import planning
 from envs_jax.frozen_lake.env import FrozenLake, FrozenLakeState, FrozenLakeTask
-from envs_jax.pytree import pytree_dataclass
 
 
-@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
 class Optimal:
     """The best policy of those that do not look at the time, by value iteration without an end (`planning`)."""
 

@@ -5,13 +5,13 @@ The rule is the baseline of Yao et al., "WebShop" (2022), section 4: search with
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.web.pages import Segment
 from envs_jax.web.reward import TYPE_FACTORS
 from envs_jax.web.state_machine import INSTRUCTION, Page, Session
@@ -21,7 +21,7 @@ _FACTORS = np.array([10 * factor for factor in TYPE_FACTORS], np.int32)  # integ
 _BARE_STEPS = 3  # search, open, buy: what a purchase takes without options and further pages of results
 
 
-@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
 class Rule:
     """Searches the instruction, opens the first product, and buys it.
 
@@ -29,7 +29,7 @@ class Rule:
     the largest share of words that the instruction holds, then of the most words, then the first; none of share 0.
     """
 
-    options: bool = static_field(default=False)
+    options: bool = False
 
     def plan(self, env: WebShop, task: WebShopTask) -> None:
         del env, task
@@ -41,7 +41,7 @@ class Rule:
         return _act(env, state, search=jnp.int32(INSTRUCTION), on_results=first, wanted=wanted)
 
 
-@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
 class Oracle:
     """Makes the purchase of the highest reward that the task's searches and its time limit allow.
 

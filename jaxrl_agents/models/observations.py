@@ -14,10 +14,13 @@ from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.sokoban.env import Sokoban
 from envs_jax.sokoban.grid import Code
 from envs_jax.web.pages import Segment
+from envs_jax.web.state_machine import Actions
 from envs_jax.web.tabular import TabularWeb
 from envs_jax.web.webshop import WebShop
 from jaxrl_agents.models.config import TransformerConfig
 from jaxrl_agents.models.tokens import Tokens
+
+_READOUT, _SETTLED = max(Segment) + 1, max(Segment) + 2  # segments of WebShop's that only models know
 
 
 class Adapter(Protocol):
@@ -81,11 +84,16 @@ class TabularWebAdapter:
 
 @pytree_dataclass
 class WebShopAdapter:
-    """A token of its own for the read-out, then the words of the page, with segment, slot and place in their text."""
+    """A token of its own for the read-out, then the words of the page, with segment, slot and place in their text.
 
-    num_words: int = static_field()
-    num_actions: int = static_field()
+    Of a word the model sees whether the instruction holds it, the exact match of Chen et al. 2017 (arXiv:1704.00051),
+    and not which word it is: a table of words learns the products that it is trained on by heart. Of an option it sees
+    whether a value of its group is chosen already, which it would need a layer more for.
+    """
+
+    actions: Actions = static_field()
     num_words_shown: int = static_field()
+    num_instruction: int = static_field()  # of these the first, which are the instruction
 
     @property
     def num_tokens(self) -> int:
@@ -94,9 +102,9 @@ class WebShopAdapter:
     @property
     def sizes(self) -> dict[str, Any]:
         return {
-            "num_words": self.num_words,
-            "num_segments": max(Segment) + 2,  # the last one is that of the read-out
-            "num_slots": self.num_actions + 1,
+            "num_words": 2,
+            "num_segments": _SETTLED + 1,
+            "num_slots": self.actions.total + 1,
             "num_places": self.num_words_shown,
             "pointer": True,
         }
@@ -105,9 +113,11 @@ class WebShopAdapter:
         first = lambda leaf, value=0: jnp.pad(
             leaf.astype(jnp.int32), [(0, 0)] * (leaf.ndim - 1) + [(1, 0)], constant_values=value
         )
-        segment = first(observation["segment"], max(Segment) + 1)
+        word, segment = observation["word"], first(self._segment(observation), _READOUT)
+        instruction = word[..., : self.num_instruction]
+        found = jnp.any(word[..., :, None] == instruction[..., None, :], axis=-1)
         return Tokens(
-            word=first(observation["word"]),
+            word=first(found),
             readout=jnp.zeros((*segment.shape[:-1], 1), jnp.int32),
             segment=segment,
             slot=first(observation["slot"]),
@@ -115,12 +125,23 @@ class WebShopAdapter:
             mask=segment != Segment.PADDING,
         )
 
+    def _segment(self, observation: dict[str, jax.Array]) -> jax.Array:
+        """int32[B, T]: the segments, with options apart whose group has a value that is chosen."""
+        segment, slot = observation["segment"].astype(jnp.int32), observation["slot"].astype(jnp.int32)
+        settled = jnp.zeros(segment.shape, bool)
+        start = self.actions.options + 1
+        for size in self.actions.group_sizes:
+            own = (slot >= start) & (slot < start + size)
+            settled |= own & jnp.any(own & (segment == Segment.CHOSEN_OPTION), axis=-1, keepdims=True)
+            start += size
+        return jnp.where(settled & (segment == Segment.OPTION), _SETTLED, segment)
+
 
 def adapter_for(env: Environment[Any, Any]) -> Adapter:
     """The adapter of an environment that was made with `observation="tokens"` (WebShop: with its only observation)."""
     if isinstance(env, WebShop):
-        shown = env.tokens.instructions.shape[1] + env.tokens.bodies.word.shape[1]
-        return WebShopAdapter(len(env.vocabulary), env.num_actions, shown)
+        num_instruction = env.tokens.instructions.shape[1]
+        return WebShopAdapter(env.actions, num_instruction + env.tokens.bodies.word.shape[1], num_instruction)
     if not isinstance(env, Sokoban | FrozenLake | TabularWeb):
         raise TypeError(f"no adapter for {type(env).__name__}; write a function from its observations to Tokens")
     if env.observation != "tokens":

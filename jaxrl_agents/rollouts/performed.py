@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,8 +35,7 @@ def performed(policy: Policy, key: jax.Array, tasks: Any, script: Script, *, num
     keys, states = starts(policy, key, tasks)
     limit = jnp.minimum(tasks.time_limit, num_turns).astype(tasks.time_limit.dtype)
     words = turn_words(keys, num_turns)
-    play = jax.vmap(perform, in_axes=(None, None, 0, 0, 0, 0))
-    limited = replace(tasks, time_limit=limit)
-    actions = play(policy.env, script, states, limited, words, rng.mix(words, rng.PROPOSE))
+    play = jax.vmap(partial(perform, policy.env, script))
+    actions = play(states, replace(tasks, time_limit=limit), words, rng.mix(words, rng.PROPOSE))
     others = [(0, 0), (0, 0), (0, policy.max_turn_actions - 1)]
     return demonstrated(policy, key, tasks, jnp.pad(actions[..., None], others, constant_values=-1))
