@@ -25,6 +25,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--tasks", choices=("held-out", "training"), default="held-out", help="which to play (default %(default)s)"
     )
+    command.add_argument("--baselines", action="store_true", help="play random actions and scripted experts too")
     command.add_argument("--sample", action="store_true", help="draw actions instead of taking the likeliest")
     command.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default 0)")
     command.add_argument("--render", type=Path, metavar="FILE", help="show episodes in a .gif, .png or .txt file")
@@ -36,9 +37,9 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    from jaxrl_agents.training import episodes
+    from jaxrl_agents.training import baselines, episodes
     from jaxrl_agents.training.evaluation import evaluate
-    from jaxrl_agents.training.progress import evaluation_lines
+    from jaxrl_agents.training.progress import evaluation_lines, evaluation_text
     from jaxrl_agents.training.run_folder import RunFolder
     from jaxrl_agents.training.setup import build
 
@@ -62,6 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"policy     step {step} of {folder.path}, {'the likeliest actions' if greedy else 'sampled actions'}")
     print(f"tasks      {len(tasks):,} of {setup.config.env}, {'held out' if held_out else 'trained on'}")
     print("\n".join(evaluation_lines(result)))
+    if arguments.baselines:
+        for name, script in baselines.baselines(setup.policy).items():
+            reached = baselines.measure(script, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number)
+            print(f"{name:17} {evaluation_text(reached)}")
     if arguments.render is not None:
         some = jax.tree.map(lambda leaf: leaf[np.arange(arguments.num_rendered) % len(tasks)], tasks.instances)
         shown = episodes.play(params, key, setup.policy, some, num_turns=num_turns, greedy=greedy)
