@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"plans      {arguments.out}")
     if not any((result.status == Status.INTERRUPTED).any() for result in results):
         return 0
-    if is_compiling():  # XLA cannot be called off, and Python would wait for it, or end under it and crash
+    if is_compiling():  # XLA cannot be called off, and Python would wait for it
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)

@@ -88,7 +88,7 @@ def _levels(config: Config, mesh: Mesh, dtype: Any) -> Any:
 
 
 def _in_background(lowered: Any) -> Compilation:
-    """Compiles in a thread that does not keep the process from ending."""
+    """Compiles in a thread, for which Python waits before it ends: to end under XLA might crash."""
     compilation: Compilation = Future()
 
     def compile_it() -> None:
@@ -97,10 +97,10 @@ def _in_background(lowered: Any) -> Compilation:
         except BaseException as error:
             compilation.set_exception(error)
 
-    threading.Thread(target=compile_it, name=_THREAD, daemon=True).start()
+    threading.Thread(target=compile_it, name=_THREAD).start()
     return compilation
 
 
 def is_compiling() -> bool:
-    """Whether some compilation still runs, wanted or not; Python must not be torn down under it."""
+    """Whether some compilation still runs, wanted or not."""
     return any(thread.name == _THREAD for thread in threading.enumerate())
