@@ -85,10 +85,14 @@ def _limits(profile: Profile) -> Table:
         limit = LIMITS[name]
         each = profile.per_item(sum(getattr(cost, limit.measure) for cost in profile.costs))
         rates = each / profile.item_seconds, float(np.median(profile.rates[name]))
-        shown = [f"{console.number(rate, '/s')}{limit.unit}" for rate in rates]
-        rows.append([name, f"{each:,.0f}", *shown, f"{100 * share:.0f} %"])
+        rows.append([name, f"{each:,.0f}", *(_rate(rate, limit.unit) for rate in rates), f"{100 * share:.0f} %"])
     header = ("as executed", "an item", "achieved", "machine's limit", "share")
     return (f"Distance from the machine's limits: {_nearest(profile.shares())}", header, rows)
+
+
+def _rate(value: float, unit: str) -> str:
+    number = console.number(value, "/s")
+    return f"{number}{unit}" if number[-1].isalpha() else f"{number} {unit}"
 
 
 def _nearest(shares: dict[str, float]) -> str:
