@@ -200,9 +200,9 @@ def test_turns_of_several_actions_and_whole_episodes_have_the_models_log_probabi
 @pytest.mark.parametrize(
     ("strategy", "fields"),
     [
-        (EntropyBacktrack(1.5, retry_temperature=4.0), {"max_turn_actions": 3}),
+        (EntropyBacktrack(2.0, retry_temperature=4.0, max_retries=1), {"max_turn_actions": 3}),
         (
-            EntropyBacktrack(1.0, retry_temperature=4.0, num_rollouts=2),
+            EntropyBacktrack(1.0, retry_temperature=4.0, max_retries=1, num_rollouts=2),
             {"max_turn_actions": 2, "context": "episode", "temperature": 0.7},
         ),
     ],
@@ -217,7 +217,7 @@ def test_turns_that_backtracking_retries_are_drawn_at_their_own_temperature(stra
     )
     found = trajectory.log_probs[taken]
     is_plain, is_hot = (np.isclose(found, expected, rtol=1e-4, atol=2e-5) for expected in (plain, hot))
-    assert np.all(is_plain | is_hot) and np.sum(is_hot & ~is_plain) > 2 and np.sum(is_plain & ~is_hot) > 2
+    assert np.all(is_plain | is_hot) and np.any(is_hot & ~is_plain) and np.any(is_plain & ~is_hot)
     assert trajectory.counts.env_steps.sum() > (trajectory.actions >= 0).sum()  # discarded turns among them
 
 

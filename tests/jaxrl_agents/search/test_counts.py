@@ -130,7 +130,7 @@ def test_nodes_of_a_full_lookahead(lake_search):
     counts, live = lake_search(
         search.lookahead, num_turns=NUM_TURNS, depth=2, candidates="enumerate", continuation="full", bootstrap=False
     )
-    np.testing.assert_array_equal(counts.generated, live)
+    assert np.all(counts.generated <= live)  # below what is illegal, which stays where it is, actions have effects
     for b, process in enumerate(PROCESSES):
         node, plain = reference.Node(0), 0
         while len(node.path) < NUM_TURNS and not node.ended(process):
