@@ -102,34 +102,29 @@ def test_full_lookahead_over_ice_has_the_planned_value():
     assert 0.2 < within_sight.mean() < 1
 
 
-def test_a_wide_beam_buys_the_best_of_all_that_can_be_bought():
+def test_a_wide_beam_buys_the_best_that_can_be_bought():
     """Every session of three steps in WebShop, by enumeration: search, open a product, buy it."""
     env, bank = envs_jax.make("WebShop-v0")
-    model, picked, root = batch(env, bank, 2)
-    options = {"num_turns": 3, "beam_width": 64, "candidates": "enumerate", "deduplicate": True}
-    output = search.beam_search(None, jax.random.key(0), root, model, tasks=picked, **options)
-    for b in range(2):
-        task, frontier = picked[b], [(0.0, jax.tree.map(lambda leaf, b=b: leaf[b], root.embedding))]
-        for _ in range(3):
-            assert len(frontier) <= 64
-            reached = {}
-            for total, state in frontier:
-                legal, over, keys, rewards, states = jax.device_get(after_every_action(env, state, task))
-                for a in np.flatnonzero(legal) if not over else [0]:
-                    total_then = total + (0 if over else float(rewards[a]))
-                    if total_then > reached.get(keys[a].tobytes(), (-1.0,))[0]:
-                        reached[keys[a].tobytes()] = total_then, jax.tree.map(lambda leaf, a=a: leaf[a], states)
-            frontier = list(reached.values())
-        assert (
-            float(output.value[b]) == pytest.approx(max(total for total, _ in frontier), rel=1e-6)
-            and output.value[b] > 0
-        )
+    model, picked, root = batch(env, bank, 1)
+    output = search.beam_search(
+        None, jax.random.key(0), root, model, tasks=picked, num_turns=3, beam_width=128, candidates="enumerate"
+    )
+    task, frontier = picked[0], [(0.0, jax.tree.map(lambda leaf: leaf[0], root.embedding))]
+    for _ in range(3):
+        assert len(frontier) <= 128
+        reached = []
+        for total, state in frontier:
+            legal, over, rewards, states = jax.device_get(after_every_action(env, state, task))
+            for a in [0] if over else np.flatnonzero(legal):
+                reached.append((total + float(rewards[a]), jax.tree.map(lambda leaf, a=a: leaf[a], states)))
+        frontier = reached
+    best = max(total for total, _ in frontier)
+    assert best > 0 and float(output.value[0]) == pytest.approx(best, rel=1e-6)
 
 
 @jax.jit
 def after_every_action(env, state, task):
-    """(what is legal, whether the episode has ended, and of each action the key, reward and state that follow)."""
+    """(what is legal, whether the episode has ended, and of each action the reward and the state that follow)."""
     every = jnp.arange(env.num_actions)
     then, reward, _, _ = jax.vmap(env.transition, (None, 0, None, None))(state, every, jnp.uint32(0), task)
-    over = jnp.logical_or(*env.status(state, task))
-    return env.action_mask(state, task), over, jax.vmap(env.state_key)(then), reward, then
+    return env.action_mask(state, task), jnp.logical_or(*env.status(state, task)), reward, then
