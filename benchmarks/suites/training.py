@@ -13,13 +13,14 @@ import jax
 import numpy as np
 
 from benchmarks import training_arms as arms_of
-from benchmarks import training_curves, training_decoding
+from benchmarks import training_curves, training_decoding, training_webshop
 from benchmarks.measure import Arm, Measurement, Program, Unavailable, failure, measure, ratio
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.suites import Case, Plot, Settings, Suite
 from benchmarks.training_arms import Work, work
 from jaxrl_agents import rollouts
+from jaxrl_agents.training import Evaluation
 
 NAME = "training"
 ID = "Sokoban-RAGEN-v0"
@@ -318,6 +319,35 @@ def learning_rows(rows: RowMaker, found: Seq[training_curves.Curve], target: Tar
     yield rows.fact("optimum", "", optimum, note="exact, by value iteration; it may use the time, which no policy sees")
     limit = Target("<=", SHORT_OF_OPTIMUM)
     yield rows.sample("short of the optimum", "", [optimum - s for s in final], better="lower", target=limit)
+
+
+WEBSHOP_POINTS = 10
+ABOVE_THE_RULE = {"from scratch": 0.05, "after a warm start": 0.15}  # WebShop's return, at least
+
+
+def run_webshop(settings: Settings) -> Iterator[Row]:
+    """WebShop's return on goals of held-out products: scripts, training from scratch and after a warm start."""
+    rows = RowMaker(NAME, f"{training_webshop.ID}/learning")
+    reached = training_webshop.scripts(settings.products, {})
+    yield from webshop_rows(rows, reached)
+    rule = reached[training_webshop.RULE].episode_return.mean
+    for name, document in training_webshop.VARIANTS.items():
+        made = training_webshop.run(settings.products, document, WEBSHOP_POINTS)
+        parameters = {"policy": f"trained {name}"}
+        for steps, value in made.points:
+            yield rows.fact("return", "", value, parameters={**parameters, "steps": steps}, better="higher")
+        yield from webshop_rows(rows, {f"trained {name}": made.final})
+        yield rows.fact("processor time", "s", made.processor_seconds, parameters=parameters, better="lower")
+        above, limit = made.final.episode_return.mean - rule, Target(">=", ABOVE_THE_RULE[name])
+        yield rows.fact("return above the rule", "", above, parameters=parameters, better="higher", target=limit)
+
+
+def webshop_rows(rows: RowMaker, reached: Mapping[str, Evaluation]) -> Iterator[Row]:
+    """Return and success of each policy, with 95 % intervals in the notes."""
+    for name, result in reached.items():
+        for metric, interval in (("final return", result.episode_return), ("final success", result.success)):
+            note = f"95 % interval {interval.low:.3f} … {interval.high:.3f}, {result.num_episodes} episodes"
+            yield rows.fact(metric, "", interval.mean, parameters={"policy": name}, better="higher", note=note)
 
 
 # Accelerators -------------------------------------------------------------------------------------------------------

@@ -34,6 +34,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluation": {"every": 20, "num_episodes": 256, "num_held_out": 256},
         "checkpoint": {"every": 20},
     },
+    # A page and the instruction above it say what to do next, so the policy sees the present turn alone; one layer is
+    # enough to compare their words, and its cost grows with the page, not with the page squared. A click on a wrong
+    # option costs nothing but a turn: advantages in units of the reward let the entropy bonus keep such clicks alive,
+    # where those divided by a group's deviation settle on buying at once.
+    "WebShop-v0": {
+        "loss": "dr_grpo",
+        "num_steps": 250,
+        "model": {"num_layers": 1, "num_heads": 2},
+        "policy": {"action_mask": True},
+        "batch": {"num_groups": 16, "group_size": 8, "num_turns": 8, "num_micro_batches": 4},
+        "objective": {"entropy_coefficient": 0.03},
+        "optimizer": {"learning_rate": 5e-3, "schedule": "linear"},
+        "warm_start": {"num_steps": 40, "learning_rate": 5e-3},
+        "evaluation": {"every": 50, "num_episodes": 500, "num_turns": 9, "num_held_out": 500},
+        "checkpoint": {"every": 50},
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""Training on WebShop: goals that are held out, and scripts beside the policy."""
+"""Training on WebShop: goals that are held out, scripts beside the policy, and the preset."""
 
 import jax
 import numpy as np
@@ -8,6 +8,7 @@ from envs_jax.scripted import Uniform
 from envs_jax.web.scripted import Oracle, Rule
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts import Policy, performed
+from jaxrl_agents.training import build, preset, updated
 from jaxrl_agents.training.baselines import baselines, measure
 from jaxrl_agents.training.setup import split
 from tests.envs_jax.web import shops
@@ -40,3 +41,11 @@ def test_scripts_are_measured_as_policies_are():
     assert result.episode_return.mean == pytest.approx(returns.mean(), rel=1e-6) and returns.std() > 0
     assert (result.length.mean, result.num_episodes, result.optimum) == (3, 15, None)
     assert measure(Rule(), jax.random.key(0), policy, some, num_turns=2, batch_size=10).episode_return.mean == 0
+
+
+def test_the_preset_starts_warm():
+    small = {"env_arguments": {"num_products": 150}, "evaluation": {"num_held_out": 20, "num_episodes": 20}}
+    setup = build(updated(preset("WebShop-v0"), small))
+    assert setup.warm_start.expert == Oracle() and setup.policy.context == "turn" and setup.policy.use_action_mask
+    assert f"{setup.config.warm_start.num_steps} supervised steps, then standard rollouts" in setup.summary
+    assert len(setup.evaluation_tasks) == 20 and setup.config.total_steps > setup.config.num_steps
