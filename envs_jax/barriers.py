@@ -16,6 +16,7 @@ def once(never_negative: jax.Array, function: Callable[..., Any], *operands: Any
     know. Without it a gather, for example, would step the environment again for every element that it reads; and
     consumers that read an array while another one replaces it would make the compiler copy that array.
     """
+    function = jax.jit(function, inline=True)  # traced once for all its uses below
 
     def behind_conditional(*operands: Any) -> Any:
         nothing = lambda *xs: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *xs))
