@@ -22,7 +22,6 @@ TURNS = {"max_turn_actions": 2}
         ("beam", {"candidates": "gumbel"}, TURNS, "search.candidates='gumbel': turns of "),
         ("lookahead", {"candidates": "enumerate"}, TURNS, "search.candidates='enumerate': turns of "),
         ("beam", {"candidates": "enumerate", "num_candidates": 3}, {}, "search.num_candidates=3: search.candid"),
-        ("entropy_backtrack", {}, TURNS, "policy.max_turn_actions=2: backtracking looks at the entropy of single "),
         ("lookahead", {"bootstrap": True}, {}, "search.bootstrap=True adds the value head's estimate, which loss="),
         *[(rollout, {"score": "best"}, {}, "search.score='best' is neither 'return' nor 'step' nor a function")
           for rollout in ("best_of_n", "beam", "lookahead", "entropy_backtrack")],
