@@ -22,7 +22,7 @@ from benchmarks.papers.expseek_rollouts_plan import (
     train_all,
 )
 from benchmarks.papers.expseek_rollouts_plots import plots
-from benchmarks.papers.expseek_rollouts_tables import METRICS, plain, tables, trained_on
+from benchmarks.papers.expseek_rollouts_tables import LAST, METRICS, plain, tables, trained_on
 from benchmarks.papers.progress import Progress
 from benchmarks.papers.study import Study, estimate
 from jaxrl_agents.methods.expseek_rollouts import Config
@@ -82,7 +82,7 @@ def _record(runs: Runs, reading: str, name: str) -> dict[str, Any]:
         "plain": {metric: dataclasses.asdict(estimate(plain(run, metric))) for metric in METRICS},
         "success_by_epoch": [round(float(value), 4) for value in run.trained_on.success.mean(axis=0)],
         "plain_success_by_look": [round(float(value), 4) for value in run.plain.success.mean(axis=0)],
-        "entropy_by_epoch": [round(float(value), 4) for value in run.entropy.mean(axis=0)],
+        "entropy": dataclasses.asdict(estimate(run.entropy[:, -LAST:].mean(axis=1))),
         "environment_steps": float(run.steps.sum(axis=1).mean()),
     }
 

@@ -44,7 +44,7 @@ def _fit(k: int) -> dict[str, Any]:
 
 DEFAULT = Reading("default", "discarded steps count towards T; a rollout retries B times, 1 … B steps back", _fit(2))
 LEARNED = Reading("trained", "k = 4 and a learning rate of 100: the policy becomes peaked", TRAINED)
-FREE = Reading("free", "discarded steps do not count towards T", {**_fit(2), "free_retries": 9}, of_retries=True)
+FREE = Reading("free", "discarded steps do not count towards T", {**_fit(2), "free_steps": 9}, of_retries=True)
 READINGS = (
     DEFAULT,
     FREE,

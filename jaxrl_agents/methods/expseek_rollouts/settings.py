@@ -23,7 +23,7 @@ class Config:
     num_rollouts: int = 32  # trained on in an epoch, spread evenly over the tasks
     num_candidates: int = 1  # N, of which the one of highest return is trained on; 1 without best-of-N
     num_turns: int = 10  # T, steps of a rollout, discarded ones included
-    free_retries: int = 0  # discarded steps that do not count towards T, at most
+    free_steps: int = 0  # discarded steps that do not count towards T, at most
     plain_every: int = 10  # epochs between two looks at the plain policy; divides num_epochs
     clip: float = 0.2  # ε
     kl_coefficient: float = 0.01  # β, towards the initial policy
@@ -85,7 +85,7 @@ def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
     rest = {"entropy_threshold": ENTROPY_THRESHOLD, **{key: fields[key] for key in fields if key not in sizes}}
     if not backtracks:
         rest["entropy_threshold"] = np.inf
-        config = dataclasses.replace(config, free_retries=0)
+        config = dataclasses.replace(config, free_steps=0)
     return Setting(**rest), config
 
 

@@ -128,5 +128,5 @@ def without_search(setting: Setting, config: Config) -> tuple[Setting, Config]:
     """The same, with plain rollouts: nothing triggers, and there is one candidate."""
     return (
         dataclasses.replace(setting, entropy_threshold=np.inf),
-        dataclasses.replace(config, num_candidates=1, free_retries=0),
+        dataclasses.replace(config, num_candidates=1, free_steps=0),
     )

@@ -40,7 +40,7 @@ def unmasked_policy(params, key, state):
 def test_rollouts_are_those_of_the_search_library(distance):
     free = distance == "fixed"
     setting = Setting(entropy_threshold=1.0, fixed_distance=distance != "uniform", required_pairs=2)
-    mine = generate(LOGITS, KEYS, TASKS, WEB, setting, Config(num_candidates=2, free_retries=9 if free else 0))
+    mine = generate(LOGITS, KEYS, TASKS, WEB, setting, Config(num_candidates=2, free_steps=9 if free else 0))
 
     env, bank = envs_jax.make("TabularWeb-v0", seed=3, observation="task_index", required_pairs=2, time_limit=40)
     rows = jax.vmap(lambda i: bank[i])(TASKS)
@@ -246,11 +246,11 @@ def test_readings_change_what_they_say(kept, mine):
 
 
 def test_strategies():
-    setting, config = strategy("ExpSeek+BoN", learning_rate=3.0, free_retries=9)
+    setting, config = strategy("ExpSeek+BoN", learning_rate=3.0, free_steps=9)
     assert (setting.entropy_threshold, setting.learning_rate) == (0.3, 3.0)
-    assert (config.num_candidates, config.free_retries) == (4, 9)
-    setting, config = strategy("Standard", entropy_threshold=0.1, free_retries=9)
-    assert setting.entropy_threshold == np.inf and (config.num_candidates, config.free_retries) == (1, 0)
+    assert (config.num_candidates, config.free_steps) == (4, 9)
+    setting, config = strategy("Standard", entropy_threshold=0.1, free_steps=9)
+    assert setting.entropy_threshold == np.inf and (config.num_candidates, config.free_steps) == (1, 0)
     with pytest.raises(ValueError, match="strategy 'BoN' is unknown; there are: Standard, ExpSeek"):
         strategy("BoN")
     with pytest.raises(TypeError, match="rate"):
