@@ -394,7 +394,7 @@ def _equal_rows(
     note = f"interpolated between the sizes that take fewer and more {unit} a decision"
     for cost, qualities in search_quality.at_equal(points).items():
         for mode, quality in qualities.items():
-            parameters = {"mode": mode, unit: cost}
+            parameters = {"mode": mode, "at": f"{cost:g} {unit}"}
             yield rows.fact(f"return at equal {label}", "", quality, parameters=parameters, better="higher", note=note)
 
 

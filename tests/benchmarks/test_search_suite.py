@@ -230,10 +230,10 @@ def test_rows_of_quality(monkeypatch):
     assert timed.value == 16 and timed.p10 < 16 < timed.p90 and timed.repeats == 3
     assert of["nodes a decision", "best_of_n", 64].value == 128 and of["success", "mcts", 128].value == 50
     equal = {key[1:]: row.value for key, row in of.items() if key[0] == "return at equal time"}
-    assert set(equal) == {(mode, cost) for mode in ("best_of_n", "mcts") for cost in (30.0, 100.0)}
+    assert set(equal) == {(mode, cost) for mode in ("best_of_n", "mcts") for cost in ("30 µs", "100 µs")}
     share = np.log(30 / 8) / np.log(128 / 8)
-    assert equal["best_of_n", 30.0] == pytest.approx(5 + 60 * share)
-    assert {key[2] for key in of if key[0] == "return at equal nodes"} == {30.0, 100.0}
+    assert equal["best_of_n", "30 µs"] == pytest.approx(5 + 60 * share)
+    assert {key[2] for key in of if key[0] == "return at equal nodes"} == {"30 nodes", "100 nodes"}
 
 
 def test_folders_of_level_files(tmp_path):
