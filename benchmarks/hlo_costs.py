@@ -67,7 +67,7 @@ def _computed(module: Module, instruction: Instruction) -> Work:
     if opcode == "sort":
         shape = instruction.arrays[0].shape
         return Work(_comparisons(math.prod(shape), shape[instruction.numbers("dimensions")[0]]))
-    if opcode in ("topk", "custom-call") and (opcode == "topk" or _target(instruction) == _TOP_K):
+    if opcode == "topk" or _target(instruction) == _TOP_K:
         return Work(_comparisons(operands[0].elements, instruction.arrays[0].shape[-1]))
     if opcode == "custom-call" and _PRODUCTS.search(_target(instruction)):
         return Work(flops=_product_flops(instruction, operands))
