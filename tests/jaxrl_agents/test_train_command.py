@@ -122,11 +122,13 @@ def stopped_by_sigterm(folder):
 
 def test_evaluate_and_render(capsys, tmp_path, trained):
     image = pytest.importorskip("PIL.Image")
-    status, output, errors = run(capsys, "evaluate", trained, "--episodes", 8, "--render", tmp_path / "episodes.gif")
+    render = "--render", tmp_path / "episodes.gif"
+    status, output, errors = run(capsys, "evaluate", trained, "--episodes", 8, "--baselines", *render)
     assert status == 0 and errors == ""
     assert f"policy     step 4 of {trained}, the likeliest actions\n" in output
     assert "tasks      1 of FrozenLake-v0, trained on\n" in output and "episodes   8\n" in output
     assert re.search(r"optimum    0\.\d{4}, the best policy's expected return\n", output)
+    assert re.search(r"^random +success .+\noptimal +success .+$", output, re.MULTILINE)
     with image.open(tmp_path / "episodes.gif") as animation:
         assert animation.n_frames >= 8 and animation.format == "GIF"  # four episodes of two states or more
         height = animation.height

@@ -1,5 +1,6 @@
 """The warm start: what it learns from, how training goes on from it, and exact resume in its middle and at its end."""
 
+import argparse
 import os
 import signal
 
@@ -11,6 +12,7 @@ from envs_jax import scripted
 from envs_jax.frozen_lake.scripted import Optimal
 from envs_jax.web.scripted import Oracle, Rule
 from jaxrl_agents.rollouts import performed
+from jaxrl_agents.train_command import run_resume
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.checkpoint import Checkpointer
 from jaxrl_agents.training.config import TrainConfig
@@ -111,6 +113,12 @@ def test_resume_is_exact(setup, whole, tmp_path, last):
     assert train(setup, folder, resume=True).finished
     assert bits_of_the_last_state(setup, folder) == bits_of_the_last_state(setup, whole)
     assert timeless(folder) == timeless(whole)
+
+
+def test_its_length_cannot_change_when_a_run_is_resumed(whole):
+    pytest.importorskip("tyro")
+    with pytest.raises(argparse.ArgumentError, match=r"^warm_start\.num_steps=2 cannot differ from the 3 that the run"):
+        run_resume([str(whole.path), "--warm-start.num-steps", "2"])
 
 
 @pytest.mark.parametrize(
