@@ -40,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # where those divided by a group's deviation settle on buying at once.
     "WebShop-v0": {
         "loss": "dr_grpo",
-        "num_steps": 250,
+        "num_steps": 150,
         "model": {"num_layers": 1, "num_heads": 2},
         "policy": {"action_mask": True},
         "batch": {"num_groups": 16, "group_size": 8, "num_turns": 8, "num_micro_batches": 4},
