@@ -73,7 +73,7 @@ class BatchConfig:
       num_turns: turns of an episode; none: as many as the longest task's time limit.
       num_epochs: passes over the trajectories.
       num_minibatches: updates in each pass.
-      num_micro_batches: parts that an update's gradient is summed from; they change memory, not the result.
+      num_micro_batches: parts that an update's gradient is summed from; they change memory and speed, not the result.
     """
 
     num_groups: Count = 16

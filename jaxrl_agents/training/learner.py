@@ -71,7 +71,8 @@ class Learner:
       group_size: N, episodes of each.
       num_epochs: passes over the trajectories; log-probabilities of the behaviour, advantages and targets are frozen.
       num_minibatches: updates in each pass, with rows in random order.
-      num_micro_batches: parts that an update's gradient is summed from; they change memory, not the result.
+      num_micro_batches: parts that an update's gradient is summed from; they change memory, not the result. Where the
+        policy sees one turn, they are made of turns, and the turns after an episode's end are left out.
       filter: picks the groups that are learned from, see `rollouts.filtering`; None: all.
       credit: see `credit.assign`.
       discount: see `credit.assign`.
@@ -116,7 +117,10 @@ class Learner:
             value_coefficient=coefficient, reference_step_size=self.reference_step_size,
         )  # fmt: skip
         self.rollout.check(self.policy, self.group_size)
-        self._check_rows("num_minibatches × num_micro_batches", self.num_rows, self.num_minibatches)
+        if self.num_rows % self.num_minibatches:
+            raise ValueError(
+                f"num_minibatches = {self.num_minibatches} must divide the {self.num_rows} episodes of an update pass"
+            )
         parts = sharding.num_parts(self.mesh)
         if self.num_groups % parts:
             raise ValueError(f"num_groups={self.num_groups} must be a multiple of the mesh's data × fsdp = {parts}")
@@ -199,7 +203,6 @@ class Learner:
         Returns:
           The next state, and "loss", "entropy", "gradient_norm" and "parameter_norm".
         """
-        self._check_rows("num_micro_batches", len(trajectory.mask), 1)
         return self._supervised_program(self.policy.env, state, trajectory)
 
     @cached_property
@@ -227,11 +230,6 @@ class Learner:
     @property
     def _rules(self) -> sharding.Rules:
         return sharding.logical_rules(models.AXES) if self.rules is None else self.rules
-
-    def _check_rows(self, name: str, num_rows: int, num_minibatches: int) -> None:
-        if num_rows % (num_minibatches * self.num_micro_batches):
-            product = num_minibatches * self.num_micro_batches
-            raise ValueError(f"{name} = {product} must divide the {num_rows} episodes of an update pass")
 
     def _init(self, key: jax.Array) -> TrainState:
         params_key, key = jax.random.split(key)

@@ -95,7 +95,7 @@ def gradient(
       loss: of `policy_loss` (with its `max_length`, if turns are apart) or `supervised_loss`.
       params: of the policy.
       batch: B episodes.
-      num_parts: divides B.
+      num_parts: of equal size, the last one but for what is left.
       turns_apart: whether the loss of a turn depends on no other turn of the episode: then parts are made of turns, and
         those with something to learn come first.
       num_shards: devices that the rows are split over.
@@ -125,21 +125,27 @@ def _learned_first(batch: Batch, num_parts: int, num_shards: int) -> tuple[Calla
 
     A part has as many rows of each device, which stay there; those with something to learn come first.
     """
-    num_shards = math.gcd(num_shards, len(batch.mask) // num_parts)
+    num_shards = math.gcd(num_shards, len(batch.mask))
     sharded = jax.tree.map(lambda leaf: leaf.reshape(num_shards, -1, *leaf.shape[1:]), batch)
     learned = jnp.any(sharded.mask, axis=(-1, -2))
-    order = jnp.argsort(~learned, axis=-1, stable=True).reshape(num_shards, num_parts, -1)
-    number = -(-jnp.max(jnp.sum(learned, axis=-1, dtype=jnp.int32)) // order.shape[-1])
+    order = jnp.argsort(~learned, axis=-1, stable=True)
+    num_rows = order.shape[1]
+    size = -(-num_rows // num_parts)
+    number = -(-jnp.max(jnp.sum(learned, axis=-1, dtype=jnp.int32)) // size)
     take = jax.vmap(lambda leaf, rows: leaf[rows])
 
     def part(index: Any) -> Batch:
-        return jax.tree.map(lambda leaf: take(leaf, order[:, index]).reshape(-1, *leaf.shape[2:]), sharded)
+        places = index * size + jnp.arange(size)
+        rows = order[:, jnp.minimum(places, num_rows - 1)]
+        taken = jax.tree.map(lambda leaf: take(leaf, rows).reshape(-1, *leaf.shape[2:]), sharded)
+        return taken._replace(mask=taken.mask & jnp.tile(places < num_rows, num_shards)[:, None, None])
 
     return part, number
 
 
 def in_parts(function: Callable[[Batch], Any], batch: Batch, num_parts: int) -> Any:
-    """`function(batch)`, leaves [B, …], computed for `num_parts` micro-batches one after the other."""
+    """`function(batch)`, leaves [B, …], computed for micro-batches one by one: `num_parts`, or fewer that divide B."""
+    num_parts = math.gcd(num_parts, len(batch.mask))
     if num_parts == 1:
         return function(batch)
     made = jax.lax.map(function, split(batch, num_parts))

@@ -129,7 +129,7 @@ SMALL = {
         ({"filter": "top", "filtering": {"share": 0.01}}, "filtering.share=0.01 of 16 groups keeps none"),
         ({"model": {"num_heads": 3}}, "model.num_heads=3 does not divide d_model=8"),
         ({"objective": {"aggregation": "mean"}}, "objective: aggregation='mean'"),
-        ({"batch": {"num_minibatches": 7}}, "num_minibatches × num_micro_batches = 7 must divide the 256 episodes"),
+        ({"batch": {"num_minibatches": 7}}, "num_minibatches = 7 must divide the 256 episodes"),
         ({"evaluation": {"num_held_out": 1}}, "evaluation.num_held_out=1 leaves none of the 1 tasks to train on"),
         ({"mesh": {"fsdp": 1024}}, "mesh: fsdp=1024 × tensor=1 must divide the number of devices"),
     ],
