@@ -75,13 +75,13 @@ class Plan:
 
 
 _ALL_BUDGETS = tuple(method for method in STRATEGIES if method not in METHODS)
-_LARGE = tsr.Sizes(d_model=256, num_layers=4, num_heads=4, learning_rate=3e-4)
+_LARGE = tsr.Sizes(d_model=256, num_layers=4, num_heads=4, base_learning_rate=1e-3, learning_rate=3e-4)
 
 PLANS = {
     "quick": Plan(("sokoban", "frozen-lake"), {"sokoban": FIRST_BUDGETS}, 40, 2, 5),
     "standard": Plan(
         ("sokoban", "sokoban-2box", "frozen-lake"),
-        {"sokoban": (*FIRST_BUDGETS, SHARED), "frozen-lake": FIRST_BUDGETS}, 60, 4, 5,
+        {"sokoban": (*FIRST_BUDGETS, SHARED), "frozen-lake": FIRST_BUDGETS}, 100, 3, 5,
     ),
     "full": Plan(
         tuple(tsr.DOMAINS), dict.fromkeys(tsr.DOMAINS, _ALL_BUDGETS), 200, 4, 10, _LARGE

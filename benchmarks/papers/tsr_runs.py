@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,11 @@ class Workshop:
         return tsr.learner(self.problem(domain), STRATEGIES[method], self.sizes)
 
 
-def run(workshop: Workshop, cell: Cell, seed: int) -> Run:
-    """Trains and measures. All runs of a domain start from one base model, and those of a seed draw the same tasks."""
+def run(workshop: Workshop, cell: Cell, seed: int, advanced: Callable[[], None]) -> Run:
+    """Trains and measures; calls `advanced` after every update.
+
+    All runs of a domain start from one base model, and those of a seed draw the same tasks.
+    """
     given, learner = workshop.problem(cell.domain), workshop.learner(cell.domain, cell.method)
     start_key, evaluation_key = jax.random.split(jax.random.key(workshop.seed))
     base = jax.tree.map(jnp.copy, workshop.base(cell.domain))  # as the step takes its state's buffers
@@ -85,6 +88,7 @@ def run(workshop: Workshop, cell: Cell, seed: int) -> Run:
                 raise ValueError(f"{cell.name}, seed {seed}: {cause} in update {update + 1}; lower the learning rate")
             _append(made.steps, numbers)
             spent = {name: value + numbers.get(name, 1.0) for name, value in spent.items()}
+            advanced()
     seconds, cpu_seconds = np.median(clocks[1:] or clocks, axis=0)  # the first one may have compiled the program
     return dataclasses.replace(made, seconds=float(seconds), cpu_seconds=float(cpu_seconds))
 
