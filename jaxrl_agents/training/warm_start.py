@@ -42,12 +42,9 @@ class WarmStart:
 
     def __post_init__(self) -> None:
         count("num_episodes", self.num_episodes)
-        for name, parts in (
-            ("the mesh's data × fsdp", sharding.num_parts(self.learner.mesh)),
-            ("num_micro_batches", self.learner.num_micro_batches),
-        ):
-            if self.num_episodes % parts:
-                raise ValueError(f"num_episodes={self.num_episodes} must be a multiple of {name} = {parts}")
+        parts = sharding.num_parts(self.learner.mesh)
+        if self.num_episodes % parts:
+            raise ValueError(f"num_episodes={self.num_episodes} must be a multiple of the mesh's data × fsdp = {parts}")
 
     def step(self, state: TrainState, tasks: TaskBank[Any]) -> tuple[TrainState, Metrics]:
         """Draws tasks, has the expert play them, and makes one update towards its actions. `state` is donated.

@@ -137,8 +137,8 @@ def test_its_length_cannot_change_when_a_run_is_resumed(whole):
             r"^warm_start\.expert='optimal' has no effect without supervised steps",
         ),
         (
-            {"warm_start": {"num_steps": 1, "num_episodes": 6}, "batch": {"num_micro_batches": 4}},
-            r"^warm_start\.num_episodes=6 must be a multiple of num_micro_batches = 4",
+            {"warm_start": {"num_steps": 1, "num_episodes": 0}},
+            r"^warm_start\.num_episodes=0 must be an integer",
         ),
         ({"warm_start": {"num_steps": -1}}, r"^warm_start\.num_steps=-1 must be an integer of at least 0"),
     ],
