@@ -183,8 +183,9 @@ def _speed(domains: Mapping[str, Runs]) -> Table:
             paper = PUBLISHED.get(domain, {}).get(method, _NOTHING)
             rows.append((f"{domain}: {method}", *ours, _plain(paper.small_steps), _plain(paper.large_steps)))
     note = (
-        "Updates until an evaluation has that share of the run's own final success, as in the paper; a method that "
-        f"ends lower gets there sooner. The paper does not say what its convergence is; here it is {NEARLY:.0%}."
+        "Updates until an evaluation has that share of the run's own final success, as in the paper; 0 is the base "
+        "model's, and a method that ends lower gets there sooner. The paper does not say what its convergence is; here "
+        f"it is {NEARLY:.0%}."
     )
     return Table("Speed of learning (the paper's Tables 8 to 10)", header, rows, note)
 
@@ -192,9 +193,9 @@ def _speed(domains: Mapping[str, Runs]) -> Table:
 def _diagnostics(domains: Mapping[str, Runs]) -> Table:
     header = ("", "training return", "entropy, first quarter", "last quarter", "gradient norm, median", "largest")
     values: list[Values] = [
-        lambda run: _quarter(run, "return", -1),
-        lambda run: _quarter(run, "entropy", 0),
-        lambda run: _quarter(run, "entropy", -1),
+        lambda run: _last(run, "return"),
+        lambda run: _first(run, "entropy"),
+        lambda run: _last(run, "entropy"),
         lambda run: float(np.median(_compared(run, "gradient_norm"))),
         lambda run: float(np.max(_compared(run, "gradient_norm"))),
     ]
@@ -215,8 +216,16 @@ def _compared(run: Run, name: str) -> np.ndarray:
     return np.asarray(run.steps[name])[: run.num_updates]
 
 
-def _quarter(run: Run, name: str, which: int) -> float:
-    return float(np.mean(np.array_split(_compared(run, name), 4)[which]))
+def _first(run: Run, name: str) -> float:
+    """The mean over the first quarter of the updates."""
+    values = _compared(run, name)
+    return float(np.mean(values[: max(1, len(values) // 4)]))
+
+
+def _last(run: Run, name: str) -> float:
+    """The mean over the last quarter of the updates."""
+    values = _compared(run, name)
+    return float(np.mean(values[-max(1, len(values) // 4) :]))
 
 
 def _row(name: str, success: Estimate, turns: Estimate, paper: Published) -> tuple[str, ...]:

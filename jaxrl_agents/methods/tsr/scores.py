@@ -88,7 +88,8 @@ def overlap(word: jax.Array, segment: jax.Array) -> jax.Array:
     asked = segment == Segment.INSTRUCTION
     there = (segment != Segment.PADDING) & ~asked
     same = word[:, None] == word[None, :]
-    first = asked & ~jnp.any(same & asked[None, :] & np.tri(len(word), k=-1, dtype=bool), axis=1)
+    number = jnp.arange(len(word))
+    first = asked & ~jnp.any(same & asked[None, :] & (number[None, :] < number[:, None]), axis=1)
     found = first & jnp.any(same & there[None, :], axis=1)
     return jnp.sum(found) / jnp.maximum(jnp.sum(first), 1).astype(jnp.float32)
 
