@@ -1,12 +1,13 @@
 """What `mcts` reads off mctx's tree, against a walk through the same tree in plain Python."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrl_agents import search
 from tests.jaxrl_agents.search import tables
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SIMULATIONS = 24
 PROCESSES = tables.processes(32, illegal=0.55)
@@ -86,8 +87,8 @@ def test_paths_stop_at_ends_and_dead_ends(results):
 def test_a_root_without_an_action_has_no_path():
     masked = np.zeros((len(PROCESSES), 3), np.int32)
     masked[::2] = 1
-    output = searched(invalid_actions=jnp.asarray(masked))
-    found = jax.device_get(output.trajectories(2))
+    output = jax.device_get(searched(invalid_actions=masked))
+    found = jax.device_get(output.trajectories(3))
     assert (output.action[::2] == -1).all() and (output.action[1::2] >= 0).all()
     assert not found.mask[::2].any() and (found.actions[::2] == -1).all() and np.isneginf(found.scores[::2]).all()
     assert (output.counts.generated[::2] == 0).all() and (output.counts.dead_ends[::2] == 1).all()
