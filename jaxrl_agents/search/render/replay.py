@@ -58,9 +58,8 @@ def replay(
     told = rng_key is not None and all(min(node.word) >= 0 for node in nodes.values())
     if told and output.key_hashes is not None and rng.hashed(keys[index][None])[0] != output.key_hashes[index]:
         raise ValueError(f"rng_key is not that of the search: root {index} was searched with another key")
-    words = _searched_words(keys[index], nodes) if told else _fresh_words(fresh, nodes)
     parents, actions = _rows(nodes)
-    words = np.pad(np.asarray(words), (0, len(parents) - len(nodes)))
+    words = _searched_words(keys[index], nodes, len(parents)) if told else _fresh_words(fresh, nodes, len(parents))
     task, state = own(instances), own(root.embedding)
     found = jax.device_get(_replayed(model.env, task, state, parents, actions, words, model.discount))
     found = jax.tree.map(lambda leaf: leaf[: len(nodes) + 1], found)
@@ -87,14 +86,24 @@ def _rows(nodes: dict[int, Node]) -> tuple[np.ndarray, np.ndarray]:
     return parents, actions
 
 
-def _fresh_words(key: jax.Array, nodes: dict[int, Node]) -> Any:
-    draw = jax.vmap(lambda number: jax.random.bits(jax.random.fold_in(key, number)))
-    return draw(np.array([*nodes], np.uint32))
+def _fresh_words(key: jax.Array, nodes: dict[int, Node], rows: int) -> Any:
+    numbers = np.zeros(rows, np.uint32)
+    numbers[: len(nodes)] = [*nodes]
+    return _drawn(key, numbers)
 
 
-def _searched_words(key: jax.Array, nodes: dict[int, Node]) -> Any:
-    at = np.array([node.word for node in nodes.values()], np.int32).reshape(-1, 2)
-    return rng.words_at(key[None], jnp.asarray(at)[None], int(at[:, 1].max(initial=0)) + 1)[0]
+@jax.jit
+def _drawn(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    return jax.vmap(lambda number: jax.random.bits(jax.random.fold_in(key, number)))(numbers)
+
+
+def _searched_words(key: jax.Array, nodes: dict[int, Node], rows: int) -> Any:
+    at = np.full((1, rows, 2), -1, np.int32)
+    at[0, : len(nodes)] = np.array([node.word for node in nodes.values()]).reshape(-1, 2)
+    return _words_at(key[None], at, 1 << int(at[..., 1].max(initial=0)).bit_length())[0]
+
+
+_words_at = jax.jit(rng.words_at, static_argnums=2)
 
 
 def _draws(env: Environment[Any, Any], state: Any, task: Any) -> bool:

@@ -74,22 +74,25 @@ def lake():
     return env, started(env, model, tasks), model, tasks
 
 
+# Outputs of NumPy's arrays, for JAX compiles a program for each number by which its arrays are indexed.
+
+
 @pytest.fixture(scope="module")
 def beam(sokoban):
     _, root, model, tasks = sokoban
-    return search.beam_search(None, KEY, root, model, tasks=tasks, **BEAM)
+    return jax.device_get(search.beam_search(None, KEY, root, model, tasks=tasks, **BEAM))
 
 
 @pytest.fixture(scope="module")
 def simulated(sokoban):
     _, root, model, tasks = sokoban
-    return search.mcts(None, KEY, root, model, tasks=tasks, num_simulations=12)
+    return jax.device_get(search.mcts(None, KEY, root, model, tasks=tasks, num_simulations=12))
 
 
 @pytest.fixture(scope="module")
 def stepped_back(lake):
     _, root, model, tasks = lake
-    return search.entropy_backtrack(None, KEY, root, model, tasks=tasks, **BACK)
+    return jax.device_get(search.entropy_backtrack(None, KEY, root, model, tasks=tasks, **BACK))
 
 
 def drawn(mode, stage, output, **options):
@@ -299,10 +302,10 @@ def test_what_is_not_of_the_search_is_refused(sokoban, beam, lake, stepped_back)
     with pytest.raises(ValueError, match="rng_key is not that of the search: root 1 was searched with another key"):
         tree_image(lake, stepped_back, index=1, rng_key=jax.random.key(99))
     env, root, model, tasks = sokoban
-    others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), (root, tasks))
+    others = jax.tree.map(lambda leaf: np.roll(leaf, 1, axis=0), (root, tasks))
     with pytest.raises(ValueError, match="rng_key, root, model and tasks must be those of the search"):
         search.tree_image(env, beam, others[0], model, others[1], rng_key=KEY)
-    few = jax.tree.map(lambda leaf: leaf[:2], (root, tasks))
+    few = jax.tree.map(lambda leaf: np.asarray(leaf)[:2], (root, tasks))
     with pytest.raises(ValueError, match="output is of 4 roots, root holds 2"):
         search.path_image(env, beam, few[0], model, few[1])
     with pytest.raises(TypeError, match="model must be one that search.from_env made; got Model"):
