@@ -158,6 +158,17 @@ def test_turns_of_several_actions():
     np.testing.assert_array_equal(played.returns, found.returns[:, 0])
 
 
+ENDLESS = tables.table(tables.processes(2, illegal=0.0, ends=0.0))
+
+
+def propose_given(params, key, state):
+    """The turn and its length that are the parameters."""
+    (turn, length), _ = params
+    rows = len(state)
+    zeros = jnp.zeros(rows)
+    return search.Proposal(jnp.broadcast_to(turn, (rows, *turn.shape)), zeros.astype(int) + length, zeros, zeros)
+
+
 @pytest.mark.parametrize(
     "action, length, played",
     [(1, 5, 1), (-1, 1, 0), (77, 1, 0), (0, -3, 0), ([0, -1, 1], 3, 1), ([0, 1, 77], 9, 2), ([2, 1, 0], 3, 3)],
@@ -165,17 +176,9 @@ def test_turns_of_several_actions():
 def test_a_proposed_turn_ends_before_what_is_no_action(action, length, played):
     turn = np.atleast_1d(np.array(action, np.int32))
     turn = turn if len(turn) > 1 else turn[0]
-
-    def propose(params, key, state):
-        rows = len(state)
-        zeros = jnp.zeros(rows)
-        return search.Proposal(jnp.broadcast_to(turn, (rows, *turn.shape)), zeros.astype(int) + length, zeros, zeros)
-
-    processes = tables.processes(2, illegal=0.0, ends=0.0)
-    tasks = tables.table(processes)
     output = search.best_of_n(
-        None, tables.keys(2), tables.root(tasks), tables.MODEL, tasks=tasks, num_turns=1, num_rollouts=1,
-        propose=propose, max_turn_actions=turn.size,
+        (turn, np.int32(length)), tables.keys(2), tables.root(ENDLESS), tables.MODEL, tasks=ENDLESS, num_turns=1,
+        num_rollouts=1, propose=propose_given, max_turn_actions=turn.size,
     )  # fmt: skip
     assert np.all(output.counts.generated == played) and np.all(output.search_tree.lengths == played)
     expected = np.where(np.arange(turn.size) < played, turn, -1)
@@ -207,28 +210,31 @@ def test_turns_drawn_as_they_are_played(mode, options):
                 assert float(found.log_probs[b, i, t]) == pytest.approx(log_prob, abs=1e-5)
 
 
-def test_no_large_constants():
-    """Shared arrays of an environment are arguments of the compiled program."""
+@pytest.fixture(scope="module")
+def shop():
+    """(env, model, four tasks, root) of WebShop."""
     env, tasks = envs_jax.make("WebShop-v0")
-    model = search.from_env(env)
-    picked = tasks[np.arange(4)]
-    root = started(env, model, picked.instances)
-    run = lambda model, root, tasks: search.beam_search(
-        None, jax.random.key(0), root, model, tasks=tasks, num_turns=3, beam_width=2, num_candidates=2
-    )
-    lowered = jax.jit(run).lower(model, root, picked.instances)
+    model, picked = search.from_env(env), tasks[np.arange(4)]
+    return env, model, picked, started(env, model, picked.instances)
+
+
+def search_shop(model, root, tasks):
+    return search.beam_search(
+        None, jax.random.key(0), root, model, tasks=tasks, num_turns=6, beam_width=8, num_candidates=4,
+        candidates="gumbel",
+    )  # fmt: skip
+
+
+def test_no_large_constants(shop):
+    """Shared arrays of an environment are arguments of the compiled program."""
+    _, model, picked, root = shop
+    lowered = jax.jit(search_shop).lower(model, root, picked.instances)
     assert max(len(line) for line in lowered.as_text().splitlines()) < 100_000
 
 
-def test_webshop_search_never_clicks_what_is_not_there():
-    env, tasks = envs_jax.make("WebShop-v0")
-    model = search.from_env(env)
-    picked = tasks[np.arange(4)]
-    root = started(env, model, picked.instances)
-    output = search.beam_search(
-        None, jax.random.key(0), root, model, tasks=picked, num_turns=6, beam_width=8, num_candidates=4,
-        candidates="gumbel",
-    )  # fmt: skip
+def test_webshop_search_never_clicks_what_is_not_there(shop):
+    env, model, picked, root = shop
+    output = search_shop(model, root, picked)
     found = jax.device_get(output.trajectories(1))
     played = search.execute(None, jax.random.key(1), root, model, jnp.asarray(found.plan()), tasks=picked)
     np.testing.assert_allclose(played.returns, found.returns[:, 0], rtol=1e-6)

@@ -14,6 +14,7 @@ from tests.reference import search as reference
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 NUM_ROOTS, NUM_TURNS, NUM_ROLLOUTS, LENGTH, CHOICES = 16, 6, 2, 3, 4
+RULE = {"steps_back": 2, "max_retries": 2}
 PROCESSES = tables.processes(NUM_ROOTS, illegal=0.0)
 TASKS = tables.table(PROCESSES)
 ROOT, KEYS = tables.root(TASKS), tables.keys(NUM_ROOTS)
@@ -51,17 +52,15 @@ def run(mode, **options):
 
 @pytest.mark.parametrize("retry_propose", [RETRY, None], ids=["hotter", "same"])
 def test_backtracking_goes_by_the_entropy_of_the_proposed_turn(retry_propose):
-    output = run(
-        search.entropy_backtrack, entropy_threshold=0.6, steps_back=2, max_retries=2, retry_propose=retry_propose
-    )
+    output = run(search.entropy_backtrack, entropy_threshold=0.6, retry_propose=retry_propose, **RULE)
     tree, found = jax.device_get((output.search_tree, output.trajectories(NUM_ROLLOUTS)))
     retried = 0
     for b, process in enumerate(PROCESSES):
         ends = []
         for n in range(NUM_ROLLOUTS):
             end, trace = reference.backtrack_turns(
-                process, KEYS[b], NUM_TURNS, index=n, threshold=0.6, steps_back=2, max_retries=2, propose=PLAIN,
-                retry_propose=PLAIN_RETRY if retry_propose else PLAIN,
+                process, KEYS[b], NUM_TURNS, index=n, threshold=0.6, propose=PLAIN,
+                retry_propose=PLAIN_RETRY if retry_propose else PLAIN, **RULE,
             )  # fmt: skip
             assert tree.node_visits[:, b, n].sum() == len(trace)
             for iteration, (back, entropy, turn, actions) in enumerate(trace):
@@ -80,7 +79,7 @@ def test_backtracking_goes_by_the_entropy_of_the_proposed_turn(retry_propose):
 
 
 def test_without_a_trigger_proposed_turns_are_best_of_n():
-    ours, plain = run(search.entropy_backtrack, entropy_threshold=math.inf), run(search.best_of_n)
+    ours, plain = run(search.entropy_backtrack, entropy_threshold=math.inf, **RULE), run(search.best_of_n)
     for name in ("actions", "lengths", "rewards", "log_probs", "mask", "returns", "scores"):
         np.testing.assert_array_equal(
             getattr(ours.trajectories(NUM_ROLLOUTS), name), getattr(plain.trajectories(NUM_ROLLOUTS), name)
