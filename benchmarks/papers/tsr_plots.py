@@ -27,15 +27,19 @@ def plots(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path
 
 
 def _success(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Plot:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     currencies = {"updates": "updates", "env_steps": "environment steps", "policy_forwards": "policy forwards"}
     figure = new_figure(3.6 * len(currencies), 0.5 + 2.6 * len(domains))
     panels = figure.subplots(len(domains), len(currencies), squeeze=False, sharey="row")
     for row, (domain, runs) in zip(panels, domains.items(), strict=True):
         for axes, (currency, label) in zip(row, currencies.items(), strict=True):
             _lines(axes, runs, lambda run, currency=currency: (run.curve[currency], run.curve["success"]))  # type: ignore[misc]
-            axes.set(xlabel=label, ylim=(0, None), xlim=(0, _shortest(runs, currency)))
             if domain in optima:
                 axes.axhline(optima[domain], color="black", linestyle=":", linewidth=1.2, label="exact optimum")
+            axes.set(xlabel=label, ylim=(0, None), xlim=(0, _shortest(runs, currency)))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         row[0].set_ylabel(f"{domain}: success")
     figure.legend(*panels[-1][0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     caption = "Success on held-out tasks: mean of the seeds, bands from the lowest to the highest"
