@@ -27,6 +27,10 @@ MODES = (
 )
 
 
+# Neither mask nor limit anything: where one is tested the other is given too, for one program.
+NONE_INVALID, PLENTY = np.zeros(ROOT.prior_logits.shape, bool), np.full(NUM_ROOTS, 10**6)
+
+
 def run(mode, model=tables.MODEL, root=ROOT, **kwargs):
     return mode(None, KEYS, root, model, tasks=TASKS, num_turns=NUM_TURNS, **kwargs)
 
@@ -219,7 +223,7 @@ def test_a_turn_that_could_exceed_the_budget_is_not_played():
     np.testing.assert_array_equal(output.counts.generated, [counts["generated"] for _, counts in expected])
     assert np.all(np.asarray(output.counts.generated) <= budget)
     for mode, options in MODES:
-        limited, free = run(mode, node_budget=budget, **options), run(mode, **options)
+        limited, free = run(mode, node_budget=budget, invalid_actions=NONE_INVALID, **options), run(mode, **options)
         assert np.all(np.asarray(limited.counts.generated) <= budget)
         untouched = np.asarray(free.counts.generated) * 20 < budget
         np.testing.assert_array_equal(np.asarray(limited.value)[untouched], np.asarray(free.value)[untouched])
@@ -284,7 +288,7 @@ def test_dead_root():
         assert (action[3], counts.generated[3], counts.dead_ends[3]) == (-1, 0, 1)
         assert not np.any(weights[3]) and not np.any(np.asarray(output.trajectories(1).mask)[3])
         assert np.all(np.delete(action, 3) >= 0)
-        masked = run(mode, invalid_actions=invalid, **options)
+        masked = run(mode, invalid_actions=invalid, node_budget=PLENTY, **options)
         np.testing.assert_array_equal(masked.action, output.action)
 
 
@@ -357,8 +361,11 @@ def turns_of(output, b):
     return [getattr(found, name)[b, 0] for name in ("actions", "lengths", "rewards", "log_probs", "words")]
 
 
+TURNS = {"depth": 1, "num_candidates": 2, "max_turn_actions": 3, "temperature": 0.7}
+
+
 def test_turns_without_chance_are_played_as_they_were_simulated():
-    output = run(search.lookahead, depth=1, num_candidates=2, max_turn_actions=3, temperature=0.7)
+    output = run(search.lookahead, **TURNS)
     seen = set()
     for b, (process, key) in enumerate(zip(PROCESSES, KEYS, strict=True)):
         after = lambda state, action, word, process=process: int(process.next[state, action])
@@ -442,7 +449,7 @@ def test_turns_of_one_candidate_are_the_plain_rollout_under_chance():
 
 
 def test_64_bit_mode_changes_nothing():
-    """Neither do a model and a root whose numbers are then in double precision."""
+    """Neither do a model and a root whose numbers are in double precision."""
 
     def wide(*numbers):
         return (jnp.asarray(x, float) for x in numbers)
@@ -457,9 +464,7 @@ def test_64_bit_mode_changes_nothing():
 
     model, weights = search.Model(step, evaluate, tables.MODEL.state_key), []
 
-    def results():
-        logits, value = wide(ROOT.prior_logits, ROOT.value)
-        root = search.RootFnOutput(prior_logits=logits, value=value, embedding=ROOT.embedding)
+    def results(root, model):
         for mode, options in WIDE_MODES:
             output = run(mode, model=model, root=root, **options)
             yield output, output.trajectories(1), output.trajectories(1).plan()
@@ -468,18 +473,21 @@ def test_64_bit_mode_changes_nothing():
         yield output.action, output.counts, output.search_tree.node_visits
         yield search.next_root(None, KEYS, root, model, output.action, tasks=TASKS)
 
-    narrow = jax.device_get(list(results()))
+    narrow = jax.device_get(list(results(ROOT, tables.MODEL)))
     with jax.enable_x64(True):
-        double = jax.device_get(list(results()))
+        logits, value = wide(ROOT.prior_logits, ROOT.value)
+        assert logits.dtype == value.dtype == np.float64
+        double = jax.device_get(list(results(ROOT.replace(prior_logits=logits, value=value), model)))
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(narrow), jax.tree.leaves(double), strict=True):
         assert a.dtype == b.dtype, jax.tree_util.keystr(path)
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
     np.testing.assert_allclose(*weights, rtol=1e-5)  # mctx computes these in double precision
 
 
+# Searches of the tests above, whose programs are there.
 WIDE_MODES = (
     (search.best_of_n, {"num_rollouts": 3}),
-    (search.beam_search, {"beam_width": 3, "num_candidates": 2, "deduplicate": True}),
-    (search.lookahead, {"depth": 1, "num_candidates": 2, "max_turn_actions": 2}),
+    (search.beam_search, {"beam_width": 4, "num_candidates": 3, "deduplicate": True, "score": "step"}),
+    (search.lookahead, TURNS),
     (search.entropy_backtrack, {"entropy_threshold": 0.6, "num_rollouts": 2}),
 )
