@@ -6,6 +6,7 @@ import pytest
 
 import envs_jax
 from jaxrl_agents import search
+from tests.jaxrl_agents.search.roots import started
 
 BATCH = 256
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # which changes no buffer
@@ -68,11 +69,10 @@ def test_memory_is_what_the_compiler_says(mode, options, words, actions):
 
 
 def test_memory_on_an_environment():
-    """States of small integers, tasks, legal actions."""
+    """States of small integers, tasks, legal actions; shapes are all that is needed of them."""
     env, tasks = envs_jax.make("Sokoban-v0", num_levels=BATCH)
     model = search.from_env(env)
-    _, states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), BATCH), tasks.instances)
-    root = model.root(None, states, tasks)
+    root = jax.eval_shape(started, env, model, tasks.instances)
     options = {"num_turns": 24, "beam_width": 8, "candidates": "enumerate"}
     estimate = search.estimate_bytes(search.beam_search, root, tasks=tasks, **options)
     compiled = search.compiled_bytes(search.beam_search, None, jax.random.key(0), root, model, tasks=tasks, **options)
