@@ -44,6 +44,14 @@ _READOUT = jax.jit(lambda env, observations: adapter_for(env)(observations).read
 _DECIDED = jax.jit(lambda policy, *given: policy.decided(*given).log_probs)
 
 
+GOAL, HOLE, ICE = 1.0, -1.0, 0.125
+
+
+def lake():
+    """The same in all tests, so that each strategy is compiled once."""
+    return cases.lake(reward_schedule=(GOAL, HOLE, ICE))
+
+
 def keys_of(seed):
     return jax.random.split(jax.random.key(seed), GROUPS)
 
@@ -78,7 +86,7 @@ def assert_well_formed(trajectory):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_slippery_trajectories_follow_from_the_rules_and_the_policy(name):
-    (policy, params), tasks = cases.lake()
+    (policy, params), tasks = lake()
     trajectory = run(STRATEGIES[name], policy, params, tasks)
     assert_well_formed(trajectory)
     assert trajectory.simulated == (name not in ("standard", "lookahead"))  # one rollout; played anew
@@ -86,19 +94,21 @@ def test_slippery_trajectories_follow_from_the_rules_and_the_policy(name):
         expected = log_probs_of(policy, params, trajectory)
         np.testing.assert_allclose(trajectory.log_probs, expected, rtol=1e-4, atol=1e-5)
     last = trajectory.mask.sum(1) - 1
-    board = "SFFFFHFHFFFHHFFG"
+    board = "FFFFFHFHFFFHHFFG"  # where it starts is ice
     for row, (path, actions) in enumerate(zip(_positions(trajectory), trajectory.actions[..., 0], strict=True)):
         for turn in range(last[row]):
             assert path[turn + 1] in _reachable(path[turn], actions[turn])
-            assert board[path[turn + 1]] in "SF"
-        goal = _reachable(path[last[row]], actions[last[row]]) & {15}
-        assert not trajectory.rewards[row, : last[row]].any()
-        assert trajectory.rewards[row, last[row]] == trajectory.success[row] and (not trajectory.success[row] or goal)
+            assert board[path[turn + 1]] == "F"
+        tiles = {board[cell] for cell in _reachable(path[last[row]], actions[last[row]])}
+        assert (trajectory.rewards[row, : last[row]] == ICE).all()
+        onto = {GOAL: "G", HOLE: "H", ICE: "F"}[float(trajectory.rewards[row, last[row]])]
+        assert onto in tiles
+        assert trajectory.success[row] == (onto == "G") and (onto != "F" or last[row] == TURNS - 1)
 
 
 def _positions(trajectory):
     """The player's cell before each turn."""
-    return np.asarray(_READOUT(cases.lake()[0][0].env, trajectory.observations))[..., 0]
+    return np.asarray(_READOUT(lake()[0][0].env, trajectory.observations))[..., 0]
 
 
 def _reachable(cell, action):
@@ -141,7 +151,7 @@ def _replayed(env, task, actions, mask):
 
 @pytest.mark.parametrize("strategy", PLAIN, ids=lambda strategy: type(strategy).__name__)
 def test_with_one_of_everything_a_strategy_is_the_plain_rollout_bit_for_bit(strategy):
-    (policy, params), tasks = cases.lake()
+    (policy, params), tasks = lake()
     plain, same = run(Standard(), policy, params, tasks), run(strategy, policy, params, tasks)
     nothing = {"counts": None, "simulated": False}
     assert_same(same.replace(**nothing), plain.replace(**nothing))
@@ -161,7 +171,7 @@ def test_the_root_of_an_ended_episode_has_no_legal_action(context):
 
 
 def test_a_group_does_not_depend_on_the_other_groups():
-    (policy, params), tasks = cases.lake()
+    (policy, params), tasks = lake()
     whole = run(Standard(), policy, params, tasks)
     others = jax.random.key_data(keys_of(1)).at[1].set(jax.random.key_data(keys_of(0))[1])
     same = run(Standard(), policy, params, tasks, jax.random.wrap_key_data(others))
@@ -172,7 +182,7 @@ def test_a_group_does_not_depend_on_the_other_groups():
 
 
 def test_best_of_a_group_are_its_best_rollouts():
-    (policy, params), tasks = cases.lake(reward_schedule=(1.0, -1.0, 0.125))
+    (policy, params), tasks = lake()
     best = run(BestOfN(6, per="group"), policy, params, tasks).rewards.sum(1).reshape(GROUPS, SIZE)
     everyone = run(BestOfN(6, per="group"), policy, params, tasks, group_size=6).rewards.sum(1).reshape(GROUPS, 6)
     assert all(len(np.unique(returns)) > 2 for returns in everyone)
@@ -244,11 +254,11 @@ def test_demonstrations_stop_at_the_end_of_the_episode():
         (partial(Lookahead, depth=0), "depth=0"),
         (partial(EntropyBacktrack, float("nan")), "entropy_threshold=nan"),
         (partial(EntropyBacktrack, retry_temperature=0), "retry_temperature=0"),
-        (lambda: cases.lake()[0][0].replace(context="page"), "context='page'"),
-        (lambda: cases.lake()[0][0].replace(temperature=0.0), "temperature=0"),
-        (lambda: run(BestOfN(2, per="group"), *cases.lake()[0], cases.lake()[1]), "num_rollouts=2"),
-        (lambda: Standard()(None, jax.random.key(0), cases.lake()[0][0], cases.lake()[1][0], group_size=1,
-                            num_turns=1), "got one task"),
+        (lambda: lake()[0][0].replace(context="page"), "context='page'"),
+        (lambda: lake()[0][0].replace(temperature=0.0), "temperature=0"),
+        (lambda: run(BestOfN(2, per="group"), *lake()[0], lake()[1]), "num_rollouts=2"),
+        (lambda: Standard()(None, jax.random.key(0), lake()[0][0], lake()[1][0], group_size=1, num_turns=1),
+         "got one task"),
     ],
 )  # fmt: skip
 def test_errors_name_the_argument_and_the_value(make, message):
