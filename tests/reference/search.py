@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -77,7 +78,13 @@ class Node:
 
 
 def words(key: jax.Array, turn: int, number: int) -> list[int]:
-    return [int(w) for w in jax.random.bits(jax.random.fold_in(key, turn), (number,), np.uint32)]
+    drawn = max(32, 1 << int(number - 1).bit_length())  # few programs; how many are drawn changes none of them
+    return np.asarray(_words(key, np.uint32(turn), drawn))[:number].tolist()
+
+
+@partial(jax.jit, static_argnums=2)
+def _words(key: jax.Array, turn: jax.Array, number: int) -> jax.Array:
+    return jax.random.bits(jax.random.fold_in(key, turn), (number,), np.uint32)
 
 
 def mixed(word: int, offset: int) -> int:
