@@ -20,8 +20,8 @@ from jaxrl_agents.search.nodes import (
     added,
     anywhere,
     candidates_of_nodes,
-    evaluated,
     flattened,
+    rolled_on,
     root_nodes,
     within_budget,
 )
@@ -131,10 +131,8 @@ def _turn(
     words = once(carry.turn, partial(rng.turn_words, turn=carry.turn, num_words=width), keys)[:, None]
     live = _live(carry, branching, budget)
     made = flattened(candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live))
-    total = made.score if branching.score == "return" else made.total  # every slot is filled
-    fields = {"total": total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
-    after = evaluated(carry.turn, model, params, words[:, 0], made.embedding, **fields)
-    moved = made.length > 0
+    after = rolled_on(carry.turn, params, model, branching, words[:, 0], nodes, made)
+    moved = (made.length > 0) & after.filled
     tally = carry.tally.add(
         generated=added(made.length),
         evaluated=added(moved & (made.scale != 0)),

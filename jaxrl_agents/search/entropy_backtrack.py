@@ -23,9 +23,9 @@ from jaxrl_agents.search.nodes import (
     added,
     anywhere,
     candidates_of_nodes,
-    evaluated,
     flattened,
     propose_turns,
+    rolled_on,
     root_nodes,
     small_int,
     where_rows,
@@ -274,10 +274,8 @@ def _iteration(
             step_words=step_words, depth=position, proposal=proposal,
         )
     )  # fmt: skip
-    moved = made.length > 0
-    total = made.score if branching.score == "return" else made.total  # every slot is filled
-    fields = {"total": total, "scale": made.scale, "score": made.score, "filled": nodes.filled}
-    after = evaluated(carry.iteration, model, params, words, made.embedding, **fields)
+    after = rolled_on(carry.iteration, params, model, branching, words, nodes, made)
+    moved = (made.length > 0) & after.filled
     tally = carry.tally.add(
         generated=added(made.length),
         evaluated=added(moved & (made.scale != 0)),

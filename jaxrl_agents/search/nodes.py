@@ -333,11 +333,15 @@ def _settled(
 ) -> Children:
     """What has become of expansions: `valid` ones count, where `copied` the parent stays as it was.
 
-    A score of NaN is −inf, which is no candidate: else one of them would make the whole root's result NaN.
+    One whose score, reward or discount is NaN has score −inf, which is no candidate: else it would make the result of
+    the whole root NaN.
     """
     parent, total, scale, score = before[0], *(leaf[:, None] for leaf in before[1:])
     reached = total + rounded(turn, scale * made.reward)
     child_score = _scores(params, branching.score, made, reached, total, depth)
+    sound = valid & ~jnp.isnan(child_score) & ~jnp.isnan(made.discount)
+    if branching.score != "return":
+        sound &= ~jnp.isnan(made.reward)
     return Children(
         action=where_rows(valid, made.action, jnp.full_like(made.action, -1)),
         length=jnp.where(valid, made.length, 0).astype(small_int(branching.turn_actions)),
@@ -345,7 +349,7 @@ def _settled(
         reward=jnp.where(valid, made.reward, 0),
         total=jnp.where(copied, total, reached),
         scale=jnp.where(copied, 0, scale * made.discount),  # what does not go on now never will
-        score=jnp.where(valid & ~jnp.isnan(child_score), child_score, jnp.where(copied, score, -jnp.inf)),
+        score=jnp.where(sound, child_score, jnp.where(copied, score, -jnp.inf)),
         embedding=where_rows(copied, jax.tree.map(lambda leaf: leaf[:, None], parent), made.embedding),
         first_log_prob=made.first_log_prob,
     )
@@ -375,6 +379,21 @@ def rounded(never_negative: jax.Array, products: jax.Array) -> jax.Array:
     """
     bits = jax.lax.bitcast_convert_type(products, jnp.int32)
     return jax.lax.bitcast_convert_type(bits ^ (never_negative >> 31), jnp.float32)
+
+
+def rolled_on(
+    turn: jax.Array,
+    params: Any,
+    model: SearchModel,
+    branching: Branching,
+    words: jax.Array,
+    nodes: Node,
+    made: Children,
+) -> Node:
+    """Where rollouts [N, B] are after the candidates that they `made`, one each; one without a candidate is lost."""
+    fields = {"scale": made.scale, "score": made.score, "filled": nodes.filled & (made.score > -jnp.inf)}
+    total = made.score if branching.score == "return" else made.total
+    return evaluated(turn, model, params, words, made.embedding, total=total, **fields)
 
 
 def where_rows(condition: jax.Array, a: Any, b: Any) -> Any:
