@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     _check(arguments)
     devices = _devices(arguments.devices)
-    names, batches = _levels(arguments)
+    with _quit_on_interrupt():  # nothing is solved yet
+        names, batches = _levels(arguments)
     devices = devices[: max(1, -(-len(names) // LEVELS_WORTH_A_DEVICE))]
     print(f"{_number(len(names), 'level')}, {_number(len(devices), f'{devices[0].platform} device')}", flush=True)
     with _live_progress(len(names)) as show, _stop_on_interrupt() as stop:
@@ -253,6 +254,18 @@ def _solve_all(
             )
         )
     return results
+
+
+@contextlib.contextmanager
+def _quit_on_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the process at once: an exception that ends Python while XLA compiles might crash it."""
+    before: Any = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
