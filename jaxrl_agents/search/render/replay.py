@@ -94,7 +94,7 @@ def _fresh_words(key: jax.Array, nodes: dict[int, Node], rows: int) -> Any:
 
 @jax.jit
 def _drawn(key: jax.Array, numbers: jax.Array) -> jax.Array:
-    return jax.vmap(lambda number: jax.random.bits(jax.random.fold_in(key, number)))(numbers)
+    return jax.vmap(lambda number: jax.random.bits(jax.random.fold_in(key, number), dtype=jnp.uint32))(numbers)
 
 
 def _searched_words(key: jax.Array, nodes: dict[int, Node], rows: int) -> Any:
