@@ -123,13 +123,16 @@ def _read(files: Sequence[str]) -> tuple[level_files.Levels, int]:
     parts: list[level_files.Levels] = []
     while len(parts) < len(files) and sum(map(len, parts)) < ENOUGH_LEVELS:
         parts.append(level_files.read(files[len(parts)]))
-    size = np.max([part.codes.shape[1:] for part in parts], axis=0)
-    missing = [size - part.codes.shape[1:] for part in parts]
-    walled = [np.pad(part.codes, [(0, 0), (0, h), (0, w)], constant_values=Code.WALL)
-              for part, (h, w) in zip(parts, missing, strict=True)]  # fmt: skip
+    height, width = np.max([part.codes.shape[1:] for part in parts], axis=0).tolist()
+
+    def walled(codes: np.ndarray) -> np.ndarray:
+        missing = [(0, 0), (0, height - codes.shape[1]), (0, width - codes.shape[2])]
+        return np.pad(codes, missing, constant_values=Code.WALL)
+
+    codes = np.concatenate([walled(part.codes) for part in parts])
     sizes, lines = (np.concatenate([getattr(part, name) for part in parts]) for name in ("sizes", "lines"))
     sources = tuple(source for part in parts for source in part.sources)
-    return level_files.Levels(np.concatenate(walled), sizes, sources, lines), len(parts)
+    return level_files.Levels(codes, sizes, sources, lines), len(parts)
 
 
 def summary(answers: Answers) -> dict[str, Any]:

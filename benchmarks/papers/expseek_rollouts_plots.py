@@ -16,6 +16,8 @@ from benchmarks.plots import COLOURS, MARKERS, OTHER, new_figure, save, styled
 from benchmarks.suites import Plot
 from jaxrl_agents.methods.expseek_rollouts import STRATEGIES
 
+_ALONE: dict[str, Any] = {"linestyle": "--", "marker": "."}  # how the plain policy is drawn
+
 
 def plots(runs: Runs, folder: Path, *, whole: bool) -> Iterator[Plot]:
     """Every picture that the runs allow."""
@@ -60,10 +62,11 @@ def _curves(runs: Any, folder: Path) -> Plot:
             epochs = np.arange(1, selected.shape[1] + 1)
             axes.plot(epochs, selected.mean(axis=0), color=colour, linewidth=1, label=name)
             every = selected.shape[1] // alone.shape[1]
-            axes.plot(epochs[every - 1 :: every], alone.mean(axis=0), color=colour, linestyle="--", marker=".")
+            axes.plot(epochs[every - 1 :: every], alone.mean(axis=0), color=colour, **_ALONE)
         axes.set(xlabel="epochs", title=reading.name, ylim=(0, 1))
     panels[0].set_ylabel("success")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    panels[0].plot([], [], color=OTHER, **_ALONE, label="dashed: plain policy")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return save(figure, folder, "curves.png", "Success over epochs: rollouts trained on (lines), plain policy (dashed)")
 
 
