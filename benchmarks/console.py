@@ -114,22 +114,27 @@ def line(row: Row) -> str:
     return f"  {' '.join(padded)}  {target}".rstrip()
 
 
+def progress_bar(console: Any) -> Any:
+    """A bar for one task, with its count and time; hidden where the console is no terminal."""
+    columns = rich("progress")
+    return columns.Progress(
+        columns.SpinnerColumn(),
+        columns.TextColumn("{task.description}"),
+        columns.BarColumn(),
+        columns.MofNCompleteColumn(),
+        columns.TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
 class Progress:
     """Live progress of a run: a bar with the case under way, and each row as soon as it is measured."""
 
     def __init__(self, total: int) -> None:
-        columns = rich("progress")
         self.console = terminal()
-        self.bar = columns.Progress(
-            columns.SpinnerColumn(),
-            columns.TextColumn("{task.description}"),
-            columns.BarColumn(),
-            columns.MofNCompleteColumn(),
-            columns.TimeElapsedColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
+        self.bar = progress_bar(self.console)
         self.task = self.bar.add_task("starting", total=total)
         self.case_started = time.perf_counter()
 

@@ -12,18 +12,8 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        columns = console.rich("progress")
         self.console = console.terminal()
-        self._bar = columns.Progress(
-            columns.SpinnerColumn(),
-            columns.TextColumn("{task.description}"),
-            columns.BarColumn(),
-            columns.MofNCompleteColumn(),
-            columns.TimeElapsedColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
+        self._bar = console.progress_bar(self.console)
         self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> Progress:

@@ -104,8 +104,15 @@ def tables(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Iterator
     yield _diagnostics(domains)
 
 
+_HEADER = ("", "success %", "turns", "paper 0.5B %", "turns", "paper 3B %", "turns")
+
+
+def _outcome(runs: Runs, method: str) -> tuple[Estimate, Estimate]:
+    """Final success and turns of a method, as `_row` takes them."""
+    return mean_of(runs, method, success), mean_of(runs, method, lambda run: run.final["turns"])
+
+
 def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
-    header = ("", "success %", "turns", "paper 0.5B %", "turns", "paper 3B %", "turns")
     rows = []
     for domain, runs in domains.items():
         first = lambda name: lambda run: run.curve[name][0]
@@ -113,15 +120,14 @@ def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
         base = mean_of(runs, BASELINE, first("success")), mean_of(runs, BASELINE, first("turns"))
         rows.append(_row(f"{domain}: {BASE}", *base, paper.get(BASE, _NOTHING)))
         for method in _ordered(runs):
-            ours = mean_of(runs, method, success), mean_of(runs, method, lambda run: run.final["turns"])
-            rows.append(_row(f"{domain}: {method}", *ours, paper.get(method, _NOTHING)))
-        rows += _optimum_rows(domain, optima, len(header))
+            rows.append(_row(f"{domain}: {method}", *_outcome(runs, method), paper.get(method, _NOTHING)))
+        rows += _optimum_rows(domain, optima, len(_HEADER))
     note = (
         "Success on the 256 held-out tasks at temperature 0.5, after equally many updates; mean over the seeds, with "
         "95 % intervals. Our base model has seen some plans, the paper's is a language model. Response lengths have no "
         "counterpart: this policy writes actions only. Nor has Table 3, which compares language models."
     )
-    return Table("Success and turns (the paper's Tables 1 and 2)", header, rows, note)
+    return Table("Success and turns (the paper's Tables 1 and 2)", _HEADER, rows, note)
 
 
 def _equal_budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
@@ -153,25 +159,23 @@ def _equal_budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> 
 
 
 def _budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
-    header = ("", "success %", "turns", "paper 0.5B %", "turns", "paper 3B %", "turns")
     rows = []
     for domain, runs in domains.items():
         for m, w in ((2, 1), (4, 1), (6, 1), (2, 2), (4, 2), (6, 2)):
             method = "beam" if (m, w) == (4, 2) else f"beam M={m} W={w}"
             if method in runs:
-                ours = mean_of(runs, method, success), mean_of(runs, method, lambda run: run.final["turns"])
                 paper = PUBLISHED_BUDGETS.get(domain, {}).get((m, w), _NOTHING)
-                rows.append(_row(f"{domain}: M={m} W={w}", *ours, paper))
+                rows.append(_row(f"{domain}: M={m} W={w}", *_outcome(runs, method), paper))
         others = [method for method in runs if method not in METHODS and " M=" not in method]
         for method in others:
-            ours = mean_of(runs, method, success), mean_of(runs, method, lambda run: run.final["turns"])
-            rows.append(_row(f"{domain}: {method} of a whole group, M=4 W=16", *ours, _NOTHING))
-        rows += _optimum_rows(domain, optima, len(header))
+            label = f"{domain}: {method} of a whole group, M=4 W=16"
+            rows.append(_row(label, *_outcome(runs, method), _NOTHING))
+        rows += _optimum_rows(domain, optima, len(_HEADER))
     note = (
         "W is the paper's B. It says that its main results have M=4 and B=2, but their numbers are those of M=2 and "
         "B=2 here; ours have M=4 and W=2."
     )
-    return Table("Search budgets of the beam (the paper's Tables 4 to 7)", header, rows, note)
+    return Table("Search budgets of the beam (the paper's Tables 4 to 7)", _HEADER, rows, note)
 
 
 def _speed(domains: Mapping[str, Runs]) -> Table:
