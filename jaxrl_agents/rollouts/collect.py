@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_agents.arguments import count
-from jaxrl_agents.rollouts.policy import Policy
+from jaxrl_agents.rollouts.policy import Policy, PolicyModel
 from jaxrl_agents.rollouts.replay import replay
 from jaxrl_agents.rollouts.types import EXPERT, POLICY, Counts, Trajectory
 from jaxrl_agents.search import rng
@@ -83,7 +83,8 @@ def searched(
     copies, paths_each = (group_size, 1) if per == "member" else (1, group_size)
     tasks = unbanked(tasks)
     keys, states = starts(policy, key, tasks)
-    model = policy.search_model(num_turns + turns_ahead)
+    proposes = options.get("propose") is not None
+    model = policy.search_model(num_turns + turns_ahead, reads=not proposes or options.get("bootstrap", False))
     root, roots_tasks = _repeated((model.root(params, states, tasks), tasks), copies)
     keys = jax.vmap(lambda key: jax.random.split(key, copies))(keys).reshape(-1)
     options["max_turn_actions"] = policy.max_turn_actions
@@ -96,8 +97,8 @@ def searched(
     states, tasks = _repeated((states, tasks), group_size)
     return _trajectory(
         policy, states, tasks, rows(paths.actions).reshape(-1, num_turns, policy.max_turn_actions), rows(words),
-        log_probs=rows(paths.log_probs), counts=_counts(output, paths_each, copies), group_size=group_size,
-        simulated=output.simulated, source=POLICY,
+        log_probs=rows(paths.log_probs), counts=_counts(output, paths_each, copies, model, proposes),
+        group_size=group_size, simulated=output.simulated, source=POLICY,
     )  # fmt: skip
 
 
@@ -193,9 +194,14 @@ def _trajectory(
     )
 
 
-def _counts(output: SearchOutput, paths_each: int, copies: int) -> Counts:
-    """Rows of one search share its cost: it stands in the first. The evaluation of a group's root does so too."""
+def _counts(output: SearchOutput, paths_each: int, copies: int, model: PolicyModel, proposes: bool) -> Counts:
+    """Rows of one search share its cost: it stands in the first. The evaluation of a group's root does so too.
+
+    Where the search `proposes`, whole turns are drawn from as many nodes as it evaluates, and read unless they remember
+    the episode.
+    """
     first = lambda count: jnp.pad(count[:, None], [(0, 0), (0, paths_each - 1)]).reshape(-1)
-    forwards = first(output.counts.policy_forwards)
-    group_size = paths_each * copies
-    return Counts(first(output.counts.generated), forwards + (jnp.arange(len(forwards)) % group_size == 0))
+    each = model.reads + (proposes and model.policy.context == "turn")
+    forwards = each * first(output.counts.policy_forwards)
+    is_root = jnp.arange(len(forwards)) % (paths_each * copies) == 0
+    return Counts(first(output.counts.generated), forwards + (model.reads & is_root))

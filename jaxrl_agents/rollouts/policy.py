@@ -53,9 +53,12 @@ class Policy:
         """The policy with other `fields`."""
         return dataclasses.replace(self, **fields)
 
-    def search_model(self, num_turns: int) -> PolicyModel:
-        """What the modes of search take as `model`, for searches of `num_turns` turns."""
-        return PolicyModel(self, num_turns)
+    def search_model(self, num_turns: int, reads: bool = True) -> PolicyModel:
+        """What the modes of search take as `model`, for searches of `num_turns` turns.
+
+        `reads` may be False where turns come from `propose`, which reads observations itself, and no values are used.
+        """
+        return PolicyModel(self, num_turns, reads or self.context == "episode")
 
     def propose(self, num_turns: int) -> Callable[..., Any] | None:
         """What the modes of search take as `propose`: turns of several actions are drawn as a whole."""
@@ -102,6 +105,7 @@ class PolicyModel:
 
     policy: Policy
     num_turns: int = static_field()
+    reads: bool = static_field(default=True)  # False: logits only say what is legal, and values are 0
 
     def step(self, params: Any, key: jax.Array, action: jax.Array, embedding: Any) -> tuple[jax.Array, jax.Array, Any]:
         if self.policy.context == "episode":
@@ -117,8 +121,12 @@ class PolicyModel:
         if policy.context == "episode":
             return _episode(policy, self.num_turns).evaluate(params, key, embedding)
         params, tasks = params
-        observed = jax.vmap(policy.env.observe)(embedding, tasks)
-        logits, value = models.one_turn_policy(policy.env, policy.model)(params, observed)
+        if self.reads:
+            observed = jax.vmap(policy.env.observe)(embedding, tasks)
+            logits, value = models.one_turn_policy(policy.env, policy.model)(params, observed)
+        else:
+            batch_size = len(embedding.steps)
+            logits, value = jnp.zeros((batch_size, policy.env.num_actions)), jnp.zeros(batch_size)
         if policy.use_action_mask:
             logits = jnp.where(jax.vmap(policy.env.action_mask)(embedding, tasks), logits, -jnp.inf)
         ended = self.ended((params, tasks), embedding)

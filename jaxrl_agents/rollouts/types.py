@@ -18,7 +18,7 @@ class Counts(NamedTuple):
     """What each row cost, int32[B]: all the rows and nodes that were searched for it, used or not."""
 
     env_steps: jax.Array  # transitions of episodes that had not ended
-    policy_forwards: jax.Array  # observations that went through the policy
+    policy_forwards: jax.Array  # observations that went through the policy, but for those of turns tried again
 
 
 @pytree_dataclass

@@ -1,6 +1,7 @@
 """Trajectories are what was searched: they replay, their log-probabilities are the model's, and N = 1 is plain."""
 
 import dataclasses
+import typing
 from functools import partial
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_agents.models import adapter_for
+from jaxrl_agents.models import Transformer, adapter_for
 from jaxrl_agents.rollouts import (
     EXPERT,
     POLICY,
@@ -229,6 +230,31 @@ def test_turns_that_backtracking_retries_are_drawn_at_their_own_temperature(stra
     is_plain, is_hot = (np.isclose(found, expected, rtol=1e-4, atol=2e-5) for expected in (plain, hot))
     assert np.all(is_plain | is_hot) and np.any(is_hot & ~is_plain) and np.any(is_plain & ~is_hot)
     assert trajectory.counts.env_steps.sum() > (trajectory.actions >= 0).sum()  # discarded turns among them
+
+
+class Watched(Transformer):
+    """Says how many observations it reads; the actions of turns come one token at a time."""
+
+    read: typing.ClassVar[list[int]] = []
+
+    def apply(self, params, tokens, cache=None):
+        if tokens.word.shape[1] > 1:
+            jax.debug.callback(lambda word: Watched.read.append(len(word)), tokens.word)
+        return super().apply(params, tokens, cache)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [Standard(), Beam(2, 2), Lookahead(depth=2, num_candidates=2)],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_forwards_of_whole_turns_are_the_observations_that_were_read(strategy):
+    (policy, params), tasks = cases.rooms(max_turn_actions=2)
+    watched = policy.replace(model=Watched(policy.model.config))
+    Watched.read.clear()
+    trajectory = run(strategy, watched, params, tasks, num_turns=2)
+    jax.effects_barrier()
+    assert trajectory.counts.policy_forwards.sum() == sum(Watched.read)
 
 
 def test_demonstrations_stop_at_the_end_of_the_episode():
