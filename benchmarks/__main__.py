@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     run = subparsers.add_parser("run", help="measure; write results.json, report.md and plots")
     run.add_argument("suites", nargs="*", metavar="SUITE", help="a suite, or suite/case (default: every suite)")
     _add_settings(run)
-    run.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-<budget>; an interrupted "
+    run.add_argument("--out", type=_path, metavar="DIR", help="default: results/<date>-<time>-<budget>; an interrupted "
                      "run in DIR goes on where it stopped")  # fmt: skip
     compare = subparsers.add_parser("compare", help="compare two results")
     compare.add_argument("a", type=Path, metavar="A", help="results.json, or the folder that holds it")
@@ -27,14 +27,17 @@ def parser() -> argparse.ArgumentParser:
     profile = subparsers.add_parser("profile", help="where the time of one program goes")
     profile.add_argument("case", metavar="CASE", help="suite/case/program; `list` names them")
     _add_settings(profile)
-    profile.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-profile")
+    profile.add_argument("--out", type=_path, metavar="DIR", help="default: results/<date>-<time>-profile")
     _add_settings(subparsers.add_parser("list", help="name the suites, cases and programs"))
     papers = subparsers.add_parser("papers", help="repeat a paper's experiments; its tables beside ours")
     papers.add_argument("paper", metavar="NAME", help=", ".join(PAPERS))
     papers.add_argument("--budget", metavar="NAME", help="how much is run; each paper has a default")
     papers.add_argument("--seeds", type=int, metavar="N", help="seeds of every setting (default: that of the budget)")
     papers.add_argument("--seed", type=int, default=0, metavar="SEED", help="all seeds derive from it (default: 0)")
-    papers.add_argument("--out", type=Path, metavar="DIR", help="default: results/<date>-<time>-<NAME>")
+    papers.add_argument(
+        "--levels", type=_path, metavar="PATH", help="Boxoban levels for tsr: a file or a folder of files"
+    )
+    papers.add_argument("--out", type=_path, metavar="DIR", help="default: results/<date>-<time>-<NAME>")
     return top
 
 

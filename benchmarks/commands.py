@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import difflib
 import functools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,16 +109,18 @@ def list_cases(options: argparse.Namespace) -> int:
 def papers_command(options: argparse.Namespace) -> int:
     """Repeats a paper's experiments: prints its tables beside ours, and writes results, report and plots."""
     paper = papers.load(options.paper)
-    settings = papers.settings(paper, options.budget, options.seeds, options.seed)
+    settings = papers.settings(paper, options.budget, options.seeds, options.seed, options.levels)
     folder = options.out or _new_folder(paper.name)
     _make_folder(folder)
     command = f"python -m benchmarks papers {paper.name} --budget {settings.budget}"
     command += f" --seeds {settings.num_seeds} --seed {settings.seed}"
+    command += "" if settings.levels is None else f" --levels {shlex.quote(settings.levels)}"
     with PaperProgress() as progress:
+        progress.say(f"{paper.title}, {settings.budget}: {paper.budgets[settings.budget].summary}")
         try:
             found = paper.study(settings, folder, progress)
         except KeyboardInterrupt:
-            goes_on = f"; `{command} --out {folder}` goes on from here" if paper.resumable else ""
+            goes_on = f"; `{command} --out {shlex.quote(str(folder))}` goes on from here" if paper.resumable else ""
             progress.say(f"interrupted{goes_on}")
             return INTERRUPTED
     paper_study.save(found, paper.name, dataclasses.asdict(settings), folder / "results.json")

@@ -26,6 +26,7 @@ class Settings:
     budget: str  # a key of the paper's budgets
     num_seeds: int
     seed: int  # all seeds of the study derive from it
+    levels: str | None = None  # of Boxoban, a file or a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Paper:
     budgets: dict[str, Budget]
     default_budget: str
     study: Callable[[Settings, Path, Progress], Study]
+    takes_levels: bool = False  # it can play Boxoban's levels
     resumable: bool = False  # the study keeps what is done in the folder, and goes on from there
 
 
@@ -60,18 +62,26 @@ def load(name: str) -> Paper:
     return getattr(importlib.import_module(module), attribute)
 
 
-def settings(paper: Paper, budget: str | None, num_seeds: int | None, seed: int) -> Settings:
+def settings(
+    paper: Paper, budget: str | None, num_seeds: int | None, seed: int, levels: Path | None = None
+) -> Settings:
     """The settings that the options of the command stand for.
 
     Raises:
       ValueError: naming the option, its value and what is allowed.
+      FileNotFoundError: there are no such levels.
     """
     budget = paper.default_budget if budget is None else budget
     if budget not in paper.budgets:
-        raise ValueError(f"--budget {budget}: {paper.name} has the budgets {', '.join(paper.budgets)}")
+        known = "; ".join(f"{name} ({budget.summary})" for name, budget in paper.budgets.items())
+        raise ValueError(f"--budget {budget}: {paper.name} has the budgets {known}")
     num_seeds = paper.budgets[budget].num_seeds if num_seeds is None else num_seeds
     if num_seeds < 2:
         raise ValueError(f"--seeds {num_seeds}: an interval needs at least 2 seeds")
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed {seed} is not in 0 … {2**32 - 1}")
-    return Settings(budget, num_seeds, seed)
+    if levels is not None and not paper.takes_levels:
+        raise ValueError(f"--levels {levels}: {paper.name} plays no levels; leave it out")
+    if levels is not None and not levels.exists():
+        raise FileNotFoundError(f"--levels {levels}: there is no such file or folder")
+    return Settings(budget, num_seeds, seed, None if levels is None else str(levels))

@@ -9,28 +9,30 @@ import numpy as np
 
 from benchmarks.papers import Paper, Settings
 from benchmarks.papers.progress import Progress
-from benchmarks.papers.study import Study, Table
-from benchmarks.papers.tsr_analysis import CLOCKS, SHARE, Runs, cost, forwards_ratio, steps_to
+from benchmarks.papers.study import Study
+from benchmarks.papers.tsr_analysis import Runs
 from benchmarks.papers.tsr_claims import claims
-from benchmarks.papers.tsr_plan import BASELINE, BUDGETS, PLANS, Cell, Plan
+from benchmarks.papers.tsr_costs import cost_tables
+from benchmarks.papers.tsr_plan import BUDGETS, PLANS, Cell, Plan
 from benchmarks.papers.tsr_plots import plots
 from benchmarks.papers.tsr_runs import Run, Store, Workshop, run
-from benchmarks.papers.tsr_tables import PUBLISHED, tables
+from benchmarks.papers.tsr_tables import tables
 from envs_jax.frozen_lake.env import FrozenLake
 from jaxrl_agents.methods import tsr
-
-COST = 1.15  # time of an update over filtering's, beyond what policy forwards explain
 
 
 def study(settings: Settings, folder: Path, progress: Progress) -> Study:
     """Runs what is not done yet, and makes the tables."""
-    return study_of(PLANS[settings.budget], settings, folder, progress)
+    plan = PLANS[settings.budget]
+    if settings.levels is not None:
+        plan = plan.with_levels(settings.levels)
+    return study_of(plan, settings, folder, progress)
 
 
 def study_of(plan: Plan, settings: Settings, folder: Path, progress: Progress) -> Study:
     """The study of a plan."""
-    workshop = Workshop(plan.sizes, settings.seed)
-    finished = _runs(plan, settings, workshop, Store(folder, plan.sizes, settings.seed), progress)
+    workshop = Workshop(plan, settings.seed)
+    finished = _runs(plan, settings, workshop, Store(folder, plan, settings.seed), progress)
     domains = {domain: _of_domain(domain, finished) for domain in plan.domains}
     optima = {domain: value for domain in domains if (value := _optimum(workshop.problem(domain))) is not None}
     return Study(
@@ -40,7 +42,7 @@ def study_of(plan: Plan, settings: Settings, folder: Path, progress: Progress) -
         plots=list(plots(domains, optima, folder)),
         records=_records(finished, optima),
         timings=_timings(domains),
-        time_tables=[_cost_table(domains)],
+        time_tables=list(cost_tables(domains)),
     )
 
 
@@ -95,7 +97,9 @@ def _summary(plan: Plan, settings: Settings, workshop: Workshop) -> str:
         f"{', '.join(plan.domains)}: {settings.num_seeds} seeds, {plan.num_updates} updates (filtering goes on to "
         f"{plan.longer * plan.num_updates}) of {tsr.NUM_GROUPS} groups × {tsr.GROUP_SIZE} rollouts; the quarter of the "
         f"groups with the most different returns is learned from. The policy is a transformer of {parameters:,} "
-        "parameters; its base model has seen plans in a few supervised updates. PPO on Sokoban, GRPO elsewhere."
+        f"parameters on {plan.domains[0]}; its base model has seen plans in a few supervised updates. PPO on Sokoban, "
+        "GRPO elsewhere. Intervals are 95 %, of Student's t over the seeds; differences are taken seed by seed, each "
+        "for itself, without a correction for their number."
     )
 
 
@@ -117,44 +121,6 @@ def _timings(domains: Mapping[str, Runs]) -> dict[str, float]:
     }
 
 
-def _cost_table(domains: Mapping[str, Runs]) -> Table:
-    """Time of an update beside what forwards explain (the paper's Tables 8 to 10)."""
-    header = (
-        "", "forwards ×", "s / update", "×", "over forwards", "processor s / update", "×", "over forwards",
-        f"s to {SHARE:.0%} of the success", "paper's hours ×",
-    )  # fmt: skip
-    rows = [
-        (f"{domain}: {method}", *_costs(runs, method), _paper_hours(domain, method))
-        for domain, runs in domains.items()
-        for method in runs
-    ]
-    note = (
-        f"× is to filtering; over what the policy forwards explain, at most {COST} is wanted. Medians over updates, "
-        "means over the seeds; compilation and evaluations apart. Where the machine does other work too, processor "
-        "time tells more than wall time."
-    )
-    return Table("Cost of an update (the paper's Tables 8 to 10)", header, rows, note)
-
-
-def _costs(runs: Runs, method: str) -> tuple[str, ...]:
-    forwards = forwards_ratio(runs, method)
-    cells = [f"{forwards:.2f}"]
-    for clock in CLOCKS:
-        spent = cost(runs, method, clock)
-        times = spent / cost(runs, BASELINE, clock)
-        verdict = "" if method == BASELINE else ", holds" if times / forwards <= COST else ", does not hold"
-        cells += [f"{spent:.3f}", f"{times:.2f}", f"{times / forwards:.2f}{verdict}"]
-    waited = float(np.mean([steps_to(SHARE)(run) * run.seconds for run in runs[method]]))
-    return (*cells, f"{waited:.1f}")
-
-
-def _paper_hours(domain: str, method: str) -> str:
-    paper = PUBLISHED.get(domain, {})
-    if method not in paper:
-        return ""
-    return f"{paper[method].large_hours / paper[BASELINE].large_hours:.2f}"
-
-
 PAPER = Paper(
     name="tsr",
     title="TSR: trajectory-search rollouts",
@@ -162,4 +128,5 @@ PAPER = Paper(
     default_budget="quick",
     study=study,
     resumable=True,
+    takes_levels=True,
 )

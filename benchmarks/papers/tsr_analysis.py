@@ -22,9 +22,12 @@ SPIKE = 10.0  # a gradient norm that is so many times the run's median
 Values = Callable[[Run], float]
 
 
-def success(run: Run) -> float:
-    """At equal updates: of the final evaluation."""
-    return run.final["success"]
+def final(name: str) -> Values:
+    """What the final evaluation measured: after equal updates."""
+    return lambda run: run.final[name]
+
+
+success = final("success")
 
 
 def at(budget: float, currency: Currency) -> Values:
@@ -47,10 +50,16 @@ def difference(runs: Runs, a: str, b: str, value: Values) -> Estimate:
     return estimate([value(x) - value(y) for x, y in zip(runs[a], runs[b], strict=True)])
 
 
-def reached(run: Run, share: float) -> float:
-    """Updates until an evaluation has `share` of the final success; the paper's "steps to 80 %" for 0.8."""
-    there = np.asarray(run.curve["success"]) >= share * run.final["success"]
-    return float(run.curve["updates"][int(np.argmax(there))] if there.any() else run.curve["updates"][-1])
+def reached(run: Run, share: float, of: Run | None = None) -> float:
+    """Updates until an evaluation has `share` of the final success; the paper's "steps to 80 %" for 0.8.
+
+    Of the run's own success, or of that of another run. Updates beyond those that are compared do not count; where
+    no evaluation got there, the last one stands for it.
+    """
+    updates = np.asarray(run.curve["updates"])
+    there = np.asarray(run.curve["success"]) >= share * (run if of is None else of).final["success"]
+    there &= updates <= run.num_updates
+    return float(updates[np.argmax(there)]) if there.any() else float(run.num_updates)
 
 
 def steps_to(share: float) -> Values:
@@ -58,9 +67,26 @@ def steps_to(share: float) -> Values:
     return lambda run: reached(run, share)
 
 
+def recorded(run: Run, name: str) -> np.ndarray:
+    """What was recorded of the updates after which methods are compared."""
+    return np.asarray(run.steps[name])[: run.num_updates]
+
+
+def early(run: Run, name: str) -> float:
+    """The mean of what was recorded over the first quarter of the compared updates."""
+    values = recorded(run, name)
+    return float(np.mean(values[: max(1, len(values) // 4)]))
+
+
+def late(run: Run, name: str) -> float:
+    """The mean of what was recorded over the last quarter of the compared updates."""
+    values = recorded(run, name)
+    return float(np.mean(values[-max(1, len(values) // 4) :]))
+
+
 def spikes(run: Run) -> float:
-    """The largest gradient norm over the run's median."""
-    norms = np.asarray(run.steps["gradient_norm"])
+    """The largest gradient norm over the run's median, of the compared updates."""
+    norms = recorded(run, "gradient_norm")
     return float(norms.max() / max(float(np.median(norms)), 1e-12))
 
 
@@ -70,13 +96,13 @@ def cost(runs: Runs, method: str, clock: str) -> float:
 
 
 def per_update(name: str) -> Values:
-    """What an update spends of a currency."""
-    return lambda run: run.curve[name][-1] / run.curve["updates"][-1]
+    """What an update spends of a currency, over the updates that are compared."""
+    return lambda run: float(np.interp(run.num_updates, run.curve["updates"], run.curve[name])) / run.num_updates
 
 
-def forwards_ratio(runs: Runs, method: str) -> float:
-    """Policy forwards of an update over those of the baseline."""
-    each = per_update("policy_forwards")
+def times_the_baseline(runs: Runs, method: str, currency: Currency) -> float:
+    """What an update spends of a currency over what one of the baseline does."""
+    each = per_update(currency)
     return mean_of(runs, method, each).mean / mean_of(runs, BASELINE, each).mean
 
 
@@ -95,6 +121,18 @@ def compared(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str
     found = [difference(runs, a, b, value) for a, b in pairs]
     text = "; ".join(f"{a} − {b} {interval(one)}" for (a, b), one in zip(pairs, found, strict=True))
     return Claim(f"{domain}: {claim}", verdict_of(found), text)
+
+
+def falling(claim: str, domain: str, runs: Runs, methods: Sequence[str], name: str) -> Claim:
+    """A claim that under each method what was recorded under a name is lower late in training than early."""
+    found = [mean_of(runs, method, lambda run: early(run, name) - late(run, name)) for method in methods]
+    text = "; ".join(f"{method} {interval(one)}" for method, one in zip(methods, found, strict=True))
+    return Claim(f"{domain}: {claim}", verdict_of(found), text)
+
+
+def percents(share: float, digits: int = 0) -> str:
+    """A share as text."""
+    return f"{100 * share:.{digits}f} %"
 
 
 def interval(one: Estimate, digits: int = 3) -> str:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.papers.study import Claim
 from benchmarks.papers.tsr_analysis import (
     SHARE,
     SPIKE,
+    Currency,
     Runs,
+    Values,
     at,
     budget_claim,
     common_budget,
     compared,
+    falling,
+    final,
     ladder,
+    late,
+    percents,
     spikes,
     steps_to,
     success,
 )
 from benchmarks.papers.tsr_plan import BASELINE, FIRST_BUDGETS, METHODS
 
+ORDER = " > ".join(reversed(METHODS))
 PAPER_LAKE = 0.607  # success on FrozenLake of the paper's largest model with beam search
 
 
@@ -37,29 +44,42 @@ def claims(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Iterator
 def _of_training(domain: str, runs: Runs) -> Iterator[Claim]:
     methods = [method for method in METHODS if method in runs]
     over_baseline = [(method, BASELINE) for method in methods if method != BASELINE]
-    yield compared("search beats instance filtering, at equal updates", domain, runs, over_baseline, success)
-    yield compared("beam > lookahead > best-of-N > filtering, at equal updates", domain, runs, ladder(methods), success)
-    for currency, name in (("env_steps", "environment steps"), ("policy_forwards", "policy forwards")):
-        budget = common_budget(runs, methods, currency)  # type: ignore[arg-type]
-        claim = compared(
-            f"search beats instance filtering, at equal {name}", domain, runs, over_baseline,
-            at(budget, currency),  # type: ignore[arg-type]
-        )  # fmt: skip
-        yield dataclasses.replace(claim, found=f"after {budget:,.0f}: {claim.found} (not in the paper)")
+    for equal, after, value in _comparisons(runs, methods):
+        for claim, pairs in ((f"search beats instance {BASELINE}", over_baseline), (ORDER, ladder(methods))):
+            found = compared(f"{claim}, at equal {equal}", domain, runs, pairs, value)
+            yield (
+                found
+                if after is None
+                else dataclasses.replace(found, found=f"after {after:,.0f}: {found.found} (not in the paper)")
+            )
     yield budget_claim(domain, runs, *FIRST_BUDGETS)
+
+
+def _comparisons(runs: Runs, methods: Sequence[str]) -> Iterator[tuple[str, float | None, Values]]:
+    """What is held equal, after how much of it, and the success then."""
+    yield "updates", None, success
+    currencies: tuple[tuple[Currency, str], ...] = (
+        ("env_steps", "environment steps"), ("policy_forwards", "policy forwards"),
+    )  # fmt: skip
+    for currency, name in currencies:
+        budget = common_budget(runs, methods, currency)
+        yield name, budget, at(budget, currency)
 
 
 def _of_behaviour(domain: str, runs: Runs) -> Iterator[Claim]:
     methods = [method for method in METHODS if method in runs]
     fewer = [(BASELINE, method) for method in methods if method != BASELINE]
     yield compared(
-        f"search needs fewer updates to {SHARE:.0%} of its final success (filtering's updates less the search's)",
+        f"search needs fewer updates to {percents(SHARE)} of its final success ({BASELINE}'s less the search's)",
         domain, runs, fewer, steps_to(SHARE),
     )  # fmt: skip
     yield compared(
-        "search makes for fewer turns (filtering's turns less the search's)", domain, runs, fewer,
-        lambda run: run.final["turns"],
+        f"search makes for fewer turns ({BASELINE}'s less the search's)", domain, runs, fewer, final("turns"),
     )  # fmt: skip
+    yield compared(
+        f"returns of training rollouts: {ORDER}", domain, runs, ladder(methods), lambda run: late(run, "return")
+    )
+    yield falling("entropy falls with every method (early less late)", domain, runs, methods, "entropy")
     worst = {method: max(spikes(run) for run in runs[method]) for method in methods}
     text = ", ".join(f"{method} {ratio:.1f}" for method, ratio in worst.items())
     yield Claim(
@@ -71,7 +91,7 @@ def _of_behaviour(domain: str, runs: Runs) -> Iterator[Claim]:
 
 def _attainable(domain: str, optimum: float) -> Claim:
     return Claim(
-        f"{domain}: beam search brings the largest model to {PAPER_LAKE:.1%}",
+        f"{domain}: beam search brings the largest model to {percents(PAPER_LAKE, 1)}",
         "holds" if optimum >= PAPER_LAKE else "does not hold",
-        f"the best of all policies has {optimum:.1%} on the held-out maps, with the paper's slips and limits",
+        f"the best of all policies has {percents(optimum, 1)} on the held-out maps, with the paper's slips and limits",
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
 from benchmarks.papers import Budget
 from jaxrl_agents.methods import tsr
@@ -26,7 +27,7 @@ STRATEGIES: dict[str, Strategy] = {
 class Cell:
     """One setting of the study; it is run with every seed."""
 
-    domain: str  # a key of tsr.DOMAINS
+    domain: str  # a key of the plan's presets
     method: str  # a key of STRATEGIES
     num_updates: int  # after which methods are compared
     total_updates: int  # more than that where the method is cheap, to compare it at the cost of the others
@@ -50,6 +51,7 @@ class Plan:
       every: updates between two evaluations.
       sizes: of the policy.
       methods: of the main comparison.
+      presets: what the names of domains stand for.
     """
 
     domains: tuple[str, ...]
@@ -59,6 +61,13 @@ class Plan:
     every: int
     sizes: tsr.Sizes = tsr.Sizes()
     methods: tuple[str, ...] = METHODS
+    presets: Mapping[str, tsr.Domain] = dataclasses.field(default_factory=lambda: tsr.DOMAINS)
+
+    def with_levels(self, levels: str | os.PathLike[str]) -> Plan:
+        """The same, and the main comparison on Boxoban's levels from a file or folder."""
+        domain = tsr.boxoban(levels)
+        presets = {**self.presets, domain.name: domain}
+        return dataclasses.replace(self, domains=(*self.domains, domain.name), presets=presets)
 
     def cells(self) -> Iterator[Cell]:
         """All settings, the main comparison of each domain first."""
@@ -89,7 +98,9 @@ PLANS = {
 }  # fmt: skip
 
 BUDGETS = {
-    "quick": Budget("Sokoban and FrozenLake, 2 seeds: at most 20 minutes on 2 cores", 2),
-    "standard": Budget("Sokoban with one and two boxes, FrozenLake, 5 seeds: at most 150 minutes on 2 cores", 5),
-    "full": Budget("all domains with WebShop, 200 updates, 5 seeds: on an accelerator", 5),
+    "quick": Budget("Sokoban and FrozenLake, 40 updates; with its 2 seeds at most 20 minutes on 2 cores", 2),
+    "standard": Budget(
+        "Sokoban with one and two boxes, FrozenLake, 100 updates; with its 5 seeds at most 150 minutes on 2 cores", 5
+    ),
+    "full": Budget("all domains with WebShop, 200 updates; for an accelerator", 5),
 }

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.papers.tsr_analysis import Runs
 from benchmarks.papers.tsr_plan import METHODS
 from benchmarks.papers.tsr_runs import Run
+from benchmarks.papers.tsr_tables import OPTIMUM
 from benchmarks.plots import COLOURS, STYLE, new_figure, save
 from benchmarks.suites import Plot
 
@@ -18,45 +19,54 @@ Line = Callable[[Run], tuple[Sequence[float], Sequence[float]]]
 
 
 def plots(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Iterator[Plot]:
-    """Success over updates and over environment steps, and what training looked like."""
+    """Success over updates and over what they cost, and what training looked like."""
     from matplotlib import rc_context
 
     with rc_context(STYLE):
         yield _success(domains, optima, folder)
-        yield _training(domains, folder)
+        yield _training(domains, optima, folder)
 
 
 def _success(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Plot:
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    from matplotlib.ticker import EngFormatter
 
-    currencies = {"updates": "updates", "env_steps": "environment steps", "policy_forwards": "policy forwards"}
+    currencies = {
+        "updates": "updates", "env_steps": "environment steps (log)", "policy_forwards": "policy forwards (log)",
+    }  # fmt: skip
     figure = new_figure(3.6 * len(currencies), 0.5 + 2.6 * len(domains))
     panels = figure.subplots(len(domains), len(currencies), squeeze=False, sharey="row")
     for row, (domain, runs) in zip(panels, domains.items(), strict=True):
         for axes, (currency, label) in zip(row, currencies.items(), strict=True):
             _lines(axes, runs, lambda run, currency=currency: (run.curve[currency], run.curve["success"]))  # type: ignore[misc]
             if domain in optima:
-                axes.axhline(optima[domain], color="black", linestyle=":", linewidth=1.2, label="exact optimum")
-            axes.set(xlabel=label, ylim=(0, None), xlim=(0, _shortest(runs, currency)))
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+                _optimum(axes, optima[domain])
+            axes.set(xlabel=label, ylim=(0, None))
+            if currency == "updates":
+                axes.set(xlim=(0, _compared_updates(runs)))
+            else:  # methods spend very different amounts
+                axes.set(xscale="log", xlim=(_first_cost(runs, currency), None))
+                axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         row[0].set_ylabel(f"{domain}: success")
-    figure.legend(*panels[-1][0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
-    caption = "Success on held-out tasks: mean of the seeds, bands from the lowest to the highest"
+    _legend(figure, panels)
+    caption = (
+        "Success on held-out tasks: mean of the seeds, bands from the lowest to the highest; dotted: the exact optimum"
+    )
     return save(figure, folder, "tsr_success.png", caption)
 
 
-def _training(domains: Mapping[str, Runs], folder: Path) -> Plot:
-    shown = {"return": "return of what is learned from", "entropy": "entropy (nats)", "gradient_norm": "gradient norm"}
+def _training(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Plot:
+    shown = {"return": "return of training rollouts", "entropy": "entropy (nats)", "gradient_norm": "gradient norm"}
     figure = new_figure(3.6 * len(shown), 0.5 + 2.4 * len(domains))
     panels = figure.subplots(len(domains), len(shown), squeeze=False)
     for row, (domain, runs) in zip(panels, domains.items(), strict=True):
         for axes, (name, label) in zip(row, shown.items(), strict=True):
             _lines(axes, runs, lambda run, name=name: (range(1, len(run.steps[name]) + 1), run.steps[name]))  # type: ignore[misc]
-            axes.set(xlabel="updates", ylabel=label, xlim=(0, _shortest(runs, "updates")))
+            axes.set(xlabel="updates", ylabel=label, xlim=(0, _compared_updates(runs)))
+        if domain in optima:
+            _optimum(row[0], optima[domain])
         row[0].set_title(domain, loc="left")
-    figure.legend(*panels[-1][0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
-    caption = "Training: returns of the rollouts that were kept, entropy, gradient norm; bands as above"
+    _legend(figure, panels)
+    caption = "Training: returns of the rollouts that the search kept, entropy, gradient norm; bands as above"
     return save(figure, folder, "tsr_training.png", caption)
 
 
@@ -71,7 +81,25 @@ def _lines(axes: Any, runs: Runs, line: Line) -> None:
         axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
 
 
-def _shortest(runs: Runs, currency: str) -> float:
-    """How far the axis goes: what the dearest method has spent, or the shortest was run for."""
-    ends = [runs[method][0].curve[currency][-1] for method in METHODS if method in runs]
-    return min(ends) if currency == "updates" else max(ends)
+def _optimum(axes: Any, value: float) -> None:
+    axes.axhline(value, color="black", linestyle=":", linewidth=1.2, label=OPTIMUM)
+
+
+def _legend(figure: Any, panels: Any) -> None:
+    """One entry for each thing that any of the first panels shows."""
+    shown = {
+        label: handle
+        for row in panels
+        for handle, label in zip(*row[0].get_legend_handles_labels(), strict=True)
+    }  # fmt: skip
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=5)
+
+
+def _compared_updates(runs: Runs) -> float:
+    """The updates after which methods are compared."""
+    return next(iter(runs.values()))[0].num_updates
+
+
+def _first_cost(runs: Runs, currency: str) -> float:
+    """What the cheapest method has spent at its first evaluation after the base model's."""
+    return min(runs[method][0].curve[currency][1] for method in METHODS if method in runs)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.papers.tsr_plan import STRATEGIES, Cell
+from benchmarks.papers.tsr_plan import STRATEGIES, Cell, Plan
 from envs_jax.files import replaced
 from jaxrl_agents.methods import tsr
 from jaxrl_agents.training.learner import Learner, TrainState
@@ -47,14 +47,14 @@ class Workshop:
     A learner is forgotten when that of another cell is asked for.
     """
 
-    def __init__(self, sizes: tsr.Sizes, seed: int) -> None:
-        self.sizes, self.seed = sizes, seed
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self.sizes, self.presets, self.seed = plan.sizes, plan.presets, seed
         self.problem = functools.lru_cache(None)(self._problem)
         self.base = functools.lru_cache(None)(self._base)
         self.learner = functools.lru_cache(1)(self._learner)
 
     def _problem(self, domain: str) -> tsr.Problem:
-        return tsr.problem(tsr.DOMAINS[domain], self.sizes, self.seed)
+        return tsr.problem(self.presets[domain], self.sizes, self.seed)
 
     def _base(self, domain: str) -> Any:
         return tsr.base_params(self.problem(domain), self.sizes, jax.random.key(self.seed))
@@ -110,10 +110,10 @@ class Store:
     A file is written at once, with the digest of its content and all that its numbers depend on.
     """
 
-    def __init__(self, folder: Path, sizes: tsr.Sizes, seed: int) -> None:
-        self.folder = folder / "runs"
+    def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
+        self.folder, self.presets = folder / "runs", plan.presets
         self.folder.mkdir(exist_ok=True)
-        self.study = {"sizes": dataclasses.asdict(sizes), "seed": seed, "jax": jax.__version__}
+        self.study = {"sizes": dataclasses.asdict(plan.sizes), "seed": seed, "jax": jax.__version__}
 
     def load(self, cell: Cell, seed: int) -> Run | None:
         """The run, or None where it is not done.
@@ -131,11 +131,15 @@ class Store:
             raise ValueError(f"{path} is no file of a run ({error}); remove it, and it will be run again") from error
         if _digest(content) != digest:
             raise ValueError(f"{path} is damaged: its digest is wrong; remove it, and it will be run again")
-        if content["settings"] != self._settings(cell, seed):
+        asked = self._settings(cell, seed)
+        others = [f"{name} {content['settings'].get(name)}, not {value}" for name, value in asked.items()
+                  if content["settings"].get(name) != value]  # fmt: skip
+        if others:
             raise ValueError(
-                f"{path} is of a study with other settings ({content['settings']}, not {self._settings(cell, seed)}); "
-                "give --out another folder"
+                f"{path} is of a study with other settings: {'; '.join(others)}; give --out another folder"
             )
+        if set(content["run"]) != {field.name for field in dataclasses.fields(Run)}:
+            raise ValueError(f"{path} was written by another version of the study; give --out another folder")
         return Run(**content["run"])
 
     def save(self, cell: Cell, seed: int, run: Run) -> None:
@@ -146,7 +150,7 @@ class Store:
             partial.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
 
     def _settings(self, cell: Cell, seed: int) -> dict[str, Any]:
-        setting = {"cell": dataclasses.asdict(cell), "domain": repr(tsr.DOMAINS[cell.domain]), "run": seed}
+        setting = {"cell": dataclasses.asdict(cell), "domain": repr(self.presets[cell.domain]), "run": seed}
         return {**self.study, **setting}
 
     def _path(self, cell: Cell, seed: int) -> Path:

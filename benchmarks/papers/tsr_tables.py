@@ -1,4 +1,4 @@
-"""The paper's tables on TSR beside ours."""
+"""The paper's tables on TSR beside ours; those of its clocks are in `tsr_costs`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.papers.study import Estimate, Table
+from benchmarks.papers.study import Estimate, Table, estimate
 from benchmarks.papers.tsr_analysis import (
     NEARLY,
     SHARE,
@@ -16,15 +16,20 @@ from benchmarks.papers.tsr_analysis import (
     Values,
     at,
     common_budget,
+    early,
+    final,
+    late,
     mean_of,
     per_update,
+    percents,
+    reached,
+    recorded,
     steps_to,
     success,
 )
 from benchmarks.papers.tsr_plan import BASELINE, METHODS
-from benchmarks.papers.tsr_runs import Run
 
-BASE = "base model"
+BASE, OPTIMUM = "base model", "best of all policies, exact"
 
 
 class Published(NamedTuple):
@@ -34,34 +39,62 @@ class Published(NamedTuple):
     large: float
     small_turns: float
     large_turns: float
-    small_steps: float = np.nan  # to 80 % of the final success
-    large_steps: float = np.nan
-    small_hours: float = np.nan  # of training
-    large_hours: float = np.nan
 
 
-# Tables 1, 2 and 8 to 10. WebShop has the larger model only.
+class Clocked(NamedTuple):
+    """A method in the paper's Tables 8 to 10, with one model: hours and updates ("steps")."""
+
+    hours: float
+    updates_80: float  # to 80 % of the final success
+    hours_80: float
+    updates_end: float  # to what the paper calls convergence
+    hours_end: float
+
+
+# Tables 1 and 2. WebShop has the larger model only.
 PUBLISHED: dict[str, dict[str, Published]] = {
     "sokoban": {
         BASE: Published(8.9, 16.0, 4.7, 4.6),
-        "filtering": Published(29.0, 43.7, 4.4, 4.1, 90, 100, 1.72, 2.22),
-        "best-of-N": Published(33.3, 47.7, 4.3, 4.0, 60, 70, 2.51, 3.37),
-        "lookahead": Published(36.1, 49.5, 4.0, 3.8, 55, 45, 3.11, 3.96),
-        "beam": Published(38.3, 52.3, 3.8, 3.6, 50, 55, 3.69, 4.56),
+        "filtering": Published(29.0, 43.7, 4.4, 4.1),
+        "best-of-N": Published(33.3, 47.7, 4.3, 4.0),
+        "lookahead": Published(36.1, 49.5, 4.0, 3.8),
+        "beam": Published(38.3, 52.3, 3.8, 3.6),
     },
     "frozen-lake": {
         BASE: Published(6.4, 12.7, 4.6, 3.9),
-        "filtering": Published(19.7, 48.7, 4.1, 3.6, 80, 150, 1.34, 1.85),
-        "best-of-N": Published(25.0, 55.0, 4.2, 3.5, 70, 110, 2.64, 3.47),
-        "lookahead": Published(27.8, 57.0, 3.8, 3.3, 60, 90, 2.53, 3.19),
-        "beam": Published(30.0, 60.7, 3.5, 3.1, 60, 80, 2.38, 2.90),
+        "filtering": Published(19.7, 48.7, 4.1, 3.6),
+        "best-of-N": Published(25.0, 55.0, 4.2, 3.5),
+        "lookahead": Published(27.8, 57.0, 3.8, 3.3),
+        "beam": Published(30.0, 60.7, 3.5, 3.1),
     },
     "webshop": {
         BASE: Published(np.nan, 3.0, np.nan, 7.7),
-        "filtering": Published(np.nan, 70.3, np.nan, 6.8, np.nan, 78, np.nan, 6.24),
-        "best-of-N": Published(np.nan, 77.3, np.nan, 6.5, np.nan, 60, np.nan, 9.75),
-        "lookahead": Published(np.nan, 82.3, np.nan, 6.1, np.nan, 45, np.nan, 12.78),
-        "beam": Published(np.nan, 85.3, np.nan, 5.8, np.nan, 45, np.nan, 14.94),
+        "filtering": Published(np.nan, 70.3, np.nan, 6.8),
+        "best-of-N": Published(np.nan, 77.3, np.nan, 6.5),
+        "lookahead": Published(np.nan, 82.3, np.nan, 6.1),
+        "beam": Published(np.nan, 85.3, np.nan, 5.8),
+    },
+}
+_UNKNOWN = Clocked(*[np.nan] * 5)
+# Tables 8 to 10: with the smaller and the larger model.
+CLOCKED: dict[str, dict[str, tuple[Clocked, Clocked]]] = {
+    "sokoban": {
+        "filtering": (Clocked(1.72, 90, 0.77, 180, 1.54), Clocked(2.22, 100, 1.11, 180, 1.99)),
+        "best-of-N": (Clocked(2.51, 60, 0.75, 120, 1.51), Clocked(3.37, 70, 1.18, 150, 2.53)),
+        "lookahead": (Clocked(3.11, 55, 0.86, 105, 1.63), Clocked(3.96, 45, 0.89, 150, 2.96)),
+        "beam": (Clocked(3.69, 50, 0.92, 90, 1.66), Clocked(4.56, 55, 1.25, 90, 2.05)),
+    },
+    "frozen-lake": {
+        "filtering": (Clocked(1.34, 80, 0.54, 120, 0.80), Clocked(1.85, 150, 1.39, 170, 1.57)),
+        "best-of-N": (Clocked(2.64, 70, 0.93, 100, 1.32), Clocked(3.47, 110, 1.91, 140, 2.43)),
+        "lookahead": (Clocked(2.53, 60, 0.76, 90, 1.14), Clocked(3.19, 90, 1.44, 130, 2.08)),
+        "beam": (Clocked(2.38, 60, 0.71, 80, 0.95), Clocked(2.90, 80, 1.16, 100, 1.45)),
+    },
+    "webshop": {
+        "filtering": (_UNKNOWN, Clocked(6.24, 78, 4.87, 85, 5.31)),
+        "best-of-N": (_UNKNOWN, Clocked(9.75, 60, 5.85, 70, 6.83)),
+        "lookahead": (_UNKNOWN, Clocked(12.78, 45, 5.75, 65, 8.31)),
+        "beam": (_UNKNOWN, Clocked(14.94, 45, 6.73, 50, 7.47)),
     },
 }
 # Tables 5 to 7 by (M, W); Table 4 has three of these rows.
@@ -101,31 +134,39 @@ def tables(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Iterator
     yield _equal_budgets(domains, optima)
     yield _budgets(domains, optima)
     yield _speed(domains)
-    yield _diagnostics(domains)
+    yield _diagnostics(domains, optima)
 
 
-_HEADER = ("", "success %", "turns", "paper 0.5B %", "turns", "paper 3B %", "turns")
+_HEADER = ("", "success %", "turns", "actions", "paper 0.5B %", "turns", "paper 3B %", "turns")
 
 
-def _outcome(runs: Runs, method: str) -> tuple[Estimate, Estimate]:
-    """Final success and turns of a method, as `_row` takes them."""
-    return mean_of(runs, method, success), mean_of(runs, method, lambda run: run.final["turns"])
+def _outcome(runs: Runs, method: str) -> tuple[str, str, str]:
+    """Final success, turns and actions of a method, as `_row` takes them."""
+    turns, actions = (mean_of(runs, method, final(name)) for name in ("turns", "actions"))
+    return percent(mean_of(runs, method, success)), _count(turns, 2), _count(actions, 2)
+
+
+def _start(runs: Runs) -> tuple[str, str, str]:
+    """The same of the base model, which all runs of a domain share."""
+    curve = runs[BASELINE][0].curve
+    return f"{100 * curve['success'][0]:.1f}", f"{curve['turns'][0]:.2f}", f"{curve['actions'][0]:.2f}"
 
 
 def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
     rows = []
     for domain, runs in domains.items():
-        first = lambda name: lambda run: run.curve[name][0]
         paper = PUBLISHED.get(domain, {})
-        base = mean_of(runs, BASELINE, first("success")), mean_of(runs, BASELINE, first("turns"))
-        rows.append(_row(f"{domain}: {BASE}", *base, paper.get(BASE, _NOTHING)))
-        for method in _ordered(runs):
-            rows.append(_row(f"{domain}: {method}", *_outcome(runs, method), paper.get(method, _NOTHING)))
+        rows.append(_row(f"{domain}: {BASE}", _start(runs), paper.get(BASE, _NOTHING)))
+        for method in ordered(runs):
+            rows.append(_row(f"{domain}: {method}", _outcome(runs, method), paper.get(method, _NOTHING)))
         rows += _optimum_rows(domain, optima, len(_HEADER))
     note = (
         "Success on the 256 held-out tasks at temperature 0.5, after equally many updates; mean over the seeds, with "
-        "95 % intervals. Our base model has seen some plans, the paper's is a language model. Response lengths have no "
-        "counterpart: this policy writes actions only. Nor has Table 3, which compares language models."
+        "95 % intervals. Seeds differ in what training draws; the base model, the held-out tasks and the draws of an "
+        "evaluation are the same for all runs of a domain, so that the base model has no interval. It has seen some "
+        "plans, the paper's is a language model. Turns and actions are means over episodes: fewer turns may be longer "
+        "ones. Response lengths have no counterpart: this policy writes actions only. Nor has Table 3, which compares "
+        "language models."
     )
     return Table("Success and turns (the paper's Tables 1 and 2)", _HEADER, rows, note)
 
@@ -141,7 +182,7 @@ def _equal_budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> 
     )
     rows = []
     for domain, runs in domains.items():
-        methods = _ordered(runs)
+        methods = ordered(runs)
         steps, forwards = (common_budget(runs, methods, name) for name in _CURRENCIES)
         for method in methods:
             values = success, at(steps, "env_steps"), at(forwards, "policy_forwards")
@@ -153,7 +194,9 @@ def _equal_budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> 
     note = (
         "The paper compares at equal updates only. All steps and forwards of a search count, used or not; a forward is "
         "of one observation, so the later actions of a turn, which are decoded one token each, are in the steps alone. "
-        "At equal cost the success is read off the learning curve; filtering goes on for longer to get there."
+        "At equal cost the success is read off the learning curve, linearly between evaluations, which have a quarter "
+        "of the episodes of the final one; filtering goes on for longer to get there, and a dear search has made few "
+        "updates by then."
     )
     return Table("Success in per cent, at equal cost", header, rows, note)
 
@@ -165,11 +208,11 @@ def _budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
             method = "beam" if (m, w) == (4, 2) else f"beam M={m} W={w}"
             if method in runs:
                 paper = PUBLISHED_BUDGETS.get(domain, {}).get((m, w), _NOTHING)
-                rows.append(_row(f"{domain}: M={m} W={w}", *_outcome(runs, method), paper))
+                rows.append(_row(f"{domain}: M={m} W={w}", _outcome(runs, method), paper, digits=2))
         others = [method for method in runs if method not in METHODS and " M=" not in method]
         for method in others:
             label = f"{domain}: {method} of a whole group, M=4 W=16"
-            rows.append(_row(label, *_outcome(runs, method), _NOTHING))
+            rows.append(_row(label, _outcome(runs, method), _NOTHING))
         rows += _optimum_rows(domain, optima, len(_HEADER))
     note = (
         "W is the paper's B. It says that its main results have M=4 and B=2, but their numbers are those of M=2 and "
@@ -179,72 +222,73 @@ def _budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
 
 
 def _speed(domains: Mapping[str, Runs]) -> Table:
-    header = ("", f"updates to {SHARE:.0%}", f"updates to {NEARLY:.0%}", "paper 0.5B, 80 %", "paper 3B, 80 %")
+    header = (
+        "", f"updates to {percents(SHARE)}", f"to {percents(SHARE)} of {BASELINE}'s", f"to {percents(NEARLY)}",
+        "paper 0.5B: to 80 %", "to convergence", "paper 3B: to 80 %", "to convergence",
+    )  # fmt: skip
     rows = []
     for domain, runs in domains.items():
-        for method in _ordered(runs):
-            ours = [_count(mean_of(runs, method, steps_to(share))) for share in (SHARE, NEARLY)]
-            paper = PUBLISHED.get(domain, {}).get(method, _NOTHING)
-            rows.append((f"{domain}: {method}", *ours, _plain(paper.small_steps), _plain(paper.large_steps)))
+        for method in ordered(runs):
+            common = estimate(
+                [reached(run, SHARE, base) for run, base in zip(runs[method], runs[BASELINE], strict=True)]
+            )
+            ours = mean_of(runs, method, steps_to(SHARE)), common, mean_of(runs, method, steps_to(NEARLY))
+            numbers = ((model.updates_80, model.updates_end) for model in clocked(domain, method))
+            paper = (plain(number, 0) for pair in numbers for number in pair)
+            rows.append((f"{domain}: {method}", *map(_count, ours), *paper))
     note = (
         "Updates until an evaluation has that share of the run's own final success, as in the paper; 0 is the base "
-        "model's, and a method that ends lower gets there sooner. The paper does not say what its convergence is; here "
-        f"it is {NEARLY:.0%}."
+        f"model's, and a method that ends lower gets there sooner. So the next column has {percents(SHARE)} of what "
+        f"{BASELINE} ends with under the same seed; runs that do not get there count with all their updates. The paper "
+        f"does not say what its convergence is; {percents(NEARLY)} stands beside it here."
     )
     return Table("Speed of learning (the paper's Tables 8 to 10)", header, rows, note)
 
 
-def _diagnostics(domains: Mapping[str, Runs]) -> Table:
+def _diagnostics(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
     header = ("", "training return", "entropy, first quarter", "last quarter", "gradient norm, median", "largest")
     values: list[Values] = [
-        lambda run: _last(run, "return"),
-        lambda run: _first(run, "entropy"),
-        lambda run: _last(run, "entropy"),
-        lambda run: float(np.median(_compared(run, "gradient_norm"))),
-        lambda run: float(np.max(_compared(run, "gradient_norm"))),
+        lambda run: late(run, "return"),
+        lambda run: early(run, "entropy"),
+        lambda run: late(run, "entropy"),
+        lambda run: float(np.median(recorded(run, "gradient_norm"))),
+        lambda run: float(np.max(recorded(run, "gradient_norm"))),
     ]
-    rows = [
-        (f"{domain}: {method}", *(str(mean_of(runs, method, value)) for value in values))
-        for domain, runs in domains.items()
-        for method in _ordered(runs)
-    ]
+    rows: list[tuple[str, ...]] = []
+    for domain, runs in domains.items():
+        for method in ordered(runs):
+            rows.append((f"{domain}: {method}", *(str(mean_of(runs, method, value)) for value in values)))
+        if domain in optima:
+            rows.append((f"{domain}: {OPTIMUM}", f"{optima[domain]:.3f}", *[""] * (len(header) - 2)))
     note = (
-        "Over the updates that are compared. Returns are those of the rollouts that the search kept, in the last "
-        "quarter of the updates; entropies, in nats, those of the policy's decisions in them."
+        "Over the updates that are compared. Returns are those of the rollouts that the search kept, before groups are "
+        "filtered, in the last quarter of the updates; entropies, in nats, those of the policy's decisions in the "
+        "rollouts that are learned from. A search may keep lucky rollouts, and so return more than any policy can."
     )
     return Table("Exploitation, exploration and stability (the paper's Figure 4)", header, rows, note)
 
 
-def _compared(run: Run, name: str) -> np.ndarray:
-    """What was recorded of the updates after which methods are compared."""
-    return np.asarray(run.steps[name])[: run.num_updates]
-
-
-def _first(run: Run, name: str) -> float:
-    """The mean over the first quarter of the updates."""
-    values = _compared(run, name)
-    return float(np.mean(values[: max(1, len(values) // 4)]))
-
-
-def _last(run: Run, name: str) -> float:
-    """The mean over the last quarter of the updates."""
-    values = _compared(run, name)
-    return float(np.mean(values[-max(1, len(values) // 4) :]))
-
-
-def _row(name: str, success: Estimate, turns: Estimate, paper: Published) -> tuple[str, ...]:
-    theirs = paper.small, paper.small_turns, paper.large, paper.large_turns
-    return (name, percent(success), _count(turns, 2), *(_plain(number) for number in theirs))
+def _row(name: str, ours: tuple[str, str, str], paper: Published, digits: int = 1) -> tuple[str, ...]:
+    """A method beside the paper's, whose turns have so many `digits`."""
+    small = plain(paper.small, 1), plain(paper.small_turns, digits)
+    large = plain(paper.large, 1), plain(paper.large_turns, digits)
+    return (name, *ours, *small, *large)
 
 
 def _optimum_rows(domain: str, optima: Mapping[str, float], width: int) -> list[tuple[str, ...]]:
     """The exact ceiling, where there is one."""
     if domain not in optima:
         return []
-    return [(f"{domain}: best of all policies, exact", f"{100 * optima[domain]:.1f}", *[""] * (width - 2))]
+    return [(f"{domain}: {OPTIMUM}", f"{100 * optima[domain]:.1f}", *[""] * (width - 2))]
 
 
-def _ordered(runs: Runs) -> list[str]:
+def clocked(domain: str, method: str) -> tuple[Clocked, Clocked]:
+    """What the paper's clocks say of the smaller and the larger model; NaN where they say nothing."""
+    return CLOCKED.get(domain, {}).get(method, (_UNKNOWN, _UNKNOWN))
+
+
+def ordered(runs: Runs) -> list[str]:
+    """The methods of the main comparison that were run, as the paper ranks them."""
     return [method for method in METHODS if method in runs]
 
 
@@ -257,5 +301,6 @@ def _count(one: Estimate, digits: int = 0) -> str:
     return f"{one.mean:.{digits}f} ± {(one.high - one.low) / 2:.{digits}f}"
 
 
-def _plain(number: float) -> str:
-    return "" if np.isnan(number) else f"{number:g}"
+def plain(number: float, digits: int) -> str:
+    """A number of the paper as it prints it; empty where it has none."""
+    return "" if np.isnan(number) else f"{number:.{digits}f}"

@@ -50,7 +50,7 @@ def test_the_same_command_gives_the_same_report(folders):
 def test_the_report_the_results_and_the_terminal_show_the_same(folders):
     text, document = deterministic(folders[0])
     assert document["paper"] == "expseek-rollouts"
-    assert document["settings"] == {"budget": "quick", "num_seeds": 2, "seed": 0}
+    assert document["settings"] == {"budget": "quick", "num_seeds": 2, "seed": 0, "levels": None}
     assert "python -m benchmarks papers expseek-rollouts --budget quick --seeds 2 --seed 0" in text
     table = document["tables"][0]
     assert table["title"] == "Table 1" and len(table["rows"]) == 5 * len(STRATEGIES)
@@ -151,7 +151,9 @@ def test_equal_steps():
     ("arguments", "message"),
     [
         (["nothing"], "paper 'nothing' is unknown; there are: expseek-rollouts"),
-        (["expseek-rollouts", "--budget", "huge"], "--budget huge: expseek-rollouts has the budgets quick, standard"),
+        (["expseek-rollouts", "--budget", "huge"], "--budget huge: expseek-rollouts has the budgets quick (Table 1"),
+        (["expseek-rollouts", "--levels", "."], "--levels .: expseek-rollouts plays no levels"),
+        (["tsr", "--levels", "nowhere"], "--levels nowhere: there is no such file or folder"),
         (["expseek-rollouts", "--seeds", "1"], "--seeds 1: an interval needs at least 2 seeds"),
         (["expseek-rollouts", "--seed", "-1"], "--seed -1 is not in 0"),
     ],

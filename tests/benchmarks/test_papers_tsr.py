@@ -14,16 +14,17 @@ from benchmarks.papers.tsr_analysis import (
     budget_claim,
     common_budget,
     compared,
-    forwards_ratio,
     ladder,
+    per_update,
     reached,
     spikes,
     success,
+    times_the_baseline,
     verdict_of,
 )
 from benchmarks.papers.tsr_claims import claims
 from benchmarks.papers.tsr_plan import FIRST_BUDGETS, METHODS, PLANS, STRATEGIES, Cell, Plan
-from benchmarks.papers.tsr_runs import CURVE, STEPS, Run, Store
+from benchmarks.papers.tsr_runs import CURVE, STEPS, Run, Store, _digest
 from jaxrl_agents.methods import tsr
 
 SMALL = tsr.Sizes(d_model=8, num_layers=1, num_epochs=1, num_minibatches=1)
@@ -74,6 +75,13 @@ def test_equal_cost_reads_the_curve_between_evaluations():
 def test_updates_to_a_share_of_the_final_success():
     assert reached(a_run(0.4), 0.8) == 4 and reached(a_run(0.2), 0.8) == 2 and reached(a_run(0.1), 0.8) == 0
     assert reached(a_run(0.9), 0.8) == 4  # no evaluation got there: the last one stands for it
+    assert reached(a_run(0.1), 0.8, a_run(0.25)) == 2  # of what another run ends with
+
+
+def test_what_the_baseline_does_beyond_the_compared_updates_does_not_count():
+    longer = dataclasses.replace(a_run(0.45, norms=(1.0, 1.0, 1.0, 90.0)), num_updates=2)
+    assert reached(longer, 0.8) == 2 and spikes(longer) == 1
+    assert per_update("env_steps")(longer) == 100
 
 
 def test_spikes_are_relative_to_the_median_of_the_run():
@@ -99,28 +107,35 @@ def test_claims_on_synthetic_numbers():
     rising = {method: [0.1 * i, 0.1 * i + 0.01, 0.1 * i + 0.03] for i, method in enumerate(METHODS, start=1)}
     found = {claim.claim: claim.verdict for claim in claims({"lake": runs_of(**rising)}, {"lake": 0.5})}
     assert found["lake: beam > lookahead > best-of-N > filtering, at equal updates"] == "holds"
-    assert found["lake: search beats instance filtering, at equal environment steps"] == "not separated"  # same curves
+    for equal in ("environment steps", "policy forwards"):  # same curves
+        assert found[f"lake: search beats instance filtering, at equal {equal}"] == "not separated"
+        assert found[f"lake: beam > lookahead > best-of-N > filtering, at equal {equal}"] == "not separated"
+    assert found["lake: entropy falls with every method (early less late)"] == "not separated"  # constant
     assert found["lake: W 1 → 2 gains more than M 2 → 6"] == "not tested"
-    assert found["lake: beam search brings the largest model to 60.7%"] == "does not hold"
+    assert found["lake: beam search brings the largest model to 60.7 %"] == "does not hold"
 
 
-def test_forwards_are_compared_by_update():
-    assert forwards_ratio(runs_of(filtering=[0.1, 0.2], beam=[0.1, 0.2]), "beam") == 1
+def test_costs_are_compared_by_update():
+    runs = {"filtering": [a_run(0.1)] * 2, "beam": [a_run(0.1, steps_an_update=300.0)] * 2}
+    assert times_the_baseline(runs, "beam", "policy_forwards") == 1
+    assert times_the_baseline(runs, "beam", "env_steps") == 3
 
 
 def test_the_plans_name_what_there_is():
-    for plan in PLANS.values():
+    for plan in (*PLANS.values(), PLANS["quick"].with_levels("levels.txt")):
         for cell in plan.cells():
-            assert cell.domain in tsr.DOMAINS and cell.method in STRATEGIES
+            assert cell.domain in plan.presets and cell.method in STRATEGIES
+    assert "boxoban" in PLANS["full"].with_levels("levels.txt").domains and "boxoban" not in PLANS["full"].domains
     assert len({cell.name for cell in PLANS["full"].cells()}) == len(list(PLANS["full"].cells()))
     assert PLANS["standard"].num_updates >= 60
 
 
+PLAN = Plan(("sokoban",), {}, num_updates=4, longer=1, every=2, sizes=SMALL)
 CELL = Cell("sokoban", "beam M=2 W=1", 4, 4, 2)
 
 
 def test_a_run_is_kept_and_found_again(tmp_path):
-    store = Store(tmp_path, SMALL, 0)
+    store = Store(tmp_path, PLAN, 0)
     assert store.load(CELL, 1) is None
     store.save(CELL, 1, a_run(0.4))
     assert store.load(CELL, 1) == a_run(0.4)
@@ -128,7 +143,7 @@ def test_a_run_is_kept_and_found_again(tmp_path):
 
 
 def test_a_damaged_run_is_refused(tmp_path):
-    store = Store(tmp_path, SMALL, 0)
+    store = Store(tmp_path, PLAN, 0)
     store.save(CELL, 1, a_run(0.4))
     (path,) = (tmp_path / "runs").iterdir()
     document = json.loads(path.read_text())
@@ -142,11 +157,22 @@ def test_a_damaged_run_is_refused(tmp_path):
 
 
 def test_a_run_of_another_study_is_refused(tmp_path):
-    Store(tmp_path, SMALL, 0).save(CELL, 1, a_run(0.4))
-    with pytest.raises(ValueError, match="other settings.*give --out another folder"):
-        Store(tmp_path, SMALL, 7).load(CELL, 1)
+    Store(tmp_path, PLAN, 0).save(CELL, 1, a_run(0.4))
+    with pytest.raises(ValueError, match="other settings: seed 0, not 7; give --out another folder"):
+        Store(tmp_path, PLAN, 7).load(CELL, 1)
     with pytest.raises(ValueError, match="other settings"):
-        Store(tmp_path, SMALL, 0).load(dataclasses.replace(CELL, num_updates=5), 1)
+        Store(tmp_path, PLAN, 0).load(dataclasses.replace(CELL, num_updates=5), 1)
+
+
+def test_a_run_of_another_version_is_refused(tmp_path):
+    store = Store(tmp_path, PLAN, 0)
+    store.save(CELL, 1, a_run(0.4))
+    (path,) = (tmp_path / "runs").iterdir()
+    content = json.loads(path.read_text())["content"]
+    del content["run"]["cpu_seconds"]
+    path.write_text(json.dumps({"content": content, "sha256": _digest(content)}))
+    with pytest.raises(ValueError, match="written by another version"):
+        store.load(CELL, 1)
 
 
 class Impatient(Progress):

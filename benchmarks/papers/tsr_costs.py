@@ -1,0 +1,75 @@
+"""What clocks say of TSR: the time of an update, and of training, beside the paper's Tables 8 to 10."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from benchmarks.papers.study import Table
+from benchmarks.papers.tsr_analysis import CLOCKS, NEARLY, SHARE, Runs, cost, percents, steps_to, times_the_baseline
+from benchmarks.papers.tsr_plan import BASELINE
+from benchmarks.papers.tsr_tables import clocked, ordered, plain
+
+COST = 1.15  # time of an update over the baseline's, beyond what policy forwards explain
+
+
+def cost_tables(domains: Mapping[str, Runs]) -> Iterator[Table]:
+    """All that clocks decide."""
+    yield _updates(domains)
+    yield _training(domains)
+
+
+def _updates(domains: Mapping[str, Runs]) -> Table:
+    """Time of an update beside what forwards explain."""
+    header = (
+        "", "forwards ×", "env steps ×", "s / update", "×", "over forwards", "processor s / update", "×",
+        "over forwards",
+    )  # fmt: skip
+    rows = [(f"{domain}: {method}", *_costs(runs, method)) for domain, runs in domains.items() for method in runs]
+    note = (
+        f"× is to {BASELINE}; over what the policy forwards explain, at most {COST} is wanted. A forward reads one "
+        "observation; the later actions of a turn are decoded from it, one token each: they are in the environment "
+        "steps, which the forwards do not explain. The part of an update that learns costs the same under every "
+        "method, so that many forwards excuse more than they cost. Medians over updates, means over the seeds; "
+        "compilation and evaluations apart. Where the machine does other work too, processor time tells more than "
+        "wall time."
+    )
+    return Table("Cost of an update", header, rows, note)
+
+
+def _costs(runs: Runs, method: str) -> tuple[str, ...]:
+    forwards = times_the_baseline(runs, method, "policy_forwards")
+    cells = [f"{forwards:.2f}", f"{times_the_baseline(runs, method, 'env_steps'):.2f}"]
+    for clock in CLOCKS:
+        spent = cost(runs, method, clock)
+        times = spent / cost(runs, BASELINE, clock)
+        verdict = "" if method == BASELINE else ", holds" if times / forwards <= COST else ", does not hold"
+        cells += [f"{spent:.3f}", f"{times:.2f}", f"{times / forwards:.2f}{verdict}"]
+    return tuple(cells)
+
+
+def _training(domains: Mapping[str, Runs]) -> Table:
+    """Time of all compared updates, and until the success is near its end."""
+    parts = ("h", "to 80 %", "to convergence")
+    header = (
+        "", "s", f"to {percents(SHARE)}", f"to {percents(NEARLY)}",
+        *(f"paper {model}: {part}" if part == "h" else part for model in ("0.5B", "3B") for part in parts),
+    )  # fmt: skip
+    rows = []
+    for domain, runs in domains.items():
+        for method in ordered(runs):
+            theirs = (
+                hour for model in clocked(domain, method) for hour in (model.hours, model.hours_80, model.hours_end)
+            )
+            rows.append((f"{domain}: {method}", *_waited(runs, method), *(plain(hour, 2) for hour in theirs)))
+    note = (
+        "Wall time of our compared updates, and until a run has that share of its own final success, see the speed of "
+        "learning; means over the seeds. The paper's hours are those of eight A100."
+    )
+    return Table("Time of training (the paper's Tables 8 to 10)", header, rows, note)
+
+
+def _waited(runs: Runs, method: str) -> Iterator[str]:
+    for updates in (lambda run: run.num_updates, steps_to(SHARE), steps_to(NEARLY)):
+        yield f"{float(np.mean([updates(run) * run.seconds for run in runs[method]])):.1f}"
