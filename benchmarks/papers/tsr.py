@@ -31,8 +31,12 @@ def study(settings: Settings, folder: Path, progress: Progress) -> Study:
 
 def study_of(plan: Plan, settings: Settings, folder: Path, progress: Progress) -> Study:
     """The study of a plan."""
-    workshop = Workshop(plan, settings.seed)
-    finished = _runs(plan, settings, workshop, Store(folder, plan, settings.seed), progress)
+    store, workshop = Store(folder, plan, settings.seed), Workshop(plan, settings.seed)
+    progress.started("tasks", total=len(plan.domains))
+    for domain in plan.domains:  # what is wrong with them is told before anything is trained
+        workshop.problem(domain)
+        progress.advanced()
+    finished = _runs(plan, settings, workshop, store, progress)
     domains = {domain: _of_domain(domain, finished) for domain in plan.domains}
     optima = {domain: value for domain in domains if (value := _optimum(workshop.problem(domain))) is not None}
     return Study(

@@ -112,6 +112,8 @@ class Store:
 
     def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
         self.folder, self.presets = folder / "runs", plan.presets
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder}: a file is where the runs are kept; give --out another folder")
         self.folder.mkdir(exist_ok=True)
         self.study = {"sizes": dataclasses.asdict(plan.sizes), "seed": seed, "jax": jax.__version__}
 

@@ -70,11 +70,17 @@ class Problem(NamedTuple):
 
 
 def problem(domain: Domain, sizes: Sizes, seed: int) -> Problem:
-    """The tasks and the policy of a domain; no board or product is both trained on and held out."""
+    """The tasks and the policy of a domain; no board or product is both trained on and held out.
+
+    Raises:
+      ValueError: there are too few tasks to hold some out.
+    """
     arguments = dict(domain.arguments)
     if not domain.id.startswith("WebShop"):
         arguments["observation"] = "tokens"
     env, bank = envs_jax.make(domain.id, seed=seed, **arguments)
+    if len(bank) <= NUM_HELD_OUT:
+        raise ValueError(f"{domain.name} has {len(bank)} tasks, of which {NUM_HELD_OUT} are held out; give it more")
     if isinstance(env, WebShop):
         tasks, others = product_split(bank, 0.8, seed)
         held_out = others.shuffle(jax.random.key(seed))[:NUM_HELD_OUT]

@@ -149,6 +149,13 @@ def test_the_search_ranks_by_the_score_of_the_domain():
     assert tsr.guided(Beam(), tsr.DOMAINS["sokoban"]) == Beam()
 
 
+def test_too_few_tasks_are_refused(tmp_path):
+    path = tmp_path / "levels.txt"
+    path.write_text("; 0\n######\n#@$. #\n######\n")
+    with pytest.raises(ValueError, match="boxoban has 1 tasks, of which 256 are held out; give it more"):
+        tsr.problem(tsr.boxoban(path), SMALL, seed=0)
+
+
 def test_held_out_tasks_are_not_trained_on():
     given = problem("sokoban-2box")
     assert len(given.held_out) == tsr.NUM_HELD_OUT
