@@ -24,26 +24,15 @@ def pytree_dataclass(cls: type[T]) -> type[T]:
 
     Fields declared with `static_field()` become metadata, all others are children. A `__post_init__` may check what
     users pass: JAX, which rebuilds such objects with tracers and placeholders as children, does so without it.
+
+    The structures of two classes are never equal, whatever their fields hold. Those of `jax.tree_util.
+    register_dataclass` are where the fields hold the same, and then `jax.jit` of jax 0.10 at times runs the program
+    that it has compiled for an object of the one class when it is called with one of the other.
     """
     cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     static = [field.name for field in fields if field.metadata.get("static")]
     children = [field.name for field in fields if not field.metadata.get("static")]
-    if not hasattr(cls, "__post_init__"):
-        return jax.tree_util.register_dataclass(cls, data_fields=children, meta_fields=static)
-    _register_unchecked(cls, children, static)
-    return cls
-
-
-def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """The attributes of an object as a tuple, fast: this runs at every call of a jitted function."""
-    if len(names) > 1:
-        return operator.attrgetter(*names)
-    return lambda x: tuple(getattr(x, name) for name in names)
-
-
-def _register_unchecked(cls: type, children: list[str], static: list[str]) -> None:
-    """`jax.tree_util.register_dataclass` for classes whose constructor must not run when JAX rebuilds them."""
     values_of, metadata_of = _getter(children), _getter(static)
 
     def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -53,10 +42,17 @@ def _register_unchecked(cls: type, children: list[str], static: list[str]) -> No
         values, metadata = flatten(x)
         return tuple(zip(map(jax.tree_util.GetAttrKey, children), values, strict=True)), metadata
 
-    def unflatten(metadata: tuple[Any, ...], values: Iterable[Any]) -> Any:
-        rebuilt: Any = object.__new__(cls)
-        for name, value in zip((*children, *static), (*values, *metadata), strict=True):
-            object.__setattr__(rebuilt, name, value)
+    def unflatten(metadata: tuple[Any, ...], values: Iterable[Any]) -> T:
+        rebuilt = object.__new__(cls)
+        vars(rebuilt).update(zip((*children, *static), (*values, *metadata), strict=True))
         return rebuilt
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """The attributes of an object as a tuple, fast: this runs at every call of a jitted function."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda x: tuple(getattr(x, name) for name in names)
