@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers.tsr_analysis import Runs
+from benchmarks.papers.tsr_analysis import Runs, recorded
 from benchmarks.papers.tsr_plan import METHODS
 from benchmarks.papers.tsr_runs import Run
 from benchmarks.papers.tsr_tables import OPTIMUM
@@ -28,7 +28,7 @@ def plots(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path
 
 
 def _success(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Plot:
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     currencies = {
         "updates": "updates", "env_steps": "environment steps (log)", "policy_forwards": "policy forwards (log)",
@@ -45,7 +45,9 @@ def _success(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: P
                 axes.set(xlim=(0, _compared_updates(runs)))
             else:  # methods spend very different amounts
                 axes.set(xscale="log", xlim=(_first_cost(runs, currency), None))
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
                 axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+                axes.xaxis.set_minor_formatter(NullFormatter())
         row[0].set_ylabel(f"{domain}: success")
     _legend(figure, panels)
     caption = (
@@ -60,7 +62,7 @@ def _training(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: 
     panels = figure.subplots(len(domains), len(shown), squeeze=False)
     for row, (domain, runs) in zip(panels, domains.items(), strict=True):
         for axes, (name, label) in zip(row, shown.items(), strict=True):
-            _lines(axes, runs, lambda run, name=name: (range(1, len(run.steps[name]) + 1), run.steps[name]))  # type: ignore[misc]
+            _lines(axes, runs, lambda run, name=name: (range(1, run.num_updates + 1), recorded(run, name)))  # type: ignore[misc]
             axes.set(xlabel="updates", ylabel=label, xlim=(0, _compared_updates(runs)))
         if domain in optima:
             _optimum(row[0], optima[domain])
