@@ -15,7 +15,8 @@ from benchmarks.papers.tsr_tables import OPTIMUM
 from benchmarks.plots import COLOURS, STYLE, new_figure, save
 from benchmarks.suites import Plot
 
-Line = Callable[[Run], tuple[Sequence[float], Sequence[float]]]
+Points = Sequence[float] | np.ndarray
+Line = Callable[[Run], tuple[Points, Points]]
 
 
 def plots(domains: Mapping[str, Runs], optima: Mapping[str, float], folder: Path) -> Iterator[Plot]:
