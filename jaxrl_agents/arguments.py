@@ -1,4 +1,4 @@
-"""The check that search, losses, rollouts and training share."""
+"""The check that search, losses, rollouts and training share, and how commands tell errors of files."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def count(name: str, value: Any) -> int:
     if number > LARGEST:
         raise ValueError(f"{name}={number} must be at most {LARGEST}")
     return number
+
+
+def told(error: OSError) -> str:
+    """One line: the system's errors with the file first, those of our own as they are."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import envs_jax
 from jaxrl_agents import evaluate_command, solve_command
+from jaxrl_agents.arguments import told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         return 1
     except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import operator
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, TypeVar, get_origin
 
 import jax
 
+from jaxrl_agents.arguments import told
 from jaxrl_agents.training import distributed, fields, plots, records
 from jaxrl_agents.training.config import DEFAULT_ENV, TrainConfig
 from jaxrl_agents.training.loop import Outcome, train
@@ -24,6 +26,9 @@ from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import Setup, build
 
 _PROGRAM = "python -m jaxrl_agents"
+# What a run keeps: where its warm start ends, and which tasks are held out; with others it would be measured on tasks
+# that it was trained on.
+_KEPT = ("warm_start.num_steps", "seed", "evaluation.num_held_out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +114,13 @@ def run_resume(flags: Sequence[str]) -> int:
 
 def _check_change(before: TrainConfig, after: TrainConfig) -> None:
     """Raises ValueError where a run cannot go on so."""
-    old, new = before.warm_start.num_steps, after.warm_start.num_steps
-    if old != new:
-        raise ValueError(
-            f"warm_start.num_steps={new} cannot differ from the {old} that the run began with: leave it out, or start "
-            "another run with train"
-        )
+    for field in _KEPT:
+        old, new = (operator.attrgetter(field)(config) for config in (before, after))
+        if old != new:
+            raise ValueError(
+                f"{field}={new} cannot differ from the {old} that the run began with: leave it out, or start another "
+                "run with train"
+            )
 
 
 def _run(setup: Setup, folder: RunFolder, *, resume: bool, tensorboard: bool) -> int:
@@ -236,6 +242,6 @@ def _wrong_arguments(command: str) -> Iterator[None]:
     except ConnectionError:
         raise
     except OSError as error:
-        raise argparse.ArgumentError(None, f"{error.filename}: {error.strerror}") from error
+        raise argparse.ArgumentError(None, told(error)) from error
     except (ValueError, TypeError, argparse.ArgumentError) as error:
         raise argparse.ArgumentError(None, f"{error}; see {_PROGRAM} {command} --help") from error

@@ -74,11 +74,12 @@ class TransformerConfig:
 
     def _check_heads(self) -> None:
         if self.head_dim is None and self.d_model % self.num_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} does not divide d_model={self.d_model}; give head_dim, or other numbers"
-            )
+            raise ValueError(f"num_heads={self.num_heads} does not divide d_model={self.d_model}; change one of them")
         if self.head_width % 2:
-            raise ValueError(f"head_dim={self.head_width} is odd, but rotary embeddings turn pairs; make it even")
+            given = f"head_dim={self.head_dim}"
+            if self.head_dim is None:
+                given = f"d_model={self.d_model} over num_heads={self.num_heads}: a width of {self.head_width}"
+            raise ValueError(f"{given} is odd, but rotary embeddings turn pairs; make it even")
         if self.num_heads % self.kv_heads:
             raise ValueError(f"num_kv_heads={self.kv_heads} does not divide num_heads={self.num_heads}")
 

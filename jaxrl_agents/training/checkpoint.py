@@ -144,7 +144,9 @@ class Checkpointer:
 
     def damage(self, step: int) -> str | None:
         """One line naming the step and the file that is not as it was written, or None when all are."""
-        problem = manifest.damage(self._folder(step)) if self._folder(step).is_dir() else "missing"
+        if not self._folder(step).is_dir():
+            return f"checkpoint {step} is not in {self.directory}"
+        problem = manifest.damage(self._folder(step))
         return f"checkpoint {step} in {self.directory} is damaged: {problem}" if problem else None
 
     def newest_good(self) -> int | None:

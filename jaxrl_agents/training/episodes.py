@@ -82,9 +82,11 @@ def save(episodes: list[Episode], env: Any, path: str | os.PathLike[str]) -> Non
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
-    """Raises ValueError where `path` has no suffix of `FORMATS`."""
+    """Raises ValueError where `path` has no suffix of `FORMATS`, FileNotFoundError where its folder is not there."""
     if Path(path).suffix.lower() not in FORMATS:
         raise ValueError(f"{os.fspath(path)} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)}: there is no folder {os.fspath(Path(path).parent)}; make it first")
 
 
 def as_text(episode: Episode, env: Any) -> str:

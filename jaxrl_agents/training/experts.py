@@ -26,7 +26,8 @@ def expert_for(env: Environment[Any, Any], name: str | None = None) -> Script:
     known = EXPERTS.get(type(env), {})
     if not known:
         have = ", ".join(kind.__name__ for kind in EXPERTS)
-        raise ValueError(f"expert={name!r}: {type(env).__name__} has no expert to start from; {have} have")
+        given = "" if name is None else f"expert={name!r}: "
+        raise ValueError(f"{given}{type(env).__name__} has no expert to start from; {have} have")
     if name is not None and name not in known:
         raise ValueError(f"expert={name!r} is no expert of {type(env).__name__}; there are {', '.join(known)}")
     return known[next(iter(known)) if name is None else name]

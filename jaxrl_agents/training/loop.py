@@ -84,12 +84,17 @@ def train(
 
 
 def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tuple[TrainState, int]:
-    """(state, its step): fresh, or of the newest whole checkpoint."""
+    """(state, its step): fresh, or of the newest whole checkpoint, which must fit the configuration."""
     step = checkpointer.newest_good() if resume else None
     if step is None:
         state = setup.learner.init(jax.random.key(setup.config.seed))
         return setup.placed(state), 0
-    return checkpointer.restore(setup.learner.abstract_state(), step).state, step
+    try:
+        return checkpointer.restore(setup.learner.abstract_state(), step).state, step
+    except ValueError as error:
+        before = fields.updated(setup.config, checkpointer.metadata(step)["config"])
+        changes = ", ".join(fields.differences(before, setup.config)) or "this version"
+        raise ValueError(f"{changes} does not fit the checkpoint of step {step}: {error}") from error
 
 
 @dataclass

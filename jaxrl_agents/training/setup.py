@@ -103,7 +103,8 @@ def build(config: TrainConfig) -> Setup:
     unused.check(config, algorithm.loss, strategy)
     unused.check_warmup(config)
     optimizer = _optimizer(config.optimizer, unused.num_updates(config))
-    env, bank = _make(config)
+    with _fields_named(config):
+        env, bank = _make(config)
     tasks, held_out = split(bank, config.evaluation.num_held_out, config.seed)
     longest = int(jnp.max(bank.instances.time_limit))
     unused.check_turns(config, longest)
@@ -151,7 +152,12 @@ def _warm_start(config: TrainConfig, learner: Learner) -> WarmStart | None:
     )
     teacher = dataclasses.replace(learner, optimizer=_optimizer(constant, given.num_steps))
     try:
-        return WarmStart(teacher, expert_for(learner.policy.env, given.expert), given.num_episodes)
+        expert = expert_for(learner.policy.env, given.expert)
+    except ValueError as error:
+        field = "warm_start." if given.expert is not None else f"warm_start.num_steps={given.num_steps}: "
+        raise ValueError(f"{field}{error}") from error
+    try:
+        return WarmStart(teacher, expert, given.num_episodes)
     except ValueError as error:
         raise ValueError(f"warm_start.{error}") from error
 
@@ -256,6 +262,8 @@ def _fields_named(config: TrainConfig) -> Iterator[None]:
         for section in ("batch", "objective", "filtering", "search", "policy", "model"):
             if hasattr(getattr(config, section), name):
                 raise ValueError(f"{section}.{error}") from error
+        if name in config.env_arguments:
+            raise ValueError(f"env_arguments.{error}") from error
         raise
 
 
@@ -275,8 +283,9 @@ def _algorithm(config: TrainConfig) -> Algorithm:
     given = dataclasses.asdict(config.objective)
     options = {name: value for name, value in given.items() if name in names and value is not None}
     try:
-        return losses.ALGORITHMS[config.loss](**options)
-    except (TypeError, ValueError) as error:
+        with _fields_named(config):
+            return losses.ALGORITHMS[config.loss](**options)
+    except TypeError as error:
         raise ValueError(f"objective: {error}") from error
 
 

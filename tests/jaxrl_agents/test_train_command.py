@@ -184,6 +184,8 @@ def test_help_lists_flags_and_defaults(capsys):
         (["resume", "missing"], "missing holds no run: "),
         (["evaluate", "missing"], "missing holds no run: "),
         (["evaluate", "missing", "--render", "a.mp4"], "a.mp4 must end in .gif, .png or .txt"),
+        (["train", "--env", "WebShop-v0", "--env-arguments", "products=missing"],
+         "products=missing: no such file or folder; give the folder with WebShop's "),
         (["evaluate", "missing", "--episodes", "0"], "argument --episodes: '0' is not a whole number from 1"),
         (["solve", "missing", "--fast"], "unrecognized arguments: --fast"),
     ],

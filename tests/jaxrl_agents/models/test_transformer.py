@@ -64,7 +64,8 @@ def test_equals_numpy():
         np.testing.assert_allclose(value[b], expected_value, rtol=1e-4, atol=1e-4)
 
 
-def test_cache_equals_full_forward_of_ragged_rows_also_after_gathers():
+@pytest.mark.parametrize("branches", [False, True], ids=["one-cache", "branch"])
+def test_cache_equals_full_forward_of_ragged_rows_also_after_gathers(branches):
     params, tokens = parameters(), random_tokens(seed=3, length=12)
     tokens = tokens.replace(block=np.repeat(np.arange(4), 3)[None].repeat(3, 0))
     parents = np.array([2, 0, 2])
@@ -76,6 +77,7 @@ def test_cache_equals_full_forward_of_ragged_rows_also_after_gathers():
             splice = lambda old, new: np.concatenate([old[:, :6], new[:, 6:]], axis=1)
             stream = jax.tree.map(splice, gathered.replace(readout=gathered.word), tokens.replace(readout=tokens.word))
             cache = cache.rows(parents)
+            cache = MODEL.init_cache(3, 6).after(cache) if branches else cache
         part = sliced(stream, 3 * turn, 3 * turn + 3)
         logits, value, cache = apply(params, part, cache)
         full_logits, full_value, _ = apply(params, sliced(stream, 0, 12))
@@ -83,9 +85,10 @@ def test_cache_equals_full_forward_of_ragged_rows_also_after_gathers():
         at = slice(3 * turn, 3 * turn + 3)
         np.testing.assert_allclose(logits[there], full_logits[:, at][there], rtol=2e-4, atol=2e-4)
         np.testing.assert_allclose(value[there], full_value[:, at][there], rtol=2e-4, atol=2e-4)
-    np.testing.assert_array_equal(cache.length, stream.mask.sum(1))
-    assert len(set(np.asarray(cache.length).tolist())) > 1, "rows must be ragged for this test to mean anything"
-    assert sum(leaf.nbytes for leaf in jax.tree.leaves(cache)) == cache_bytes(SMALL, 3, 12)
+    np.testing.assert_array_equal(cache.seen, stream.mask.sum(1))
+    assert len(set(np.asarray(cache.seen).tolist())) > 1, "rows must be ragged for this test to mean anything"
+    sizes = [12, 6] if branches else [12]
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(cache)) == sum(cache_bytes(SMALL, 3, size) for size in sizes)
 
 
 def test_amount_and_side_of_padding_do_not_matter():
@@ -107,6 +110,7 @@ def test_a_row_that_overflows_is_nan_and_others_are_not():
     np.testing.assert_array_equal(np.isnan(value[:, 0]), [True, False, False])
     np.testing.assert_array_equal(np.isnan(logits).all((1, 2)), [True, False, False])
     np.testing.assert_array_equal(cache.overflowed, [True, False, False])
+    np.testing.assert_array_equal(MODEL.init_cache(3, 4).after(cache).overflowed, [True, False, False])
 
 
 def test_blocks_are_causal_outside_and_bidirectional_inside():
@@ -196,6 +200,7 @@ def test_gradients_are_finite_and_reach_every_parameter():
         ({"d_model": 18}, "num_heads=4 does not divide d_model=18"),
         ({"num_kv_heads": 3}, "num_kv_heads=3 does not divide num_heads=4"),
         ({"head_dim": 5}, "head_dim=5 is odd"),
+        ({"d_model": 20}, "d_model=20 over num_heads=4: a width of 5 is odd"),
         ({"num_layers": 0}, "num_layers=0 must be an integer of at least 1"),
         ({"num_slots": -1}, "num_slots=-1 must be an integer of at least 0"),
         ({"dtype": "float16"}, "dtype='float16'"),

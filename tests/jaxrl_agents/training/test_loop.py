@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
 
@@ -19,6 +17,7 @@ from jaxrl_agents.training.progress import Display
 from jaxrl_agents.training.records import MetricLog, read_rows, series
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import build
+from tests.jaxrl_agents.training.runs import StopAfter, assert_same_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -50,37 +49,6 @@ def whole(setup, tmp_path_factory):
     return folder
 
 
-class AtStep(Display):
-    """Does something when the metrics of a step are shown."""
-
-    def __init__(self, step, action):
-        self.at, self.action = step, action
-
-    def step(self, step, row):
-        if step == self.at:
-            self.action()
-
-
-def final_state(setup, folder, step=6):
-    with Checkpointer(folder.checkpoints) as checkpointer:
-        return checkpointer.restore(setup.learner.abstract_state(), step).state
-
-
-def timeless(folder):
-    """The rows of a run without its times."""
-    rows = read_rows(folder.metrics)
-    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
-
-
-def assert_same_run(setup, folder, whole):
-    states = [final_state(setup, run) for run in (folder, whole)]
-    raw = lambda leaf: np.asarray(jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-                                  else leaf)  # fmt: skip
-    for mine, other in zip(*map(jax.tree.leaves, states), strict=True):
-        assert raw(mine).tobytes() == raw(other).tobytes()
-    assert timeless(folder) == timeless(whole)
-
-
 def test_a_run_leaves_configuration_metrics_and_checkpoints(setup, whole):
     assert whole.read_config() == setup.config
     rows = read_rows(whole.metrics)
@@ -104,7 +72,7 @@ def test_a_run_leaves_configuration_metrics_and_checkpoints(setup, whole):
 def test_sigterm_finishes_the_step_saves_and_resume_is_exact(setup, whole, tmp_path):
     folder = RunFolder(tmp_path / "run")
     before = signal.getsignal(signal.SIGTERM)
-    stopped = train(setup, folder, display=AtStep(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    stopped = train(setup, folder, display=StopAfter(2))
     assert not stopped.finished and 2 <= stopped.step <= 3
     assert signal.getsignal(signal.SIGTERM) is before
     with Checkpointer(folder.checkpoints) as checkpointer:
@@ -130,6 +98,14 @@ def test_resume_without_a_checkpoint_starts_again(setup, whole, tmp_path):
     folder = RunFolder(tmp_path / "run")
     train(setup, folder, resume=True)
     assert_same_run(setup, folder, whole)
+
+
+def test_a_policy_of_another_size_is_named(whole):
+    wider = fields.updated(whole.read_config(), {"model": {"d_model": 16}})
+    message = r"^model\.d_model: 8 → 16 does not fit the checkpoint of step 6: .* is float32\[3, 16\] in the "
+    with pytest.raises(ValueError, match=message):
+        train(build(wider), whole, resume=True)
+    assert whole.read_config() != wider
 
 
 def test_a_finished_run_is_left_as_it_is(setup, whole, tmp_path):

@@ -1,8 +1,6 @@
 """The warm start: what it learns from, how training goes on from it, and exact resume in its middle and at its end."""
 
 import argparse
-import os
-import signal
 
 import jax
 import numpy as np
@@ -14,17 +12,16 @@ from envs_jax.web.scripted import Oracle, Rule
 from jaxrl_agents.rollouts import performed
 from jaxrl_agents.train_command import run_resume
 from jaxrl_agents.training import fields
-from jaxrl_agents.training.checkpoint import Checkpointer
 from jaxrl_agents.training.config import TrainConfig
 from jaxrl_agents.training.experts import expert_for
 from jaxrl_agents.training.loop import train
-from jaxrl_agents.training.progress import Display
 from jaxrl_agents.training.records import read_rows
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import build
 from jaxrl_agents.training.warm_start import restarted
 from tests.envs_jax.web import shops
 from tests.jaxrl_agents.rollouts import cases
+from tests.jaxrl_agents.training.runs import StopAfter, assert_same_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -53,29 +50,6 @@ def whole(setup, tmp_path_factory):
     outcome = train(setup, folder)
     assert (outcome.step, outcome.finished) == (5, True)
     return folder
-
-
-class StopAfter(Display):
-    """Sends SIGTERM when the metrics of a step are shown."""
-
-    def __init__(self, step):
-        self.at = step
-
-    def step(self, step, row):
-        if step == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def bits_of_the_last_state(setup, folder):
-    with Checkpointer(folder.checkpoints) as checkpointer:
-        state = checkpointer.restore(setup.learner.abstract_state(), 5).state
-    data = state._replace(key=jax.random.key_data(state.key))
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(data)]
-
-
-def timeless(folder):
-    rows = read_rows(folder.metrics)
-    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
 
 
 def test_supervised_steps_come_first_and_teach_what_the_expert_does(whole):
@@ -111,14 +85,21 @@ def test_resume_is_exact(setup, whole, tmp_path, last):
     stopped = train(setup, folder, display=StopAfter(last))
     assert not stopped.finished and last <= stopped.step <= last + 1
     assert train(setup, folder, resume=True).finished
-    assert bits_of_the_last_state(setup, folder) == bits_of_the_last_state(setup, whole)
-    assert timeless(folder) == timeless(whole)
+    assert_same_run(setup, folder, whole)
 
 
-def test_its_length_cannot_change_when_a_run_is_resumed(whole):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--warm-start.num-steps", "2"], r"^warm_start\.num_steps=2 cannot differ from the 3 that the run began with"),
+        (["--seed", "1"], r"^seed=1 cannot differ from the 0 that the run"),  # other tasks would be held out
+        (["--evaluation.num-held-out", "1"], r"^evaluation\.num_held_out=1 cannot differ from the 0 that the run"),
+    ],
+)
+def test_what_a_run_keeps_when_it_is_resumed(whole, flags, message):
     pytest.importorskip("tyro")
-    with pytest.raises(argparse.ArgumentError, match=r"^warm_start\.num_steps=2 cannot differ from the 3 that the run"):
-        run_resume([str(whole.path), "--warm-start.num-steps", "2"])
+    with pytest.raises(argparse.ArgumentError, match=message):
+        run_resume([str(whole.path), *flags])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +111,7 @@ def test_its_length_cannot_change_when_a_run_is_resumed(whole):
         ),
         (
             {"env": "Sokoban-RAGEN-v0", "warm_start": {"num_steps": 1}},
-            r"^warm_start\.expert=None: Sokoban has no expert",
+            r"^warm_start\.num_steps=1: Sokoban has no expert",
         ),
         (
             {"warm_start": {"expert": "optimal"}},
