@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
@@ -388,20 +388,22 @@ def update_rows(rows: RowMaker, settings: Settings, made: Work, matrix_size: int
 def run_accelerator_step(settings: Settings) -> Iterator[Row]:
     """Environment steps a second of whole training steps with a small policy, by number of episodes."""
     target = Target(">=", ACCELERATOR_STEPS)
-    sizes = (512, 2_048, 8_192)
     if not _on_accelerator():
         rows = RowMaker(NAME, "accelerator/step")
         yield rows.missing("best throughput", "env steps/s", _LEFT_OUT, better="higher", target=target)
         return
-    best: Row | None = None
-    for groups in sizes:
-        made = work(groups, 16, **SMALL)
+    yield from throughput_rows(settings, (work(groups, 16, **SMALL) for groups in (512, 2_048, 8_192)), target)
+
+
+def throughput_rows(settings: Settings, works: Iterable[Work], target: Target) -> Iterator[Row]:
+    """Environment steps a second of whole steps of each size, and the best of them beside the target."""
+    found = []
+    for made in works:
         arm = measure({"step": functools.partial(arms_of.step, made)}, settings.budget)["step"]
         rows = RowMaker(NAME, "accelerator/step", made.batch_size)
-        row = rows.rate(scaled(arm, arm.summary.get("env_steps", 0.0)), "env steps/s")
-        best = row if best is None or (row.value or 0.0) > (best.value or 0.0) else best
-        yield row
-    assert best is not None
+        found.append(rows.rate(scaled(arm, arm.summary.get("env_steps", 0.0)), "env steps/s"))
+        yield found[-1]
+    best = max(found, key=lambda row: row.value or 0.0)
     yield dataclasses.replace(best, metric="best throughput", target=target)
 
 

@@ -135,6 +135,12 @@ def test_an_update_is_a_share_of_the_matrix_rate(work):
     assert share.value == pytest.approx(100 * found[2].value / found[1].value, rel=0.9)
 
 
+def test_the_best_throughput_stands_beside_the_target(work):
+    measured, best = suite.throughput_rows(Settings(), [work], Target(">=", 1e9))
+    assert (measured.status, measured.batch_size, measured.target) == ("ok", GROUPS * SIZE, None)
+    assert (best.metric, best.value, best.verdict) == ("best throughput", measured.value, "miss")
+
+
 def curve(seed, optimum=0.74):
     ends = Interval(0.7 + seed / 100, 0.69, 0.72)
     return Curve([(0, 0.0), (5, 0.5)], 0.25, Evaluation(ends, ends, ends, 100, optimum))
