@@ -85,7 +85,7 @@ def run(workshop: Workshop, cell: Cell, seed: int, advanced: Callable[[], None])
             numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
             clocks.append((time.perf_counter() - start[0], time.process_time() - start[1]))
             if (cause := divergence(numbers)) is not None:
-                raise ValueError(f"{cell.name}, seed {seed}: {cause} in update {update + 1}; lower the learning rate")
+                raise ValueError(f"{cell.name}, seed {seed}: {cause} in update {update + 1}; give another --seed")
             _append(made.steps, numbers)
             spent = {name: value + numbers.get(name, 1.0) for name, value in spent.items()}
             advanced()
