@@ -6,6 +6,7 @@ attention, Ainslie et al. 2023, arXiv:2305.13245), and [B, T, kv_heads, head_dim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -63,16 +64,16 @@ def visible_tokens(
 
 
 def attend(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array | None, past: Past | None = None
+    queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array | None, past: Sequence[Past] = ()
 ) -> jax.Array:
-    """Softmax attention over the tokens given and, where there is a `past`, over all that a cache holds.
+    """Softmax attention over the tokens given and over all that caches hold.
 
     Args:
       queries: [B, Tq, kv_heads, group, head_dim].
       keys: [B, Tk, kv_heads, head_dim].
       values: the same.
       visible: bool[B, Tq, Tk], or None where all are; every query must see at least one token.
-      past: of the same layer.
+      past: of the same layer, one entry a cache.
 
     Returns:
       [B, Tq, kv_heads, group, head_dim], in the dtype of the values; softmax is in float32.
@@ -81,12 +82,12 @@ def attend(
     product = lambda spec, a, b: jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
     scores = product("bqkgh,btkh->bkgqt", queries, keys)
     scores = scores if visible is None else _hidden(scores, visible[:, None, None])
-    if past is None:
-        return product("bkgqt,btkh->bqkgh", _softmax(scores).astype(values.dtype), values).astype(values.dtype)
-    before = _hidden(product("bqkgh,bkth->bkgqt", queries, past.keys), past.filled[:, None, None, None])
-    weights = _softmax(jnp.concatenate([before, scores], axis=-1)).astype(values.dtype)
-    earlier, now = jnp.split(weights, [past.keys.shape[2]], axis=-1)
-    total = product("bkgqt,bkth->bqkgh", earlier, past.values) + product("bkgqt,btkh->bqkgh", now, values)
+    earlier = [_hidden(product("bqkgh,bkth->bkgqt", queries, p.keys), p.filled[:, None, None, None]) for p in past]
+    weights = _softmax(jnp.concatenate([*earlier, scores], axis=-1) if past else scores).astype(values.dtype)
+    *parts, now = jnp.split(weights, np.cumsum([p.keys.shape[2] for p in past]), axis=-1) if past else [weights]
+    total = product("bkgqt,btkh->bqkgh", now, values)
+    for part, p in zip(parts, past, strict=True):
+        total += product("bkgqt,bkth->bqkgh", part, p.values)
     return total.astype(values.dtype)
 
 

@@ -53,7 +53,7 @@ def one_turn_proposer(
     def propose(params: Any, key: jax.Array, states: Any) -> Turn:
         params, tasks = params
         tokens = adapter(jax.vmap(env.observe)(states, tasks))
-        cache = model.init_cache(key.shape[0], adapter.num_tokens + max_turn_actions - 1)
+        cache = model.init_cache(key.shape[0], adapter.num_tokens)
         logits, _, cache = model.apply(params, tokens, cache)  # type: ignore[assignment]
         mask = jax.vmap(env.action_mask)(states, tasks) if use_action_mask else None
         return decode_turn(

@@ -255,20 +255,21 @@ def _positions(tokens: Tokens, cache: Cache | None) -> jax.Array:
         positions = jnp.arange(tokens.num_tokens, dtype=jnp.int32)[None]
     else:
         positions = jnp.cumsum(tokens.mask, axis=1, dtype=jnp.int32) - tokens.mask
-    return positions if cache is None else positions + cache.length[:, None]
+    return positions if cache is None else positions + cache.seen[:, None]
 
 
-def _past(cache: Cache | None, layer: jax.Array) -> Past | None:
+def _past(cache: Cache | None, layer: jax.Array) -> tuple[Past, ...]:
     if cache is None:
-        return None
+        return ()
     take = lambda leaf: jax.lax.dynamic_index_in_dim(leaf, layer, axis=1, keepdims=False)
-    return Past(take(cache.keys), take(cache.values), cache.filled)
+    return *_past(cache.before, layer), Past(take(cache.keys), take(cache.values), cache.filled)
 
 
 def _extended(cache: Cache, keys: jax.Array, values: jax.Array, tokens: Tokens, positions: jax.Array) -> Cache:
+    own = positions if cache.before is None else positions - cache.before.seen[:, None]
     if tokens.mask is None:
-        return cache.extended(keys, values, positions, jnp.int32(tokens.num_tokens))
-    there = jnp.where(tokens.mask, positions, cache.capacity)
+        return cache.extended(keys, values, own, jnp.int32(tokens.num_tokens))
+    there = jnp.where(tokens.mask, own, cache.capacity)
     return cache.extended(keys, values, there, jnp.sum(tokens.mask, axis=1, dtype=jnp.int32))
 
 

@@ -49,7 +49,7 @@ def decode_turn(
       params: its parameters.
       key: one key a row, [B].
       logits: [B, A] or [B, A + 1], where the first action is decided.
-      cache: of all tokens up to there; it needs room for L − 1 more.
+      cache: of all tokens up to there; turns that are drawn from the same one under `vmap` share it.
       max_turn_actions: L.
       action_mask: bool[B, A]: what may come first; later actions are not masked, as what they meet is not known.
       temperature: divides the logits, above 0.
@@ -66,15 +66,16 @@ def decode_turn(
         return jnp.where(goes_on, choice, -1), log_prob, jnp.where(live, entropy_of(log_policy), 0), goes_on
 
     def another(carry: tuple[jax.Array, jax.Array, Cache], number: jax.Array) -> tuple[tuple, tuple]:
-        action, live, cache = carry
+        action, live, own = carry
         tokens = action_tokens(model.config, action[:, None])
-        logits, _, after = model.apply(params, tokens, cache)
+        logits, _, after = model.apply(params, tokens, own.after(cache))
         action, log_prob, entropy, live = decide(policy(logits[:, 0], None, number), live, number)
-        return (action, live, after), (action, log_prob, entropy)
+        return (action, live, after.after(None)), (action, log_prob, entropy)  # type: ignore[union-attr]
 
     first = decide(policy(logits, action_mask, 0), live, 0)
     numbers = jnp.arange(1, max_turn_actions)
-    _, rest = jax.lax.scan(another, (first[0], first[3], cache), numbers)
+    own = model.init_cache(len(logits), max(1, max_turn_actions - 1))
+    _, rest = jax.lax.scan(another, (first[0], first[3], own), numbers)
     action, log_prob, entropy = (jnp.concatenate([a[None], b]).T for a, b in zip(first[:3], rest, strict=True))
     return Turn(action, jnp.sum(action >= 0, axis=-1, dtype=jnp.int32), log_prob.sum(-1), entropy.sum(-1))
 
