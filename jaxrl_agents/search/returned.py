@@ -64,7 +64,8 @@ def check_state_key(name: str, found: Any, batch_size: int) -> None:
 class Propose:
     """A caller's `propose`, checked, its results int32 and float32. Equal ones are one to the cache of programs.
 
-    A turn ends with its length, after L actions, or before the first action that is none, −1 for example.
+    A turn ends with its length, after L actions, or before the first action that is none, −1 for example. One whose
+    log-probability is NaN has no action: it cannot be told from what it was drawn.
     """
 
     function: Callable[[Any, jax.Array, Any], Proposal]
@@ -84,6 +85,7 @@ class Propose:
         turns = action if most > 1 else action[..., None]
         exists = jnp.cumprod((turns >= 0) & (turns < self.num_actions), axis=-1, dtype=jnp.int32)
         length = jnp.minimum(jnp.maximum(length, 0), exists.sum(axis=-1, dtype=jnp.int32)).astype(jnp.int32)
+        length = jnp.where(jnp.isnan(log_prob), 0, length)
         turns = jnp.where(np.arange(most, dtype=np.int32) < length[..., None], turns, -1).astype(jnp.int32)
         action = turns if most > 1 else turns[..., 0]
         return Proposal(action, length, log_prob.astype(jnp.float32), entropy.astype(jnp.float32))

@@ -28,9 +28,10 @@ class Proposal(NamedTuple):
 
     action: jax.Array  # int32[B], or int32[B, L]: a turn of up to L primitive actions
     length: jax.Array  # int32[B]: how many of the L actions are taken, 1 … L; 0 where the node has no legal action
-    log_prob: jax.Array  # float32[B]: of the whole turn, under the distribution that it was drawn from
+    # float32[B]: of the whole turn, under the distribution that it was drawn from; a turn whose is NaN is no candidate
+    log_prob: jax.Array
     # float32[B]: of that distribution, of whole turns, in nats; or an estimate of it, such as the sum of the entropies
-    # of the decisions that were taken. Only `entropy_backtrack` reads it.
+    # of the decisions that were taken. Only `entropy_backtrack` reads it; NaN is above no threshold.
     entropy: jax.Array
 
 

@@ -50,15 +50,20 @@ def test_nan_leaves_no_path_under_any_score(mode, score, broken):
     np.testing.assert_array_equal(best.returns[:, 0], [0, TURNS])
 
 
-@pytest.mark.parametrize("score", ["return", "step"])
+@pytest.mark.parametrize(("without", "score"), [("action", "return"), ("action", "step"), ("log_prob", "return")])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_proposed_turn_without_an_action_is_not_played(mode, score):
+def test_a_proposed_turn_without_an_action_or_with_a_log_prob_of_nan_is_not_played(mode, without, score):
     def propose(params, key, embedding):
         none = embedding == 1
-        zeros = jnp.zeros(2)
-        return search.Proposal(jnp.where(none, -1, 0), jnp.where(none, 0, 1), zeros, zeros)
+        action = jnp.where(none & (without == "action"), -1, 0)
+        log_prob = jnp.where(none & (without == "log_prob"), jnp.nan, -1.0)
+        return search.Proposal(action, jnp.ones(2, jnp.int32), log_prob, jnp.full(2, jnp.nan))
 
     output, best = paths(mode, "nothing", score, propose=propose)
     np.testing.assert_array_equal(best.mask[:, 0], [[False] * TURNS, [True] * TURNS])
     np.testing.assert_array_equal(best.returns[:, 0], best.rewards[:, 0].sum(axis=-1))
+    np.testing.assert_array_equal(best.log_probs[:, 0], [[0] * TURNS, [-1] * TURNS])
     assert output.action[0] == -1
+    if mode == "entropy_backtrack":  # an entropy of NaN is above no threshold, and is to be seen
+        np.testing.assert_array_equal(output.search_tree.steps_back, 0)
+        assert np.isnan(output.search_tree.entropies[:, 1]).all()
