@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import check_choice
 from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.arguments import LARGEST, count
@@ -36,6 +37,8 @@ _RANGES = {  # of mctx's options
 def number(name: str, value: Any) -> Any:
     """`value` as a float32 scalar, checked not to be NaN where it is concrete."""
     traced = isinstance(value, jax.core.Tracer)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = _as_float(name, value)  # NumPy has no dtype for an integer beyond 64 bits
     kind = value.dtype if traced else np.asarray(value).dtype
     if not (jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)):
         raise TypeError(f"{name}={value!r} is not a number")
@@ -47,6 +50,13 @@ def number(name: str, value: Any) -> Any:
         raise ValueError(f"{name}={value} is not a number")
     with np.errstate(over="ignore"):
         return np.float32(value)
+
+
+def _as_float(name: str, value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is an integer of {value.bit_length()} bits, beyond all floats but math.inf") from None
 
 
 def finite(name: str, value: Any, *, low: float) -> Any:
@@ -156,7 +166,7 @@ def check_root(root: RootFnOutput) -> None:
 
 def _check_values(name: str, array: Any, rule: str) -> None:
     """Raises where a concrete array holds NaN or +inf: its largest element tells, which is cheap to find."""
-    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
+    if isinstance(array, jax.core.Tracer | jax.ShapeDtypeStruct) or not getattr(array, "is_fully_addressable", True):
         return
     values = np.asarray(array)
     if values.dtype != np.float32:
@@ -167,11 +177,16 @@ def _check_values(name: str, array: Any, rule: str) -> None:
 
 
 def check_mask(invalid_actions: Any, shape: tuple[int, ...]) -> None:
-    """Raises unless `invalid_actions` has the `shape` [B, A] of the root's logits."""
+    """Raises unless `invalid_actions` are booleans or numbers of the `shape` [B, A] of the root's logits."""
     if not is_array(invalid_actions):
         raise TypeError(f"invalid_actions must be an array [B, A]; got {described(invalid_actions)}")
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    if not any(jnp.issubdtype(invalid_actions.dtype, kind) for kind in kinds):
+        raise TypeError(f"invalid_actions must be booleans or numbers; got {described(invalid_actions)}")
     if invalid_actions.shape != shape:
         raise ValueError(f"invalid_actions has shape {invalid_actions.shape}; root.prior_logits {shape}")
+    if jnp.issubdtype(invalid_actions.dtype, jnp.floating):
+        _check_values("invalid_actions", invalid_actions, "0 allows an action, any other finite number forbids it")
 
 
 def branching(
@@ -187,8 +202,7 @@ def branching(
 ) -> Branching:
     """The checked options of how candidates are made and scored; `num_candidates` None means all actions."""
     num_actions = root.prior_logits.shape[1]
-    if candidates not in get_args(Candidates):
-        raise ValueError(f"candidates={candidates!r} is not one of {', '.join(map(repr, get_args(Candidates)))}")
+    check_choice("candidates", candidates, get_args(Candidates))
     if num_candidates is None and candidates != "enumerate":
         raise ValueError("num_candidates is None; it can be left out only with candidates='enumerate' (A)")
     number = num_actions if num_candidates is None else count("num_candidates", num_candidates)
@@ -251,7 +265,7 @@ def check_nodes(num_nodes: int) -> None:
 
 def check_score(score: Any) -> None:
     """Raises where nodes cannot be ranked by `score`."""
-    if not callable(score) and score not in ("return", "step"):
+    if not callable(score) and not (isinstance(score, str) and score in ("return", "step")):
         raise ValueError(f"score={score!r} is neither 'return' nor 'step' nor a function (params, candidate) -> [B]")
 
 

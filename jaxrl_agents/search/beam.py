@@ -11,7 +11,7 @@ import numpy as np
 
 from envs_jax.barriers import once
 from jaxrl_agents.search import arguments, dedup, history, packing, rng, selection, weights
-from jaxrl_agents.search.history import Record, Tally, rows_of_turn
+from jaxrl_agents.search.history import Record, Tally, nodes_of_turn, rows_of_turn
 from jaxrl_agents.search.model import SearchModel, replayed
 from jaxrl_agents.search.nodes import (
     Branching,
@@ -69,7 +69,7 @@ def beam_search(
       num_candidates: M; None for all actions with candidates="enumerate".
       candidates: "sample" from the logits with replacement (as TSR), "gumbel" without (Gumbel-top-k), or "enumerate".
       propose: draws one candidate instead: `(params, key [B], embedding [B, …]) -> Proposal`; its turn ends before an
-        action outside 0 … A − 1, and is played even where it is illegal.
+        action outside 0 … A − 1, is played even where it is illegal, and is none where its log-probability is NaN.
       max_turn_actions: L; above 1 a turn is up to L primitive actions, which end early with the episode. `propose`
         then returns actions [B, L]; without it a turn is sampled from the model's logits step by step.
       score: "return" ranks by the discounted return from the root, "step" by the turn's reward, a function
@@ -85,26 +85,46 @@ def beam_search(
       A SearchOutput. With M > 1 its outcomes are chosen from simulated ones, hence optimistic where the environment is
       stochastic: `simulated` is True.
     """
-    width = arguments.count("beam_width", beam_width)
-    num_turns = arguments.count("num_turns", num_turns)
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
-    branching = arguments.branching(
+    options = beam_options(
         root,
+        num_turns=num_turns,
+        beam_width=beam_width,
         num_candidates=num_candidates,
         candidates=candidates,
+        deduplicate=deduplicate,
         propose=propose,
-        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,
+        weight_temperature=weight_temperature,
+        invalid_actions=invalid_actions,
+        node_budget=node_budget,
     )
-    deduplicate = arguments.flag("deduplicate", deduplicate)
     if deduplicate and getattr(model, "state_key", None) is None:
         raise ValueError("deduplicate=True needs state keys: a Model with a `state_key` function, or from_env")
+    return _search(params, keys, root, model, *options)
+
+
+def beam_options(
+    root: RootFnOutput,
+    *,
+    num_turns: Any,
+    beam_width: Any,
+    deduplicate: Any,
+    node_budget: Any,
+    weight_temperature: Any,
+    **turns: Any,
+) -> tuple[Branching, Any, Any, int, int, bool]:
+    """The checked options, as `_search` takes them; of the `root` only shapes are read."""
+    width = arguments.count("beam_width", beam_width)
+    num_turns = arguments.count("num_turns", num_turns)
+    branching = arguments.branching(root, **turns)
+    deduplicate = arguments.flag("deduplicate", deduplicate)
     arguments.check_nodes(width * branching.num_candidates * branching.turn_actions)
-    budget = arguments.node_budget(node_budget, len(keys))
+    budget = arguments.node_budget(node_budget, len(root.prior_logits))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
-    return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width, deduplicate)
+    return branching, budget, sharpness, num_turns, width, deduplicate
 
 
 class _Carry(NamedTuple):
@@ -182,14 +202,8 @@ def _turn(
     total = score if branching.score == "return" else kept.total
     fields = {"total": total, "scale": kept.scale, "score": score, "filled": score > -jnp.inf}
     after = evaluated(carry.turn, model, params, words[:, 0], kept.embedding, **fields)
-    moved = after.filled & (kept.length > 0)
-    tally = carry.tally.add(
-        generated=added(made.length),
-        merged=merged,
-        evaluated=added(moved & (kept.scale != 0)),
-        dead_ends=added(moved & after.dead_end),
-        **rows_of_turn(branching, model, width * number, width),
-    )
+    counts = nodes_of_turn(kept, after) | rows_of_turn(branching, model, width * number, width)
+    tally = carry.tally.add(generated=added(made.length), merged=merged, **counts)
     if replayed(model):
         tally = tally.add(**rows_of_turn(branching, model, width, 0, planned=True))
     record = Record(parents, kept.action, kept.length, kept.reward, kept.log_prob, score, chosen)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from envs_jax.barriers import once
 from jaxrl_agents.search import arguments, history, rng, weights
-from jaxrl_agents.search.history import Record, Tally, rows_of_turn
+from jaxrl_agents.search.history import Record, Tally, nodes_of_turn, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (
     Branching,
@@ -70,23 +70,32 @@ def best_of_n(
       A SearchOutput. With N > 1 its outcomes are chosen from simulated ones, hence optimistic where the environment is
       stochastic: `simulated` is True.
     """
-    width = arguments.count("num_rollouts", num_rollouts)
-    num_turns = arguments.count("num_turns", num_turns)
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
-    branching = arguments.branching(
+    options = best_of_n_options(
         root,
-        num_candidates=1,
-        candidates="sample",
+        num_turns=num_turns,
+        num_rollouts=num_rollouts,
         propose=propose,
-        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,
+        weight_temperature=weight_temperature,
+        invalid_actions=invalid_actions,
+        node_budget=node_budget,
     )
+    return _search(params, keys, root, model, *options)
+
+
+def best_of_n_options(
+    root: RootFnOutput, *, num_turns: Any, num_rollouts: Any, node_budget: Any, weight_temperature: Any, **turns: Any
+) -> tuple[Branching, Any, Any, int, int]:
+    """The checked options, as `_search` takes them; of the `root` only shapes are read."""
+    width = arguments.count("num_rollouts", num_rollouts)
+    num_turns = arguments.count("num_turns", num_turns)
+    branching = arguments.branching(root, num_candidates=1, candidates="sample", **turns)
     arguments.check_nodes(width * branching.turn_actions)
-    budget = arguments.node_budget(node_budget, len(keys))
-    sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
-    return _search(params, keys, root, model, branching, budget, sharpness, num_turns, width)
+    budget = arguments.node_budget(node_budget, len(root.prior_logits))
+    return branching, budget, arguments.finite("weight_temperature", weight_temperature, low=0.0), num_turns, width
 
 
 class _Carry(NamedTuple):
@@ -132,13 +141,8 @@ def _turn(
     live = _live(carry, branching, budget)
     made = flattened(candidates_of_nodes(carry.turn, params, model, branching, words, nodes, live))
     after = rolled_on(carry.turn, params, model, branching, words[:, 0], nodes, made)
-    moved = (made.length > 0) & after.filled
-    tally = carry.tally.add(
-        generated=added(made.length),
-        evaluated=added(moved & (made.scale != 0)),
-        dead_ends=added(moved & after.dead_end),
-        **rows_of_turn(branching, model, width, width),
-    )
+    counts = nodes_of_turn(made, after) | rows_of_turn(branching, model, width, width)
+    tally = carry.tally.add(generated=added(made.length), **counts)
     slots = jnp.arange(width, dtype=jnp.int32)[:, None] + jnp.zeros_like(made.length)
     record = Record(slots, made.action, made.length, made.reward, made.log_prob, made.score, slots)
     return _Carry(carry.turn + 1, after, history.write(carry.history, carry.turn, record), tally)

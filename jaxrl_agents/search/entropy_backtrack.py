@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from envs_jax.arguments import check_choice
 from envs_jax.barriers import once
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import arguments, history, packing, rng, selection, weights
-from jaxrl_agents.search.history import Record, Tally, rows_of_turn
+from jaxrl_agents.search.history import Record, Tally, nodes_of_turn, rows_of_turn
 from jaxrl_agents.search.model import SearchModel
 from jaxrl_agents.search.nodes import (
     Branching,
@@ -73,9 +74,9 @@ def entropy_backtrack(
     combined with best-of-N.
 
     With `propose` the entropy is what it reports of the turn that it has drawn, of the whole turn (the sum over its
-    decisions, or an estimate of it). A turn that triggers is not played; another one, which `retry_propose` draws
-    where the rollout has gone back to, is. What is reported of a drawn turn may depend on the draw: then turns are
-    left out by what they are, and played ones are not distributed as they were drawn.
+    decisions, or an estimate of it; NaN triggers nothing). A turn that triggers is not played; another one, which
+    `retry_propose` draws where the rollout has gone back to, is. What is reported of a drawn turn may depend on the
+    draw: then turns are left out by what they are, and played ones are not distributed as they were drawn.
 
     Args:
       params: passed to the model; with `tasks` the model receives `(params, tasks)`.
@@ -108,25 +109,67 @@ def entropy_backtrack(
       With one rollout it is False, `clairvoyant` or not: outcomes are not compared and turns are drawn without a look
       at their words. What it keeps still depends on chance: it left the states where the policy was unsure.
     """
-    width = arguments.count("num_rollouts", num_rollouts)
-    num_turns = arguments.count("num_turns", num_turns)
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
-    branching = arguments.branching(
+    options = backtrack_options(
         root,
-        num_candidates=1,
-        candidates="sample",
+        num_turns=num_turns,
+        entropy_threshold=entropy_threshold,
+        steps_back=steps_back,
+        distance=distance,
+        max_retries=max_retries,
+        retry_temperature=retry_temperature,
+        free_backtrack=free_backtrack,
+        num_rollouts=num_rollouts,
+        retry_propose=retry_propose,
+        clairvoyant=clairvoyant,
         propose=propose,
-        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,
+        weight_temperature=weight_temperature,
+        invalid_actions=invalid_actions,
+        node_budget=node_budget,
     )
-    hotter = arguments.retries(root, branching, retry_propose, retry_temperature)
-    rule = _rule(num_turns, entropy_threshold, steps_back, distance, max_retries, hotter, free_backtrack, clairvoyant)
+    return _search(params, keys, root, model, *options)
+
+
+def backtrack_options(
+    root: RootFnOutput,
+    *,
+    num_turns: Any,
+    num_rollouts: Any,
+    retry_propose: Any,
+    retry_temperature: Any,
+    node_budget: Any,
+    weight_temperature: Any,
+    entropy_threshold: Any,
+    steps_back: Any,
+    distance: Any,
+    max_retries: Any,
+    free_backtrack: Any,
+    clairvoyant: Any,
+    **turns: Any,
+) -> tuple[Branching, Rule, Any, Any, int]:
+    """The checked options, as `_search` takes them; of the `root` only shapes are read."""
+    width = arguments.count("num_rollouts", num_rollouts)
+    num_turns = arguments.count("num_turns", num_turns)
+    branching = arguments.branching(root, num_candidates=1, candidates="sample", **turns)
+    furthest, retries = arguments.count("steps_back", steps_back), arguments.count("max_retries", max_retries)
+    check_choice("distance", distance, get_args(Distance))
+    more = retries * min(furthest, num_turns) if arguments.flag("free_backtrack", free_backtrack) else 0
+    rule = Rule(
+        entropy_threshold=arguments.number("entropy_threshold", entropy_threshold),
+        retrying=arguments.retries(root, branching, retry_propose, retry_temperature),
+        num_turns=num_turns,
+        steps_back=furthest,
+        distance=distance,
+        max_retries=retries,
+        num_iterations=num_turns + more,
+        clairvoyant=arguments.flag("clairvoyant", clairvoyant),
+    )
     arguments.check_nodes(width * branching.turn_actions)
-    budget = arguments.node_budget(node_budget, len(keys))
-    sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
-    return _search(params, keys, root, model, branching, rule, budget, sharpness, width)
+    budget = arguments.node_budget(node_budget, len(root.prior_logits))
+    return branching, rule, budget, arguments.finite("weight_temperature", weight_temperature, low=0.0), width
 
 
 @pytree_dataclass
@@ -141,34 +184,6 @@ class Rule:
     max_retries: int = static_field()
     num_iterations: int = static_field()
     clairvoyant: bool = static_field()
-
-
-def _rule(
-    num_turns: int,
-    threshold: Any,
-    steps_back: Any,
-    distance: Distance,
-    max_retries: Any,
-    retrying: Branching,
-    free: bool,
-    clairvoyant: bool,
-) -> Rule:
-    """The checked options."""
-    furthest = arguments.count("steps_back", steps_back)
-    if distance not in get_args(Distance):
-        raise ValueError(f"distance={distance!r} is neither 'uniform' nor 'fixed'")
-    retries = arguments.count("max_retries", max_retries)
-    free = arguments.flag("free_backtrack", free)
-    return Rule(
-        entropy_threshold=arguments.number("entropy_threshold", threshold),
-        retrying=retrying,
-        num_turns=num_turns,
-        steps_back=furthest,
-        distance=distance,
-        max_retries=retries,
-        num_iterations=num_turns + (retries * min(furthest, num_turns) if free else 0),
-        clairvoyant=arguments.flag("clairvoyant", clairvoyant),
-    )
 
 
 class _Saved(NamedTuple):
@@ -275,13 +290,8 @@ def _iteration(
         )
     )  # fmt: skip
     after = rolled_on(carry.iteration, params, model, branching, words, nodes, made)
-    moved = (made.length > 0) & after.filled
-    tally = carry.tally.add(
-        generated=added(made.length),
-        evaluated=added(moved & (made.scale != 0)),
-        dead_ends=added(moved & after.dead_end),
-        **rows_of_turn(branching, model, width, width),
-    )
+    counts = nodes_of_turn(made, after) | rows_of_turn(branching, model, width, width)
+    tally = carry.tally.add(generated=added(made.length), **counts)
     entropy = jnp.where(live, entropy, 0)
     ancestors = (row.astype(ancestors[0].dtype), *ancestors[:-1])
     return _advanced(carry, back, row, ancestors, made, after, entropy)._replace(tally=tally)

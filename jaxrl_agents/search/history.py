@@ -11,7 +11,7 @@ import numpy as np
 from envs_jax.barriers import once
 from jaxrl_agents.search import packing
 from jaxrl_agents.search.model import RecurrentModel
-from jaxrl_agents.search.nodes import Branching, small_int, where_rows
+from jaxrl_agents.search.nodes import Branching, Children, Node, added, small_int, where_rows
 from jaxrl_agents.search.types import Counts, SearchTree
 
 
@@ -107,6 +107,12 @@ class Tally(NamedTuple):
         unique = self.generated - self.merged
         wasted = self.step_rows - self.generated
         return Counts(self.generated, unique, self.evaluated, wasted, forwards, self.dead_ends)
+
+
+def nodes_of_turn(kept: Children, after: Node) -> dict[str, jax.Array]:
+    """What a turn adds to the nodes evaluated and the dead ends: `after` are the nodes of the candidates `kept`."""
+    moved = after.filled & (kept.length > 0)
+    return {"evaluated": added(moved & (kept.scale != 0)), "dead_ends": added(moved & after.dead_end)}
 
 
 def rows_of_turn(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import check_choice
 from envs_jax.barriers import once
 from envs_jax.pytree import pytree_dataclass, static_field
 from jaxrl_agents.search import arguments, history, rng, selection, trajectory, weights
@@ -99,33 +100,58 @@ def lookahead(
     Returns:
       A SearchOutput; the tree holds the committed paths only.
     """
-    width = arguments.count("beam_width", beam_width)
-    num_turns = arguments.count("num_turns", num_turns)
-    depth = arguments.count("depth", depth)
-    if continuation not in get_args(Continuation):
-        raise ValueError(f"continuation={continuation!r} is neither 'policy' nor 'full'")
     params, keys, root, model = arguments.inputs(params, rng_key, root, model, tasks, invalid_actions)
-    branching = arguments.branching(
+    options = lookahead_options(
         root,
+        num_turns=num_turns,
+        depth=depth,
         num_candidates=num_candidates,
+        continuation=continuation,
+        beam_width=beam_width,
         candidates=candidates,
+        bootstrap=bootstrap,
+        clairvoyant=clairvoyant,
         propose=propose,
-        invalid_actions=invalid_actions,
         max_turn_actions=max_turn_actions,
         score=score,
         temperature=temperature,
+        weight_temperature=weight_temperature,
+        invalid_actions=invalid_actions,
+        node_budget=node_budget,
     )
-    budget = arguments.node_budget(node_budget, len(keys))
+    return _search(params, keys, root, model, *options)
+
+
+def lookahead_options(
+    root: RootFnOutput,
+    *,
+    num_turns: Any,
+    depth: Any,
+    continuation: Any,
+    beam_width: Any,
+    bootstrap: Any,
+    clairvoyant: Any,
+    node_budget: Any,
+    weight_temperature: Any,
+    **turns: Any,
+) -> tuple[Simulation, Any, Any, int, int]:
+    """The checked options, as `_search` takes them; of the `root` only shapes are read."""
+    width = arguments.count("beam_width", beam_width)
+    num_turns = arguments.count("num_turns", num_turns)
+    depth = arguments.count("depth", depth)
+    check_choice("continuation", continuation, get_args(Continuation))
+    branching = arguments.branching(root, **turns)
+    budget = arguments.node_budget(node_budget, len(root.prior_logits))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     further = (
         (branching,) * (depth - 1)
         if continuation == "full"
         else (dataclasses.replace(branching, kind="sample", num_candidates=1),) * depth
     )
-    bootstrap = arguments.flag("bootstrap", bootstrap) and score == "return"
+    bootstrap = arguments.flag("bootstrap", bootstrap) and branching.score == "return"
     plan = Simulation(branching, further, bootstrap, arguments.flag("clairvoyant", clairvoyant))
     arguments.check_nodes(width * plan.cost)
-    return _search(params, keys, root, model, plan, budget, sharpness, num_turns, width)
+    return plan, budget, sharpness, num_turns, width
 
 
 @pytree_dataclass

@@ -59,14 +59,14 @@ def mcts(
       `value` is that of the root; action −1 where the root has no legal action. mctx simulates below ended nodes and
       dead ends too: such nodes are counted as wasted and are on no trajectory.
     """
-    num_simulations = arguments.count("num_simulations", num_simulations)
-    if propose is not None or arguments.count("max_turn_actions", max_turn_actions) > 1:
-        raise ValueError(
-            "mcts cannot search turns of several actions (propose, max_turn_actions): its tree needs a fixed set of "
-            "actions; use beam_search or lookahead"
-        )
-    depth = None if max_depth is None else arguments.count("max_depth", max_depth)
-    arguments.check_policy_options(policy, POLICIES, policy_options)
+    num_simulations, depth = mcts_options(
+        num_simulations=num_simulations,
+        policy=policy,
+        max_depth=max_depth,
+        propose=propose,
+        max_turn_actions=max_turn_actions,
+        **policy_options,
+    )
     params, _, checked_root, searched = arguments.inputs(params, rng_key, root, model, tasks, None)
     if invalid_actions is not None:  # mctx masks itself
         arguments.check_mask(invalid_actions, root.prior_logits.shape)
@@ -76,6 +76,20 @@ def mcts(
     arrays = {name: value for name, value in policy_options.items() if hasattr(value, "dtype")}
     fixed = tuple((name, value) for name, value in policy_options.items() if name not in arrays)
     return _search(params, one_key, root, searched, invalid_actions, arrays, fixed, num_simulations, policy, depth)
+
+
+def mcts_options(
+    *, num_simulations: Any, policy: Any, max_depth: Any, propose: Any, max_turn_actions: Any, **policy_options: Any
+) -> tuple[int, int | None]:
+    """(number of simulations, largest depth), after a check of all options."""
+    num_simulations = arguments.count("num_simulations", num_simulations)
+    if propose is not None or arguments.count("max_turn_actions", max_turn_actions) > 1:
+        raise ValueError(
+            "mcts cannot search turns of several actions (propose, max_turn_actions): its tree needs a fixed set of "
+            "actions; use beam_search or lookahead"
+        )
+    arguments.check_policy_options(policy, POLICIES, policy_options)
+    return num_simulations, None if max_depth is None else arguments.count("max_depth", max_depth)
 
 
 @partial(jax.jit, static_argnames=("fixed", "num_simulations", "policy", "max_depth"))

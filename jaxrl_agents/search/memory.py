@@ -10,20 +10,21 @@ import jax
 import numpy as np
 
 from jaxrl_agents.search import arguments
-from jaxrl_agents.search.beam import beam_search
-from jaxrl_agents.search.best_of_n import best_of_n
-from jaxrl_agents.search.entropy_backtrack import entropy_backtrack
-from jaxrl_agents.search.lookahead import lookahead
-from jaxrl_agents.search.mcts import POLICIES, mcts
+from jaxrl_agents.search.beam import beam_options, beam_search
+from jaxrl_agents.search.best_of_n import best_of_n, best_of_n_options
+from jaxrl_agents.search.entropy_backtrack import backtrack_options, entropy_backtrack
+from jaxrl_agents.search.lookahead import lookahead, lookahead_options
+from jaxrl_agents.search.mcts import POLICIES, mcts, mcts_options
 from jaxrl_agents.search.nodes import small_int
 from jaxrl_agents.search.proposals import SMALL
 from jaxrl_agents.search.types import RootFnOutput, SearchOutput
 
-_MODES = (best_of_n, beam_search, lookahead, entropy_backtrack, mcts)
-_COUNTS = (
-    "num_turns", "beam_width", "num_rollouts", "num_candidates", "max_turn_actions", "depth", "steps_back",
-    "max_retries", "num_simulations",
-)  # fmt: skip
+_CHECKS: dict[Callable[..., SearchOutput], Callable[..., Any]] = {  # of the options of each mode but `mcts`
+    best_of_n: best_of_n_options,
+    beam_search: beam_options,
+    lookahead: lookahead_options,
+    entropy_backtrack: backtrack_options,
+}
 
 
 def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tasks: Any = None, **options: Any) -> int:
@@ -61,10 +62,11 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
 
     Raises:
       TypeError: an option that the mode does not have, or one is missing.
-      ValueError: another mode, or a number that is out of range.
+      ValueError: another mode.
+      Both: what the mode refuses of its options, as it does itself.
     """
     arguments.check_root(root)
-    options = _options(mode, options)
+    options = _options(mode, root, options)
     batch_size, num_actions = root.prior_logits.shape
     node = _row_bytes(root.embedding)
     per_root = node + 4 * num_actions + 4 + _row_bytes(arguments.unbanked(tasks))
@@ -76,10 +78,10 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
     return batch_size * per_root
 
 
-def _options(mode: Callable[..., SearchOutput], given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a mode with its defaults, checked as far as memory depends on them."""
-    if mode not in _MODES:
-        names = ", ".join(known.__name__ for known in _MODES)
+def _options(mode: Callable[..., SearchOutput], root: RootFnOutput, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a mode with its defaults, checked as the mode checks them."""
+    if mode not in (*_CHECKS, mcts):
+        names = ", ".join(known.__name__ for known in (*_CHECKS, mcts))
         raise ValueError(f"mode must be one of {names}; got {getattr(mode, '__name__', repr(mode))}")
     parameters = inspect.signature(mode).parameters.values()
     known = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "tasks"}
@@ -92,9 +94,12 @@ def _options(mode: Callable[..., SearchOutput], given: dict[str, Any]) -> dict[s
     missing = [name for name, value in options.items() if value is inspect.Parameter.empty]
     if missing:
         raise TypeError(f"{mode.__name__} needs {', '.join(missing)}")
-    for name in _COUNTS:
-        if options.get(name) is not None:
-            arguments.count(name, options[name])
+    if options["invalid_actions"] is not None:
+        arguments.check_mask(options["invalid_actions"], root.prior_logits.shape)
+    if mode is mcts:
+        mcts_options(**{name: value for name, value in options.items() if name != "invalid_actions"})
+    else:
+        _CHECKS[mode](root, **options)
     return options
 
 

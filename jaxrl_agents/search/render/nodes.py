@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, NamedTuple
 
 import jax
 import mctx
 import numpy as np
 
+from envs_jax.arguments import as_integer
 from jaxrl_agents.search.types import BacktrackTree, SearchOutput, SearchTree
 
 ROOT = -1  # the number of the root; nodes count from 0, parents before their children
@@ -37,10 +37,7 @@ def check(name: str, output: Any, index: Any) -> int:
         raise TypeError(f"output must be a SearchOutput, what a search returns; got {type(output).__name__}")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(output)):
         raise TypeError("output is traced; a picture needs its values: return it from the jitted function and draw it")
-    try:
-        number = operator.index(index)
-    except TypeError:
-        raise TypeError(f"{name}={index!r} is not an integer") from None
+    number = as_integer(name, index)
     if not 0 <= number < len(output.value):
         raise ValueError(f"{name}={number} is not one of the roots 0 … {len(output.value) - 1}")
     return number

@@ -99,6 +99,8 @@ def refused(call, error, fragment):
         ({"key": jax.random.split(KEY, 3)}, ValueError, "rng_key has shape (3,)"),
         ({"invalid_actions": LOGITS.tolist()}, TypeError, "invalid_actions must be an array [B, A]; got list"),
         ({"invalid_actions": LOGITS[:, :2]}, ValueError, "invalid_actions has shape (4, 2)"),
+        ({"invalid_actions": with_element(LOGITS, 4, math.nan)}, ValueError, "invalid_actions[1, 1] is nan; 0 allows"),
+        ({"invalid_actions": LOGITS.astype(str)}, TypeError, "invalid_actions must be booleans or numbers; got <U"),
         ({"model": None}, TypeError, "model must be made by search.from_env(env) or search.Model(step, evaluate)"),
         ({"model": (step, evaluate)}, TypeError, "(mctx.RecurrentFnOutput, embedding); got tuple"),
         ({"model": search.Model}, TypeError, "got <class 'jaxrl_agents.search.model.Model'>"),
@@ -154,6 +156,8 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.beam_search, {"candidates": "best"}, ValueError, "candidates='best' is not one of"),
         (search.beam_search, {"candidates": "gumbel", "max_turn_actions": 2}, ValueError, "max_turn_actions=2 with"),
         (search.beam_search, {"score": "value"}, ValueError, "score='value' is neither 'return' nor 'step'"),
+        (search.beam_search, {"score": np.zeros(2)}, ValueError, "score=array([0., 0.]) is neither 'return' nor"),
+        (search.beam_search, {"candidates": np.zeros(2)}, ValueError, "candidates=array([0., 0.]) is not one of"),
         (search.beam_search, {"temperature": 0.0}, ValueError, "temperature=0.0 must be a finite number above 0"),
         (search.beam_search, {"temperature": math.nan}, ValueError, "temperature=nan is not a number"),
         (search.beam_search, {"temperature": "hot"}, TypeError, "temperature='hot' is not a number"),
@@ -164,11 +168,13 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.lookahead, {"bootstrap": 0}, TypeError, "bootstrap=0 is neither True nor False"),
         (search.lookahead, {"clairvoyant": "no"}, TypeError, "clairvoyant='no' is neither True nor False"),
         (search.lookahead, {"depth": 0}, ValueError, "depth=0 must be at least 1"),
-        (search.lookahead, {"continuation": "none"}, ValueError, "continuation='none' is neither"),
+        (search.lookahead, {"continuation": "none"}, ValueError, "continuation='none' is not one of policy, full"),
         (search.entropy_backtrack, {"entropy_threshold": math.nan}, ValueError, "entropy_threshold=nan is not"),
+        (search.entropy_backtrack, {"entropy_threshold": 10**400}, ValueError,
+         "entropy_threshold is an integer of 1329 bits, beyond all floats but math.inf"),
         (search.entropy_backtrack, {"max_retries": 0}, ValueError, "max_retries=0 must be at least 1"),
         (search.entropy_backtrack, {"steps_back": 0}, ValueError, "steps_back=0 must be at least 1"),
-        (search.entropy_backtrack, {"distance": "far"}, ValueError, "distance='far' is neither"),
+        (search.entropy_backtrack, {"distance": "far"}, ValueError, "distance='far' is not one of uniform, fixed"),
         (search.entropy_backtrack, {"retry_temperature": -1.0}, ValueError, "retry_temperature=-1.0 must be"),
         (search.entropy_backtrack, {"free_backtrack": 1}, TypeError, "free_backtrack=1 is neither True nor False"),
         (search.entropy_backtrack, {"clairvoyant": 0}, TypeError, "clairvoyant=0 is neither True nor False"),
@@ -180,6 +186,7 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.entropy_backtrack, {"propose": max, "invalid_actions": LOGITS}, ValueError, "mask them there"),
         (search.mcts, {"num_simulations": 0}, ValueError, "num_simulations=0 must be at least 1"),
         (search.mcts, {"policy": "uct"}, ValueError, "policy='uct' is neither 'gumbel_muzero' nor 'muzero'"),
+        (search.mcts, {"max_depth": 0}, ValueError, "max_depth=0 must be at least 1"),
         (search.mcts, {"max_turn_actions": 2}, ValueError, "mcts cannot search turns of several actions"),
         (search.mcts, {"propose": proposal()}, ValueError, "use beam_search or lookahead"),
         (search.mcts, {"node_budget": 3}, TypeError, "no argument 'node_budget'; what it passes to mctx is qtransform"),
@@ -202,6 +209,9 @@ def test_options_that_are_refused(mode, options, error, fragment):
         raise AssertionError("traced before the arguments were checked")
 
     refused(lambda: run(mode, model=search.Model(untouchable, untouchable), **options), error, fragment)
+    # `estimate_bytes` refuses the same options, but for what the model decides, and a name that the mode has not
+    if not any(part in fragment for part in ("needs state keys", "unexpected keyword")):
+        refused(lambda: search.estimate_bytes(mode, ROOT, **OPTIONS[mode] | options), error, fragment)
 
 
 def rooms():

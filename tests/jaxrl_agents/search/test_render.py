@@ -363,6 +363,7 @@ def test_a_root_that_has_ended_is_alone(sokoban):
         ({"index": 4}, ValueError, "=4 is not one of the roots 0 … 3"),
         ({"index": -1}, ValueError, "=-1 is not one of the roots 0 … 3"),
         ({"index": 1.5}, TypeError, "=1.5 is not an integer"),
+        ({"index": True}, TypeError, "=True is not an integer"),
         ({"output": "beam"}, TypeError, "output must be a SearchOutput, what a search returns; got str"),
         ({"output": None}, TypeError, "output must be a SearchOutput, what a search returns; got NoneType"),
         ({"most": 0}, ValueError, "=0 must be at least 1"),
