@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.lurd import LURD
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
-from jaxrl_agents.search.best_first import bounds, frontier, plans
+from jaxrl_agents.search.best_first import bounds, frontier, plans, request
 from jaxrl_agents.search.best_first.programs import AXIS, Compilation, compile_programs, split_over
 from jaxrl_agents.search.best_first.sizes import make_config, memory
 from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status
@@ -102,9 +102,20 @@ def solve(
       ValueError, TypeError: an argument is wrong.
     """
     began = time.perf_counter()
-    _check(tasks, layout, mode, max_nodes, time_limit, memory_limit)
+    request.check(
+        tasks,
+        layout,
+        mode,
+        max_nodes=max_nodes,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        on_progress=on_progress,
+        stop=stop,
+    )
+    request.check_boxes(_count(tasks.instances.boxes), _count(tasks.instances.targets))
+    mesh = Mesh(np.array(request.checked_devices(devices)), (AXIS,))
     run = _Run(layout, mode, max_nodes, memory_limit, began, _on_host(layout, tasks))
-    run.mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (AXIS,))
+    run.mesh = mesh
     run.time_limit, run.on_progress, run.stop = time_limit, on_progress, stop
     for num_slots, group in _groups(run.levels):
         run.search(num_slots, group)
@@ -210,7 +221,7 @@ class _Run:
             return None
         ended = Status.OPEN
         while not ended:
-            search = advance(tables, search, np.int32(min(self.max_nodes, 2**31 - 1)), np.int32(ROUNDS_A_CALL))
+            search = advance(tables, search, np.int32(self.max_nodes), np.int32(ROUNDS_A_CALL))
             status = np.where(index >= 0, np.asarray(search.levels.status), Status.UNSOLVABLE)
             self._report(index, status, int(np.asarray(search.log.size).sum()))
             if (np.asarray(search.overflow) | (status != Status.OPEN).all(axis=1)).all():
@@ -309,38 +320,3 @@ def _groups(levels: Starts) -> Iterator[tuple[int, np.ndarray]]:
 
 def _count(board: bb.Board) -> np.ndarray:
     return np.asarray(np.sum([np.bitwise_count(np.asarray(word)) for word in board], axis=0, dtype=np.int32))
-
-
-def _check(
-    tasks: TaskBank[SokobanTask],
-    layout: Layout,
-    mode: Mode,
-    max_nodes: int,
-    time_limit: float | None,
-    memory_limit: int,
-) -> None:
-    if not isinstance(tasks, TaskBank) or not isinstance(tasks.instances, SokobanTask):
-        raise TypeError(f"tasks must be a TaskBank of SokobanTask; got {type(tasks).__name__}")
-    words, made_for = len(tasks.instances.walls), tasks.instances.made_for
-    if made_for and made_for != layout.name:
-        raise ValueError(f"tasks were made for {made_for}; layout is for {layout.name}")
-    if words != layout.num_words:
-        raise ValueError(
-            f"layout={layout.height}×{layout.width} has {layout.num_words} words a board and tasks have {words}; "
-            "give the layout that they were made with"
-        )
-    if layout.num_cells > bounds.MAX_CELLS:
-        raise ValueError(f"layout={layout.height}×{layout.width} has more than {bounds.MAX_CELLS} interior cells")
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode={mode!r}; choose one of {', '.join(map(repr, get_args(Mode)))}")
-    for name, value in (("max_nodes", max_nodes), ("memory_limit", memory_limit), ("time_limit", time_limit)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}; it must be positive")
-    boxes, targets = _count(tasks.instances.boxes), _count(tasks.instances.targets)
-    wrong = (boxes != targets) | (boxes == 0)
-    if wrong.any():
-        level = int(wrong.argmax())
-        raise ValueError(
-            f"tasks[{level}] has {boxes[level]} boxes and {targets[level]} targets; a level needs as many boxes as "
-            "targets, and at least one"
-        )

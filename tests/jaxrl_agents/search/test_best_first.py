@@ -430,24 +430,45 @@ def test_progress_is_reported(small):
     ("changes", "error", "message"),
     [
         ({"layout": Layout(7, 8)}, ValueError, "tasks were made for boards of 7×7 cells; layout is for boards of 7×8"),
-        ({"mode": "best"}, ValueError, "mode='best'; choose one of 'optimal', 'satisficing'"),
-        ({"max_nodes": 0}, ValueError, "max_nodes=0"),
-        ({"time_limit": 0.0}, ValueError, r"time_limit=0\.0"),
-        ({"memory_limit": -1}, ValueError, "memory_limit=-1"),
+        ({"layout": None}, TypeError, r"layout=None must be a Layout: Layout\(height, width\)"),
+        ({"layout": (7, 7)}, TypeError, r"layout=\(7, 7\) must be a Layout: Layout\(7, 7\)"),
+        ({"mode": "best"}, ValueError, "mode='best' is not one of optimal, satisficing"),
+        ({"mode": ["optimal"]}, ValueError, r"mode=\['optimal'\] is not one of"),
+        ({"max_nodes": 0}, ValueError, "max_nodes=0 must be at least 1"),
+        ({"max_nodes": 2.5}, TypeError, r"max_nodes=2\.5 is not an integer"),
+        ({"max_nodes": True}, TypeError, "max_nodes=True is a boolean"),
+        ({"max_nodes": "5"}, TypeError, "max_nodes='5' is not an integer"),
+        ({"max_nodes": None}, TypeError, "max_nodes=None is not an integer"),
+        ({"max_nodes": 2**31}, ValueError, "max_nodes=2147483648 must be at most 2147483647"),
+        ({"time_limit": 0.0}, ValueError, r"time_limit=0\.0 is not above 0; give seconds, or None for no limit"),
+        ({"time_limit": float("nan")}, ValueError, "time_limit=nan is not above 0"),
+        ({"time_limit": "1"}, TypeError, "time_limit='1' is not a number"),
+        ({"memory_limit": -1}, ValueError, "memory_limit=-1 is not above 0; give bytes, such as 4 << 30"),
+        ({"memory_limit": True}, TypeError, "memory_limit=True is not a number"),
+        ({"memory_limit": None}, TypeError, "memory_limit=None is not a number"),
+        ({"devices": []}, ValueError, r"devices=\[\] has no device; give at least one, or None for all"),
+        ({"devices": 2}, TypeError, "devices=2 must be a list of devices, such as"),
+        ({"devices": "cpu"}, TypeError, "devices='cpu' must be a list of devices"),
+        ({"devices": [jax.devices()[0]] * 2}, ValueError, "must be different ones, all of one kind"),
+        ({"on_progress": 3}, TypeError, "on_progress=3 is neither None nor a function"),
+        ({"stop": True}, TypeError, r"stop=True is neither None nor a function \(\) -> bool"),
     ],
 )
-def test_wrong_arguments(small, changes, error, message):
+def test_wrong_arguments(monkeypatch, small, changes, error, message):
+    monkeypatch.setattr(solver, "compile_programs", None)  # nothing is compiled
     with pytest.raises(error, match=message):
         solve(small[0], **{"layout": SMALL, **changes})
 
 
 def test_wrong_tasks(small):
     bank, _, _ = small
-    with pytest.raises(TypeError, match="tasks must be a TaskBank of SokobanTask; got SokobanTask"):
+    with pytest.raises(TypeError, match="tasks must be a TaskBank of Sokoban levels; got SokobanTask"):
         solve(bank[0], layout=SMALL)
     unnamed = dataclasses.replace(bank.instances, made_for="")
-    with pytest.raises(ValueError, match="layout=20×20 has 11 words a board and tasks have 1"):
+    with pytest.raises(ValueError, match="tasks were made for boards of 1 words; layout is for boards of 20×20"):
         solve(make_bank(unnamed), layout=Layout(20, 20))
+    with pytest.raises(TypeError, match=r"tasks are traced; .* outside of jax\.jit"):
+        jax.jit(lambda instances: solve(TaskBank(instances), layout=SMALL).status)(bank.instances)
     instances = dataclasses.replace(bank.instances, targets=tuple(word * 0 for word in bank.instances.targets))
     with pytest.raises(ValueError, match=r"tasks\[0\] has . boxes and 0 targets"):
         solve(make_bank(instances), layout=SMALL)
