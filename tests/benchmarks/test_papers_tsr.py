@@ -184,7 +184,9 @@ class Impatient(Progress):
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_an_interrupted_study_goes_on_to_the_same_end(tmp_path):
-    plan = Plan(("frozen-lake",), {}, num_updates=1, longer=2, every=1, sizes=SMALL, methods=("filtering",))
+    few = {"arguments": (("num_maps", 300),), "num_turns": 2, "max_turn_actions": 2, "base_steps": 1}
+    lakes = {"frozen-lake": dataclasses.replace(tsr.DOMAINS["frozen-lake"], **few)}
+    plan = Plan(("frozen-lake",), {}, 1, longer=2, every=1, sizes=SMALL, methods=("filtering",), presets=lakes)
     settings = Settings("quick", 2, 3)
     for name in ("interrupted", "whole"):
         (tmp_path / name).mkdir()
