@@ -60,7 +60,7 @@ CORRIDOR = f"""
 #@{" " * (LENGTH + 2)}#
 {"#" * (LENGTH + 5)}
 """
-# Five words a board.
+# Five words a board; the bound matches four boxes.
 LARGE = """
 ##################
 #       ##       #
@@ -70,7 +70,7 @@ LARGE = """
 #   #    @   #   #
 #       ##       #
 #       ##  . $  #
-#       ##       #
+#*      ##      *#
 ##################
 #                #
 ##################
