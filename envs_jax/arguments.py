@@ -35,14 +35,21 @@ def check_seed(value: Any) -> int:
     return check_integer("seed", value, 0, MAX_SEED)
 
 
-def check_number(name: str, value: Any, low: float, high: float) -> float:
-    """The value as a float; TypeError where it is no real number, ValueError where it is NaN or not in [low, high]."""
+def as_float(name: str, value: Any) -> float:
+    """The value as a float; TypeError where it is no real number, ValueError for an integer beyond all floats."""
     if isinstance(value, bool | np.bool_ | str | bytes):
         raise TypeError(f"{name}={value!r} is not a number")
     try:
-        number = float(value)
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is an integer of {value.bit_length()} bits, beyond all floats but math.inf") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name}={value!r} is not a number") from None
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> float:
+    """The value as a float; TypeError where it is no real number, ValueError where it is NaN or not in [low, high]."""
+    number = as_float(name, value)
     if not low <= number <= high:
         raise ValueError(f"{name}={value} is not in [{low:g}, {high:g}]")
     return number

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.arguments import check_choice
+from envs_jax.arguments import as_float, check_choice
 from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.arguments import LARGEST, count
@@ -38,7 +38,7 @@ def number(name: str, value: Any) -> Any:
     """`value` as a float32 scalar, checked not to be NaN where it is concrete."""
     traced = isinstance(value, jax.core.Tracer)
     if isinstance(value, int) and not isinstance(value, bool):
-        value = _as_float(name, value)  # NumPy has no dtype for an integer beyond 64 bits
+        value = as_float(name, value)  # NumPy has no dtype for an integer beyond 64 bits
     kind = value.dtype if traced else np.asarray(value).dtype
     if not (jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)):
         raise TypeError(f"{name}={value!r} is not a number")
@@ -50,13 +50,6 @@ def number(name: str, value: Any) -> Any:
         raise ValueError(f"{name}={value} is not a number")
     with np.errstate(over="ignore"):
         return np.float32(value)
-
-
-def _as_float(name: str, value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is an integer of {value.bit_length()} bits, beyond all floats but math.inf") from None
 
 
 def finite(name: str, value: Any, *, low: float) -> Any:

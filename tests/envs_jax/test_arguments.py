@@ -39,6 +39,7 @@ WRONG_TYPES = [
 ]
 
 WRONG_VALUES = [
+    ("FrozenLake-v0", {"success_rate": 10**400}, "success_rate is an integer of 1329 bits, beyond all floats"),
     ("WebShop-v0", {"num_products": 0}, "num_products=0; a synthetic catalogue has at least 2 products"),
     ("WebShop-v0", {"seed": -1}, "seed=-1 is not in 0 … 4,294,967,295"),
     ("FrozenLake-v0", {"seed": -1}, "seed=-1 is not in 0 … 4,294,967,295"),
