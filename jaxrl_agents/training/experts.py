@@ -8,11 +8,14 @@ from envs_jax.environment import Environment
 from envs_jax.frozen_lake.env import FrozenLake
 from envs_jax.frozen_lake.scripted import Optimal
 from envs_jax.scripted import Script
+from envs_jax.sokoban.env import Sokoban
 from envs_jax.web.scripted import Oracle, Rule
 from envs_jax.web.webshop import WebShop
+from jaxrl_agents.training.planned import Planned
 
 EXPERTS: dict[type[Environment[Any, Any]], dict[str, Script]] = {  # the best one first
     FrozenLake: {"optimal": Optimal()},
+    Sokoban: {"beam": Planned()},
     WebShop: {"oracle": Oracle(), "rule_with_options": Rule(options=True), "rule": Rule()},
 }
 

@@ -3,6 +3,7 @@
 import argparse
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from jaxrl_agents.training import fields
 from jaxrl_agents.training.config import TrainConfig
 from jaxrl_agents.training.experts import expert_for
 from jaxrl_agents.training.loop import train
+from jaxrl_agents.training.planned import Planned
 from jaxrl_agents.training.records import read_rows
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import build
@@ -110,8 +112,8 @@ def test_what_a_run_keeps_when_it_is_resumed(whole, flags, message):
             r"^warm_start\.expert='oracle' is no expert of FrozenLake",
         ),
         (
-            {"env": "Sokoban-RAGEN-v0", "warm_start": {"num_steps": 1}},
-            r"^warm_start\.num_steps=1: Sokoban has no expert",
+            {"env": "TabularWeb-v0", "warm_start": {"num_steps": 1}},
+            r"^warm_start\.num_steps=1: TabularWeb has no expert to start from; FrozenLake, Sokoban, WebShop have",
         ),
         (
             {"warm_start": {"expert": "optimal"}},
@@ -133,6 +135,38 @@ def test_environments_have_their_experts():
     env, _ = shops.synthetic()
     assert isinstance(expert_for(env), Oracle) and isinstance(expert_for(env, "rule"), Rule)
     assert isinstance(expert_for(cases.lake()[0][0].env), Optimal)
+    assert isinstance(expert_for(cases.rooms()[0][0].env), Planned)
+
+
+def fewest_moves(room):
+    """By breadth-first search in plain Python, from a room's text."""
+    cells = {(y, x): glyph for y, row in enumerate(room.splitlines()) for x, glyph in enumerate(row)}
+    walls, targets = ({at for at, glyph in cells.items() if glyph in kind} for kind in ("#", ".+*"))
+    (player,), (box,) = ([at for at, glyph in cells.items() if glyph in kind] for kind in ("@+", "$*"))
+    reached, frontier, number = {(player, box)}, {(player, box)}, 0
+    while frontier and not any(box in targets for _, box in frontier):
+        after = {moved(player, box, by, walls) for player, box in frontier for by in ((-1, 0), (1, 0), (0, -1), (0, 1))}
+        frontier, number = after - reached, number + 1
+        reached |= frontier
+    return number if frontier else np.inf
+
+
+def moved(player, box, by, walls):
+    ahead = lambda at: (at[0] + by[0], at[1] + by[1])
+    pushed = ahead(box) if ahead(player) == box else box
+    return (player, box) if ahead(player) in walls or pushed in walls else (ahead(player), pushed)
+
+
+def test_the_planner_solves_rooms_in_the_fewest_moves():
+    (policy, _), tasks = cases.rooms()
+    show = jax.jit(lambda tasks: performed(policy, jax.random.key(0), tasks, Planned(num_turns=10), num_turns=10))
+    shown = jax.device_get(show(tasks.instances))
+    states = jax.vmap(lambda task: policy.env.initial(jnp.uint32(0), task))(tasks.instances)
+    state, task = (lambda row: jax.tree.map(lambda leaf: leaf[row], states)), (lambda row: tasks[row])
+    fewest = [fewest_moves(policy.env.render_text(state(row), task(row))) for row in range(len(tasks))]
+    assert len(set(fewest)) > 2
+    np.testing.assert_array_equal(shown.success, np.array(fewest) <= 10)
+    np.testing.assert_array_equal(shown.lengths, np.minimum(fewest, 10))
 
 
 def test_a_script_meets_the_outcomes_that_its_trajectory_has():
