@@ -126,13 +126,13 @@ def _next_to(layout: Layout, board: Board, direction: int, *, ring: bool = False
     """The cells whose neighbour in a direction is in `board` (or, with `ring`, in the wall ring)."""
     cells = bb.shift(layout, board, bb.OPPOSITE[direction])
     if ring:
-        cells = bb.union(cells, bb.complement(layout, bb.constant(layout.open_to[direction])))
+        cells = bb.union(cells, bb.complement(layout, bb.constant_like(board, layout.open_to[direction])))
     return cells
 
 
 def _fixpoint(function: Any, board: Board) -> Board:
     """The board at which repeated application of `function` (growing or shrinking) comes to rest."""
-    board = tuple(jnp.asarray(word) for word in board)
+    board = jax.tree.map(jnp.asarray, board)
     apply = lambda carry: (function(carry[0]), carry[0])
     moving = lambda carry: jnp.any(~bb.equal(*carry))
     return jax.lax.while_loop(moving, apply, (function(board), board))[0]

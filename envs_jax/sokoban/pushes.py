@@ -71,7 +71,7 @@ def side_regions(layout: Layout, walls: Board) -> tuple[Board, Board, Board, Boa
     """
     cells = jnp.arange(layout.num_cells, dtype=jnp.int32)
     box = bb.singleton(layout, cells)
-    free = bb.difference(tuple(word[..., None] for word in bb.complement(layout, walls)), box)
+    free = bb.difference(bb.expand(bb.complement(layout, walls)), box)
     regions: list[Board] = []
     for direction in bb.DIRECTIONS:
         start = bb.intersection(bb.shift(layout, box, direction), free)
@@ -100,8 +100,8 @@ def push_distances(
     floor = bb.complement(layout, walls)
     joined = _joined_sides(layout, regions)
     shape = jnp.broadcast_shapes(walls[0].shape, targets[0].shape)
-    start = tuple(jnp.broadcast_to(word, shape) for word in bb.intersection(targets, floor))
-    none = tuple(word & 0 for word in start)
+    start = jax.tree.map(lambda word: jnp.broadcast_to(word, shape), bb.intersection(targets, floor))
+    none = jax.tree.map(lambda word: word & 0, start)
 
     def grow(carry: _Growth) -> _Growth:
         # A push away from side s leaves the player on side s of the box's new cell.
@@ -208,6 +208,8 @@ def unpack_cells(layout: Layout, board: Board) -> jax.Array:
     """bool[..., num_cells]: the board, a cell at a time."""
     shifts = np.arange(32, dtype=np.uint32)
     words = [(word[..., None] >> shifts) & 1 for word in board]
+    if isinstance(board, bb.Stacked):
+        words = [words[0].reshape(*words[0].shape[:-2], -1)]
     return jnp.concatenate(words, axis=-1)[..., : layout.num_cells].astype(bool)
 
 
@@ -218,4 +220,4 @@ def pack_cells(layout: Layout, cells: jax.Array) -> Board:
     weights = np.uint32(1) << np.arange(32, dtype=np.uint32)
     words = bits.reshape(*cells.shape[:-1], layout.num_words, 32) * weights
     total = jnp.sum(words, axis=-1, dtype=jnp.uint32)
-    return tuple(total[..., i] for i in range(layout.num_words))
+    return bb.Stacked(total) if layout.is_stacked else tuple(total[..., i] for i in range(layout.num_words))

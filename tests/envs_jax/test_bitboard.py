@@ -12,7 +12,15 @@ from envs_jax.bitboard import Grid
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+
+class StackedGrid(Grid):
+    """Its words are one array."""
+
+    is_stacked = True
+
+
 GRIDS = (Grid(1, 1), Grid(3, 4), Grid(8, 8), Grid(2, 68), Grid(16, 18))
+STACKED = (StackedGrid(1, 70), StackedGrid(16, 18))
 
 
 def random_cells(grid, seed, density=0.4):
@@ -20,10 +28,15 @@ def random_cells(grid, seed, density=0.4):
 
 
 def to_board(grid, cells):
-    return tuple(jnp.uint32(word) for word in grid.pack(cells))
+    words = jnp.array(grid.pack(cells), jnp.uint32)
+    return bb.Stacked(words) if grid.is_stacked else tuple(words)
 
 
-@pytest.fixture(params=GRIDS, ids=lambda grid: f"{grid.rows}x{grid.columns}")
+def unpacked(grid, board):
+    return grid.unpack(tuple(bb.stacked_words(board)))
+
+
+@pytest.fixture(params=GRIDS + STACKED, ids=lambda grid: f"{type(grid).__name__}-{grid.rows}x{grid.columns}")
 def grid(request):
     return request.param
 
@@ -49,13 +62,14 @@ def test_pack_and_unpack_are_inverse(grid):
 def test_set_operations(grid):
     a, b = random_cells(grid, 0), random_cells(grid, 1)
     x, y = to_board(grid, a), to_board(grid, b)
-    unpack = grid.unpack
+    unpack = partial(unpacked, grid)
     assert (unpack(bb.union(x, y, x)) == (a | b)).all()
     assert (unpack(bb.intersection(x, y)) == (a & b)).all()
     assert (unpack(bb.difference(x, y)) == (a & ~b)).all()
     assert (unpack(bb.symmetric_difference(x, y)) == (a ^ b)).all()
     assert (unpack(bb.complement(grid, x)) == ~a).all()
     assert (unpack(bb.where(jnp.bool_(False), x, y)) == b).all()
+    assert (unpack(bb.keep(jnp.bool_(True), x)) == a).all() and bb.is_empty(bb.keep(jnp.bool_(False), x))
     assert bb.count(x) == a.sum() and bb.count(bb.empty(grid)) == 0
     assert bb.equal(x, x) and bool(bb.equal(x, y)) == bool((a == b).all())
     assert bb.is_empty(bb.difference(x, x)) and not bb.is_empty(bb.complement(grid, bb.empty(grid)))
@@ -72,20 +86,28 @@ def test_shift_moves_cells_and_drops_those_that_leave(grid):
     }
     for direction, moved in expected.items():
         shifted = bb.shift(grid, to_board(grid, cells), direction)
-        assert (grid.unpack(shifted) == moved).all()
+        assert (unpacked(grid, shifted) == moved).all()
         assert bb.count(shifted) == moved.sum()  # no bit beyond the last cell
 
 
 def test_single_cells(grid):
     cells = random_cells(grid, 3)
-    board = to_board(grid, cells)
-    every = jnp.arange(grid.num_cells)
-    assert (jax.vmap(partial(bb.contains, board))(every) == cells.reshape(-1)).all()
-    singles = jax.vmap(partial(bb.singleton, grid))(every)
-    assert (jax.vmap(bb.count)(singles) == 1).all()
-    assert (jax.vmap(bb.first_cell)(singles) == every).all()
-    assert bb.first_cell(board) == (cells.reshape(-1).argmax() if cells.any() else 32 * grid.num_words)
-    assert bb.first_cell(tuple(jnp.uint32(0) for _ in board)) == 32 * grid.num_words
+    board, every = to_board(grid, cells), np.arange(grid.num_cells)
+
+    @jax.jit
+    def of_every_cell(board):
+        def of_cell(cell):
+            single = bb.singleton(grid, cell)
+            return bb.contains(board, cell), bb.count(single), bb.first_cell(single), bb.below(grid, cell)
+
+        return jax.vmap(of_cell)(every), bb.first_cell(board), bb.first_cell(bb.difference(board, board))
+
+    (contained, counts, cell, below), first, none = jax.device_get(of_every_cell(board))
+    assert (contained == cells.reshape(-1)).all() and (counts == 1).all() and (cell == every).all()
+    below = grid.unpack(tuple(np.moveaxis(bb.stacked_words(below), -1, 0)))
+    assert (below.reshape(grid.num_cells, -1) == (every < every[:, None])).all()
+    assert first == (cells.reshape(-1).argmax() if cells.any() else 32 * grid.num_words)
+    assert none == 32 * grid.num_words
 
 
 def test_flood_fills_what_is_connected(grid):
@@ -99,4 +121,16 @@ def test_flood_fills_what_is_connected(grid):
         if (grown == reached).all():
             break
         reached = grown
-    assert (grid.unpack(bb.flood(grid, to_board(grid, start), to_board(grid, free))) == reached).all()
+    assert (unpacked(grid, bb.flood(grid, to_board(grid, start), to_board(grid, free))) == reached).all()
+
+
+def test_words_are_joined_and_folded_in_order(grid):
+    board = to_board(grid, random_cells(grid, 6))
+    words = [int(word) for word in bb.stacked_words(board)]
+    joined = bb.join(board, bb.complement(grid, board))
+    assert [int(word) for word in bb.stacked_words(joined)][: len(words)] == words
+    mixed = bb.fold(lambda code, word: code * 5 + word, jnp.uint32(7), joined)
+    expected = 7
+    for word in bb.stacked_words(joined):
+        expected = (expected * 5 + int(word)) % 2**32
+    assert int(mixed) == expected

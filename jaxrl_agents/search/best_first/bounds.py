@@ -46,7 +46,8 @@ def prepared_together(config: Config) -> int:
 def preparing_bytes(config: Config) -> int:
     """Memory that making one level's tables takes beside them: as the compiler counts it, rounded up."""
     cells = config.layout.num_cells
-    return 4 * cells * (10 * config.layout.num_words + 40 * config.num_slots + 40)
+    boards = 12 if config.layout.is_stacked else 10
+    return 4 * cells * (boards * config.layout.num_words + 40 * config.num_slots + 40)
 
 
 def make_distances(
@@ -76,7 +77,7 @@ def make_distances(
 
 def _by_cell(layout: Layout, board: Board) -> jax.Array:
     """Words [L, num_cells] → uint32[L × (num_cells + 1) × num_words]."""
-    return jnp.pad(jnp.stack(board, axis=-1), ((0, 0), (0, 1), (0, 0))).reshape(-1)
+    return jnp.pad(bb.stacked_words(board), ((0, 0), (0, 1), (0, 0))).reshape(-1)
 
 
 @jax.named_scope("rows_of")
@@ -155,16 +156,8 @@ def child_bound(
         h, now = (parent.cost & 0xFFFF).astype(jnp.int32), nearest[after].astype(jnp.int32)
         return _capped(h - nearest[before].astype(jnp.int32) + now, now == _UNREACHABLE)
     moved = [word[after] for word in tables.distances]
-    rank = bb.count(bb.intersection(parent.boxes, _below(config.layout, box)))
+    rank = bb.count(bb.intersection(parent.boxes, bb.below(config.layout, box)))
     return matching(
         config,
         [[jnp.where(rank == k, new, old) for new, old in zip(moved, row, strict=True)] for k, row in enumerate(rows)],
     )
-
-
-def _below(layout: Layout, cell: Cell) -> Board:
-    """The cells before `cell`."""
-    bit = bb.singleton(layout, cell)
-    word = (cell >> 5).astype(jnp.int32)
-    ones = np.uint32(0xFFFFFFFF)
-    return tuple(jnp.where(word > i, ones, jnp.where(word == i, bit[i] - 1, 0)) for i in range(layout.num_words))

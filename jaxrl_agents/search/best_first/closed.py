@@ -10,18 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax import bitboard as bb
 from envs_jax.bitboard import Board
 from jaxrl_agents.search.best_first.types import NO_NODE, Config
 
 WAYS = 4
 _MEETING_POINTS = 1 << 15  # where lanes of one batch find each other
 
-Table = tuple[jax.Array, ...]  # uint32[num_sets × WAYS]: the boxes' words and, last, level and player
+Table = tuple[jax.Array, ...]  # uint32[num_sets × WAYS (× num_words)]: the boxes' words and, last, level and player
 
 
 def empty_table(config: Config) -> Table:
     """No states: NO_NODE is no level and player."""
-    return tuple(jnp.full(config.num_sets * WAYS, NO_NODE) for _ in range(config.layout.num_words + 1))
+    empty = lambda *words: jnp.full((config.num_sets * WAYS, *words), NO_NODE)
+    return *bb.from_words(config.layout, empty), empty()
 
 
 @jax.named_scope("closed")
@@ -39,7 +41,7 @@ def insert(config: Config, table: Table, boxes: Board, place: jax.Array, valid: 
       (table, new bool[n]): valid, not in the table, and unlike the lane that it met; equal lanes meet the same one.
     """
     state = (*boxes, place)
-    code = _hash(state)
+    code = _hash(boxes, place)
     base = (code & (config.num_sets - 1)).astype(jnp.int32) * WAYS
     known, way = jnp.bool_(False), (code >> 30).astype(jnp.int32)
     for i in reversed(range(WAYS)):
@@ -67,17 +69,22 @@ def _meet(code: jax.Array, valid: jax.Array, num_points: int) -> tuple[jax.Array
 
 
 def _same(a: Board, b: Board) -> jax.Array:
-    same = a[0] == b[0]
+    same = _equal(a[0], b[0])
     for x, y in zip(a[1:], b[1:], strict=True):
-        same &= x == y
+        same &= _equal(x, y)
     return same
 
 
-def _hash(words: Board) -> jax.Array:
+def _equal(x: jax.Array, y: jax.Array) -> jax.Array:
+    return x == y if x.ndim == 1 else jnp.all(x == y, axis=-1)
+
+
+def _hash(boxes: Board, place: jax.Array) -> jax.Array:
     """uint32: the words mixed (multiply and xor-shift rounds with the constants of MurmurHash3's finaliser)."""
-    code = jnp.uint32(0x9E3779B9)
-    for word in words:
+
+    def mix(code: jax.Array, word: jax.Array) -> jax.Array:
         code = (code ^ word) * np.uint32(0x85EBCA6B)
         code = (code ^ (code >> 13)) * np.uint32(0xC2B2AE35)
-        code ^= code >> 16
-    return code
+        return code ^ code >> 16
+
+    return mix(bb.fold(mix, jnp.full_like(place, 0x9E3779B9), boxes), place)

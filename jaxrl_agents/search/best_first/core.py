@@ -36,9 +36,9 @@ def prepare(config: Config, starts: Starts) -> Tables:
     if size == config.num_levels:
         return _prepare(config, starts)
     some = dataclasses.replace(config, num_levels=size)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size), starts)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), starts)
     tables = jax.lax.map(lambda part: _prepare(some, part), parts)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1), tables)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tables)
 
 
 def _prepare(config: Config, starts: Starts) -> Tables:
@@ -64,7 +64,7 @@ def start(config: Config, tables: Tables, starts: Starts, wanted: jax.Array) -> 
     roots = Nodes(starts.boxes, place, nowhere, tables.bound.astype(jnp.uint32))
     pool, pages = frontier.begin(config, roots, _class(config, tables, roots))
     # The first round has nothing to expand yet and takes its nodes at its end.
-    blank = jax.tree.map(lambda words: jnp.zeros(config.num_lanes, jnp.uint32), roots)
+    blank = jax.tree.map(lambda words: jnp.zeros((config.num_lanes, *words.shape[1:]), jnp.uint32), roots)
     log_words = jnp.zeros(config.log_size + config.num_lanes, jnp.uint32)
     log = Log(log_words, log_words, jnp.int32(0))
     levels = Levels(status.astype(jnp.uint8), nowhere, place, zeros, zeros, jnp.zeros(count, bool))
@@ -110,7 +110,7 @@ def _round(config: Config, tables: Tables, search: Search, max_nodes: jax.Array)
 def _new_states(config: Config, tables: Tables, search: Search) -> tuple[closed.Table, Nodes, Board, jax.Array]:
     """(table, states of the batch that are expanded for the first time, where their player can walk, how many)."""
     batch = search.batch
-    walls = tuple(words[batch.level] for words in tables.walls)
+    walls = _of_level(tables.walls, batch.level)
     reached = pushes.reachable(config.layout, bb.union(walls, batch.boxes), batch.player)
     place = (batch.place >> LEVEL_SHIFT << LEVEL_SHIFT) | bb.first_cell(reached).astype(jnp.uint32)
     valid = jnp.arange(config.num_lanes) < search.count
@@ -121,30 +121,32 @@ def _new_states(config: Config, tables: Tables, search: Search) -> tuple[closed.
 
 
 @jax.named_scope("push_masks")
-def _pushes(config: Config, tables: Tables, nodes: Nodes, reached: Board, number: jax.Array) -> list[jax.Array]:
+def _pushes(config: Config, tables: Tables, nodes: Nodes, reached: Board, number: jax.Array) -> Board:
     """The pushes of each node: uint32[num_lanes] words, num_words for each direction.
 
     None onto dead squares, none from states with a frozen box off its target, none in lanes from `number`.
     """
     layout, boxes = config.layout, nodes.boxes
-    walls, live, targets = (
-        tuple(words[nodes.level] for words in board) for board in (tables.walls, tables.live, tables.targets)
-    )
+    walls, live, targets = (_of_level(board, nodes.level) for board in (tables.walls, tables.live, tables.targets))
     dead = bb.complement(layout, bb.union(walls, live))
     lost = once(number, lambda: deadlocks.is_frozen_deadlock(layout, walls, targets, boxes, dead))
     tried = (jnp.arange(config.num_lanes) < number) & ~lost
     masks = pushes.pushable(layout, boxes, reached, bb.difference(live, boxes))
-    return [jnp.where(tried, word, 0) for mask in masks for word in mask]
+    return bb.join(*(bb.keep(tried, mask) for mask in masks))
+
+
+def _of_level(board: Board, level: jax.Array) -> Board:
+    return jax.tree.map(lambda words: words[level], board)
 
 
 @jax.named_scope("count")
-def _count_work(levels: Levels, nodes: Nodes, masks: list[jax.Array], number: jax.Array) -> Levels:
+def _count_work(levels: Levels, nodes: Nodes, masks: Board, number: jax.Array) -> Levels:
     size = levels.status.shape[0]
     level = jnp.where(jnp.arange(nodes.place.shape[0]) < number, nodes.level, size)
     return dataclasses.replace(
         levels,
         expanded=levels.expanded.at[level].add(1, mode="drop"),
-        generated=levels.generated.at[level].add(bb.count(tuple(masks)), mode="drop"),
+        generated=levels.generated.at[level].add(bb.count(masks), mode="drop"),
     )
 
 
@@ -155,10 +157,10 @@ def _expand(
     pages: Pages,
     levels: Levels,
     nodes: Nodes,
-    masks: list[jax.Array],
+    masks: Board,
 ) -> tuple[Nodes, Pages, Levels]:
     """Makes all children of `nodes`, `num_children` at a time, and puts them into the frontier."""
-    number = bb.count(tuple(masks))
+    number = bb.count(masks)
     ends = prefix_sum(number)
     begins = ends - number
     rows = bounds.rows_of(config, tables, nodes.level, nodes.boxes, nodes.player)
@@ -188,7 +190,7 @@ def _children(
     tables: Tables,
     nodes: Nodes,
     rows: list[bounds.Row],
-    masks: list[jax.Array],
+    masks: Board,
     begins: jax.Array,
     first: jax.Array,
 ) -> Nodes:
@@ -197,7 +199,7 @@ def _children(
     begins_here = jnp.where(begins < first + size, jnp.maximum(begins - first, 0), size)
     owner = prefix_sum(jnp.zeros(size, jnp.int32).at[begins_here].add(1, mode="drop")) - 1
     index = first + jnp.arange(size, dtype=jnp.int32)
-    box, direction = once(first, lambda: _nth_push(config, [word[owner] for word in masks], index - begins[owner]))
+    box, direction = once(first, lambda: _nth_push(config, _of_level(masks, owner), index - begins[owner]))
     parent, rows = jax.tree.map(lambda words: words[owner], (nodes, rows))
     boxes, target = pushes.apply_push(config.layout, parent.boxes, box, direction)
     g = (parent.cost >> 16) + 1
@@ -207,15 +209,19 @@ def _children(
     return Nodes(boxes, place, parent.parent, g << 16 | h.astype(jnp.uint32))
 
 
-def _nth_push(config: Config, masks: list[jax.Array], n: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _nth_push(config: Config, masks: Board, n: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(box, direction) of the n-th push that is set in the words of `masks`."""
-    number, word = jnp.zeros_like(n), masks[0]
-    begin = jnp.zeros_like(n)
-    total = jnp.zeros_like(n)
-    for i, mask in enumerate(masks):
+    zeros = jnp.zeros_like(n)
+    first = masks.words[..., 0] if isinstance(masks, bb.Stacked) else masks[0]
+
+    def look(found: tuple[jax.Array, ...], mask: jax.Array) -> tuple[jax.Array, ...]:
+        i, total, *last = found
         inside = n >= total
-        number, word, begin = (jnp.where(inside, a, b) for a, b in ((i, number), (mask, word), (total, begin)))
-        total += jax.lax.population_count(mask).astype(jnp.int32)
+        latest = (jnp.where(inside, a, b) for a, b in zip((i, mask, total), last, strict=True))
+        return i + 1, total + jax.lax.population_count(mask).astype(jnp.int32), *latest
+
+    nothing: tuple[jax.Array, ...] = (jnp.int32(0), zeros, zeros, first, zeros)
+    _, _, number, word, begin = bb.fold(look, nothing, masks)
     words = config.layout.num_words
     return number % words * 32 + nth_set_bit(word, n - begin), number // words
 
@@ -236,7 +242,7 @@ def _class(config: Config, tables: Tables, nodes: Nodes) -> jax.Array:
 @jax.named_scope("solved")
 def _is_solved(tables: Tables, nodes: Nodes) -> jax.Array:
     level = nodes.level
-    return rules.is_solved(tuple(words[level] for words in tables.targets), nodes.boxes)
+    return rules.is_solved(_of_level(tables.targets, level), nodes.boxes)
 
 
 @jax.named_scope("goals")

@@ -37,8 +37,8 @@ def begin(config: Config, roots: Nodes, classes: jax.Array) -> tuple[Nodes, Page
         classless=jnp.bool_(False),
         scratch=stacks,
     )
-    room = jnp.zeros(config.num_pages * PAGE, jnp.uint32)
-    return jax.tree.map(lambda words: room.at[levels * PAGE].set(words), roots), pages
+    room = lambda words: jnp.zeros((config.num_pages * PAGE, *words.shape[1:]), jnp.uint32)
+    return jax.tree.map(lambda words: room(words).at[levels * PAGE].set(words), roots), pages
 
 
 @jax.named_scope("push")

@@ -57,7 +57,7 @@ class Programs(NamedTuple):
 def compile_programs(layout: Layout, num_plans: int, most_pushes: int) -> Programs:
     """The programs for `num_plans` plans of at most `most_pushes` pushes."""
     of = lambda dtype, *shape: jax.ShapeDtypeStruct(shape, dtype)
-    board = (of(np.uint32, num_plans),) * layout.num_words
+    board = bb.from_words(layout, partial(of, np.uint32, num_plans))
     number, player = of(np.int32, num_plans), of(layout.cell_dtype, num_plans)
     steps = of(np.int32, num_plans, most_pushes, 2)
     actions = of(np.int32, _MOVES_A_CALL, num_plans)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from envs_jax import bitboard as bb
 from jaxrl_agents.search.best_first import core
 from jaxrl_agents.search.best_first.types import Config, Starts
 
@@ -79,12 +80,12 @@ def split_over(mesh: Mesh) -> NamedSharding:
 
 
 def _starts(config: Config, mesh: Mesh) -> Starts:
-    board = (_levels(config, mesh, np.uint32),) * config.layout.num_words
+    board = bb.from_words(config.layout, partial(_levels, config, mesh, np.uint32))
     return Starts(board, board, board, _levels(config, mesh, config.layout.cell_dtype))
 
 
-def _levels(config: Config, mesh: Mesh, dtype: Any) -> Any:
-    return jax.ShapeDtypeStruct((mesh.size, config.num_levels), dtype, sharding=split_over(mesh))
+def _levels(config: Config, mesh: Mesh, dtype: Any, *words: int) -> Any:
+    return jax.ShapeDtypeStruct((mesh.size, config.num_levels, *words), dtype, sharding=split_over(mesh))
 
 
 def _in_background(lowered: Any) -> Compilation:

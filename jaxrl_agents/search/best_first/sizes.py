@@ -8,7 +8,20 @@ from jaxrl_agents.search.best_first.types import Config, Mode
 
 _CLASS_BITS = 4  # by which the number of classes grows
 _MOST_CLASSES = 1 << 17  # one for every f that a node can have
-_LARGE_BOARD = 4096  # cells
+_MOST_WORDS = 6  # of boards that are searched word by word
+
+
+class _StackedLayout(Layout):
+    """The same board, as one array."""
+
+    @property
+    def is_stacked(self) -> bool:
+        return True
+
+
+def search_layout(layout: Layout) -> Layout:
+    """The board in the form in which it is searched: word by word, which is faster, or `Stacked`, which compiles."""
+    return layout if layout.num_words <= _MOST_WORDS else _StackedLayout(layout.height, layout.width)
 
 
 def make_config(
@@ -24,7 +37,7 @@ def make_config(
       growth: how often pages, log and closed table are doubled.
       class_growth: how often the classes are multiplied by 16.
     """
-    fewest = 16 if layout.num_cells <= _LARGE_BOARD else 1
+    fewest = 1 if layout.is_stacked else 16
     num_levels = max(1 << (num_levels - 1).bit_length(), fewest)  # few sizes, few compilations
     lanes = min(max(2 * num_levels, 256), 2048)
     log_size = max(512 * num_levels, 1 << 16) << growth

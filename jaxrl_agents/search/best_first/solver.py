@@ -20,7 +20,7 @@ from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.search.best_first import bounds, frontier, plans, request
 from jaxrl_agents.search.best_first.programs import AXIS, Compilation, compile_programs, split_over
-from jaxrl_agents.search.best_first.sizes import make_config, memory
+from jaxrl_agents.search.best_first.sizes import make_config, memory, search_layout
 from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status
 
 ROUNDS_A_CALL = 64  # a tenth of a second or so: how often limits are looked at
@@ -114,6 +114,7 @@ def solve(
     )
     request.check_boxes(_count(tasks.instances.boxes), _count(tasks.instances.targets))
     mesh = Mesh(np.array(request.checked_devices(devices)), (AXIS,))
+    layout = search_layout(layout)
     run = _Run(layout, mode, max_nodes, memory_limit, began, _on_host(layout, tasks))
     run.mesh = mesh
     run.time_limit, run.on_progress, run.stop = time_limit, on_progress, stop
@@ -125,9 +126,14 @@ def solve(
 def _on_host(layout: Layout, tasks: TaskBank[SokobanTask]) -> Starts:
     """The levels as NumPy arrays."""
     levels = tasks.instances
-    walls, targets, boxes = jax.tree.map(np.asarray, (levels.walls, levels.targets, levels.boxes))
+    walls, targets, boxes = (_board_on_host(layout, board) for board in (levels.walls, levels.targets, levels.boxes))
     player: Any = np.asarray(levels.player).astype(layout.cell_dtype)
     return Starts(walls, targets, boxes, player)
+
+
+def _board_on_host(layout: Layout, board: bb.Board) -> bb.Board:
+    words: Any = tuple(map(np.asarray, board))
+    return bb.Stacked(np.stack(words, axis=-1)) if layout.is_stacked else words  # type: ignore[arg-type]
 
 
 class _Full(NamedTuple):
@@ -319,4 +325,5 @@ def _groups(levels: Starts) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _count(board: bb.Board) -> np.ndarray:
-    return np.asarray(np.sum([np.bitwise_count(np.asarray(word)) for word in board], axis=0, dtype=np.int32))
+    total = np.sum([np.bitwise_count(np.asarray(word)) for word in board], axis=0, dtype=np.int32)
+    return np.asarray(total.sum(axis=-1, dtype=np.int32) if isinstance(board, bb.Stacked) else total)

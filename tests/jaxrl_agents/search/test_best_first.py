@@ -18,8 +18,9 @@ import pytest
 from envs_jax import bitboard as bb
 from envs_jax.sokoban import levels
 from envs_jax.sokoban.board import Layout
+from envs_jax.sokoban.fitting import fit
 from envs_jax.tasks import TaskBank, make_bank
-from jaxrl_agents.search.best_first import Status, bounds, closed, core, frontier, programs, solve, solver
+from jaxrl_agents.search.best_first import Status, bounds, closed, core, frontier, programs, sizes, solve, solver
 from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
 from jaxrl_agents.search.best_first.types import LEVEL_SHIFT, Nodes, Starts
 from tests.envs_jax.sokoban.positions import bank_of, boards_of, random_text
@@ -60,7 +61,15 @@ CORRIDOR = f"""
 #@{" " * (LENGTH + 2)}#
 {"#" * (LENGTH + 5)}
 """
-# Five words a board; the bound matches four boxes.
+# Seven boxes, all but one on targets.
+ALMOST = """
+#########
+#@$   . #
+# ***** #
+# *     #
+#       #
+#########
+"""
 LARGE = """
 ##################
 #       ##       #
@@ -220,12 +229,17 @@ def test_a_corridor(mode):
     check_plans(result, references_of(bank_of(layout, [CORRIDOR]), layout), layout)
 
 
-def test_a_large_board():
-    layout = levels.parse(LARGE).layout
-    assert layout.num_words > 4
-    bank = bank_of(layout, [LARGE])
+def test_large_boards(small, solved):
+    """Levels on boards of many words, which the programs take as one array, by both kinds of bounds."""
+    layout = Layout(24, 25)
+    assert sizes.search_layout(layout).is_stacked and not sizes.search_layout(SMALL).is_stacked
+    others = [levels.parse(text) for text in (LARGE, ALMOST)]
+    banks = [fit(level.layout, level.bank(), layout) for level in others]
+    some = TaskBank(jax.tree.map(lambda leaf: leaf[:20], small[0].instances))
+    bank = TaskBank.concatenate([*banks, fit(SMALL, some, layout)])
     result, references = solve(bank, layout=layout), references_of(bank, layout)
-    assert result.pushes.tolist() == [optimum(references[0])]
+    assert result.pushes.tolist() == [*map(optimum, references[:2]), *solved.pushes[:20]]
+    assert result.status.tolist() == [Status.SOLVED] * 2 + solved.status[:20].tolist()
     check_plans(result, references, layout)
 
 
@@ -296,7 +310,8 @@ def test_classes_grow_until_no_f_lacks_one():
 def test_every_board_fits_the_memory():
     layout = Layout(162, 202)
     assert 0.99 * bounds.MAX_CELLS < layout.num_cells <= bounds.MAX_CELLS
-    assert solver.memory(solver.make_config(layout, "optimal", bounds.MAX_MATCHED, 1)) < 2 << 30
+    config = solver.make_config(sizes.search_layout(layout), "optimal", bounds.MAX_MATCHED, 1)
+    assert solver.memory(config) < 2 << 30
 
 
 def test_a_full_device_leaves_a_level_the_memory_of_all(monkeypatch, small):
