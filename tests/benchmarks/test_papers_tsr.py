@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -25,6 +26,7 @@ from benchmarks.papers.tsr_analysis import (
 from benchmarks.papers.tsr_claims import claims
 from benchmarks.papers.tsr_plan import FIRST_BUDGETS, METHODS, PLANS, STRATEGIES, Cell, Plan
 from benchmarks.papers.tsr_runs import CURVE, STEPS, Run, Store, _digest
+from benchmarks.papers.tsr_tables import CLOCKED, PUBLISHED, PUBLISHED_BUDGETS
 from jaxrl_agents.methods import tsr
 
 SMALL = tsr.Sizes(d_model=8, num_layers=1, num_epochs=1, num_minibatches=1)
@@ -128,6 +130,16 @@ def test_the_plans_name_what_there_is():
     assert "boxoban" in PLANS["full"].with_levels("levels.txt").domains and "boxoban" not in PLANS["full"].domains
     assert len({cell.name for cell in PLANS["full"].cells()}) == len(list(PLANS["full"].cells()))
     assert PLANS["standard"].num_updates >= 60
+
+
+def test_the_papers_numbers_agree_with_one_another():
+    """Its times are shares of the hours by updates, and its main results are those of the beam with M=2 and W=2."""
+    for domain, methods in CLOCKED.items():
+        for clocked in itertools.chain(*methods.values()):
+            each = clocked.hours / (100 if domain == "webshop" else 200)
+            found = [clocked.updates_80 * each, clocked.updates_end * each]
+            np.testing.assert_allclose(found, [clocked.hours_80, clocked.hours_end], atol=0.011)
+        assert str(PUBLISHED[domain]["beam"]) == str(PUBLISHED_BUDGETS[domain][2, 2])
 
 
 PLAN = Plan(("sokoban",), {}, num_updates=4, longer=1, every=2, sizes=SMALL)
