@@ -8,7 +8,7 @@ from jaxrl_agents.search.best_first.types import Config, Mode
 
 _CLASS_BITS = 4  # by which the number of classes grows
 _MOST_CLASSES = 1 << 17  # one for every f that a node can have
-_MOST_WORDS = 6  # of boards that are searched word by word
+_MOST_WORDS = 4  # of boards that are searched word by word
 
 
 class _StackedLayout(Layout):
