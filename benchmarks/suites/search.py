@@ -162,6 +162,8 @@ _NOTES = {
     "Rs": "vmap(env.live_transition), one random word a step",
     "mctx": "gumbel_muzero_policy, S = 32, uniform prior, value 0, tasks outside the nodes; only action and weights",
     "mctx, with tree": "the same with its tree as an output",
+    "mctx, S = 128": "the same with 128 simulations",
+    "mctx, 64 roots": "the same with fewer roots",
     "mcts": "the same under search.mcts, with all of its output",
     "entropy_backtrack": "N = 16, 32 turns, up to 3 back, a table as policy",
     "best_of_n": "N = 16, 32 turns, uniform policy",
@@ -174,7 +176,7 @@ _NOTES = {
 def _described(name: str) -> dict[str, Any]:
     small = {"mctx": MCTX_BATCH, "mctx, with tree": MCTX_BATCH, "mcts": MCTX_BATCH}
     few = {"mctx, S = 128": 64, "mctx, 64 roots": 64}
-    note = _NOTES.get(name, _NOTES.get(name.split(",")[0], ""))
+    note = _NOTES.get(name, _NOTES.get(name.split(",")[0], ""))  # R and Rs with any number of rows
     return {"parameters": {"arm": name}, "batch_size": {**small, **few}.get(name, BATCH), "note": note}
 
 
