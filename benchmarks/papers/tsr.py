@@ -19,6 +19,7 @@ from benchmarks.papers.tsr_runs import Run, Store, Workshop, run
 from benchmarks.papers.tsr_tables import tables
 from envs_jax.frozen_lake.env import FrozenLake
 from jaxrl_agents.methods import tsr
+from jaxrl_agents.models import adapter_for
 
 
 def study(settings: Settings, folder: Path, progress: Progress) -> Study:
@@ -46,7 +47,7 @@ def study_of(plan: Plan, settings: Settings, folder: Path, progress: Progress) -
         plots=list(plots(domains, optima, folder)),
         records=_records(finished, optima),
         timings=_timings(domains),
-        time_tables=list(cost_tables(domains)),
+        time_tables=list(cost_tables(domains, {domain: _tokens(workshop.problem(domain)) for domain in domains})),
     )
 
 
@@ -93,6 +94,11 @@ def _optimum(given: tsr.Problem) -> float | None:
         num_turns=domain.num_turns, max_turn_actions=domain.max_turn_actions, num_actions=limit,
     )  # fmt: skip
     return float(np.mean(np.asarray(values, np.float64)))
+
+
+def _tokens(given: tsr.Problem) -> int:
+    """Those of an observation."""
+    return adapter_for(given.policy.env).num_tokens
 
 
 def _summary(plan: Plan, settings: Settings, workshop: Workshop) -> str:

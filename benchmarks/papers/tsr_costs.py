@@ -7,46 +7,70 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from benchmarks.papers.study import Table
-from benchmarks.papers.tsr_analysis import CLOCKS, NEARLY, SHARE, Runs, cost, percents, steps_to, times_the_baseline
+from benchmarks.papers.tsr_analysis import (
+    CLOCKS,
+    NEARLY,
+    SHARE,
+    Runs,
+    cost,
+    mean_of,
+    per_update,
+    percents,
+    steps_to,
+    times_the_baseline,
+)
 from benchmarks.papers.tsr_plan import BASELINE
 from benchmarks.papers.tsr_tables import clocked, ordered, plain
 
-COST = 1.15  # time of an update over the baseline's, beyond what policy forwards explain
+COST = 1.15  # time of an update over the baseline's, beyond what goes through the policy
 
 
-def cost_tables(domains: Mapping[str, Runs]) -> Iterator[Table]:
-    """All that clocks decide."""
-    yield _updates(domains)
+def cost_tables(domains: Mapping[str, Runs], tokens: Mapping[str, int]) -> Iterator[Table]:
+    """All that clocks decide; `tokens` are those of an observation, by domain."""
+    yield _updates(domains, tokens)
     yield _training(domains)
 
 
-def _updates(domains: Mapping[str, Runs]) -> Table:
-    """Time of an update beside what forwards explain."""
+def _updates(domains: Mapping[str, Runs], tokens: Mapping[str, int]) -> Table:
+    """Time of an update beside what goes through the policy."""
     header = (
-        "", "forwards ×", "env steps ×", "s / update", "×", "over forwards", "processor s / update", "×",
-        "over forwards",
+        "", "forwards ×", "tokens ×", "env steps ×",
+        "s / update", "×", "over forwards", "over tokens", "processor s / update", "×", "over forwards", "over tokens",
     )  # fmt: skip
-    rows = [(f"{domain}: {method}", *_costs(runs, method)) for domain, runs in domains.items() for method in runs]
+    rows = [
+        (f"{domain}: {method}", *_costs(runs, method, tokens[domain]))
+        for domain, runs in domains.items()
+        for method in runs
+    ]
     note = (
-        f"× is to {BASELINE}; over what the policy forwards explain, at most {COST} is wanted. A forward reads one "
-        "observation; the later actions of a turn are decoded from it, one token each: they are in the environment "
-        "steps, which the forwards do not explain. The part of an update that learns costs the same under every "
-        "method, so that many forwards excuse more than they cost. Medians over updates, means over the seeds; "
+        f"× is to {BASELINE}; over what goes through the policy, at most {COST} is wanted. A forward reads one "
+        "observation; the later actions of a turn are decoded from it, one token each. Tokens are those of all "
+        "observations and one for every environment step. The part of an update that learns costs the same under "
+        "every method, so that much reading excuses more than it costs. Medians over updates, means over the seeds; "
         "compilation and evaluations apart. Where the machine does other work too, processor time tells more than "
         "wall time."
     )
     return Table("Cost of an update", header, rows, note)
 
 
-def _costs(runs: Runs, method: str) -> tuple[str, ...]:
+def _costs(runs: Runs, method: str, tokens: int) -> tuple[str, ...]:
     forwards = times_the_baseline(runs, method, "policy_forwards")
-    cells = [f"{forwards:.2f}", f"{times_the_baseline(runs, method, 'env_steps'):.2f}"]
+    read = _tokens(runs, method, tokens) / _tokens(runs, BASELINE, tokens)
+    cells = [f"{number:.2f}" for number in (forwards, read, times_the_baseline(runs, method, "env_steps"))]
     for clock in CLOCKS:
         spent = cost(runs, method, clock)
         times = spent / cost(runs, BASELINE, clock)
-        verdict = "" if method == BASELINE else ", holds" if times / forwards <= COST else ", does not hold"
-        cells += [f"{spent:.3f}", f"{times:.2f}", f"{times / forwards:.2f}{verdict}"]
+        cells += [f"{spent:.3f}", f"{times:.2f}"]
+        for explained in (forwards, read):
+            verdict = "" if method == BASELINE else ", holds" if times / explained <= COST else ", does not hold"
+            cells.append(f"{times / explained:.2f}{verdict}")
     return tuple(cells)
+
+
+def _tokens(runs: Runs, method: str, each: int) -> float:
+    """Tokens of an update that go through the policy, the mean over the seeds."""
+    spent = lambda currency: mean_of(runs, method, per_update(currency)).mean
+    return each * spent("policy_forwards") + spent("env_steps")
 
 
 def _training(domains: Mapping[str, Runs]) -> Table:

@@ -26,6 +26,7 @@ class Domain:
       score: guides beams and lookaheads; None: the accumulated reward.
       base_steps: supervised updates that make the base model, few enough that much is left to be learned (with the
         default `Sizes` it succeeds in a third of the episodes on Sokoban and FrozenLake); 0: it is random.
+      pace: learning rate over that of `Sizes`; smaller where the domain's few, noisy groups undo what was learned.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Domain:
     context: Literal["turn", "episode"] = "turn"
     score: Score | None = None
     base_steps: int = 0
+    pace: float = 1.0
 
 
 _ROOMS = ("num_levels", 4096 + NUM_HELD_OUT)
@@ -52,7 +54,10 @@ DOMAINS = {
             "sokoban-8x8", "Sokoban-8x8-v0", (_ROOMS, ("difficulty", "easy"), ("time_limit", 40)), num_turns=10,
             base_steps=60,
         ),
-        Domain("frozen-lake", "FrozenLake-RAGEN-v0", (_LAKES,), algorithm="grpo", score=LakeScore(), base_steps=90),
+        Domain(
+            "frozen-lake", "FrozenLake-RAGEN-v0", (_LAKES,), algorithm="grpo", score=LakeScore(), base_steps=90,
+            pace=0.3,
+        ),
         Domain(
             "webshop", "WebShop-v0", (("time_limit", 9),), algorithm="grpo", num_turns=9, max_turn_actions=1,
             context="episode", score=ShopScore(), base_steps=30,

@@ -46,7 +46,7 @@ class Sizes:
       num_layers: its layers.
       num_heads: their heads.
       base_learning_rate: of the supervised updates that make the base model, see `base.base_params`.
-      learning_rate: of Adam in training, for the policy and the value head alike.
+      learning_rate: of Adam in training, for the policy and the value head alike; times the domain's pace.
       num_epochs: passes over the rollouts of an iteration (RAGEN: 1).
       num_minibatches: updates of a pass; of the 64 rollouts that the filter keeps the paper's updates take 32.
     """
@@ -108,7 +108,7 @@ def learner(given: Problem, strategy: Strategy, sizes: Sizes) -> Learner:
         given.policy,
         guided(strategy, given.domain),
         algorithm(given.domain),
-        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(sizes.learning_rate)),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(given.domain.pace * sizes.learning_rate)),
         num_turns=given.domain.num_turns,
         num_groups=NUM_GROUPS,
         group_size=GROUP_SIZE,
