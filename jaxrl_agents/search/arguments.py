@@ -256,6 +256,16 @@ def check_nodes(num_nodes: int) -> None:
         raise ValueError(f"a turn of one root would generate {num_nodes:,} nodes; at most {LARGEST:,} can be counted")
 
 
+def check_history(root: RootFnOutput, num_turns: int, width: int) -> None:
+    """Raises where a search of all roots would keep more nodes than an array can hold."""
+    batch_size = len(root.prior_logits)
+    if num_turns * width * batch_size > LARGEST:
+        raise ValueError(
+            f"num_turns={num_turns:,} turns of {width:,} nodes for {batch_size:,} roots are more than the "
+            f"{LARGEST:,} nodes that an array can hold; use fewer turns, or `chunked`"
+        )
+
+
 def check_score(score: Any) -> None:
     """Raises where nodes cannot be ranked by `score`."""
     if not callable(score) and not (isinstance(score, str) and score in ("return", "step")):

@@ -122,6 +122,7 @@ def beam_options(
     branching = arguments.branching(root, **turns)
     deduplicate = arguments.flag("deduplicate", deduplicate)
     arguments.check_nodes(width * branching.num_candidates * branching.turn_actions)
+    arguments.check_history(root, num_turns, width)
     budget = arguments.node_budget(node_budget, len(root.prior_logits))
     sharpness = arguments.finite("weight_temperature", weight_temperature, low=0.0)
     return branching, budget, sharpness, num_turns, width, deduplicate

@@ -94,6 +94,7 @@ def best_of_n_options(
     num_turns = arguments.count("num_turns", num_turns)
     branching = arguments.branching(root, num_candidates=1, candidates="sample", **turns)
     arguments.check_nodes(width * branching.turn_actions)
+    arguments.check_history(root, num_turns, width)
     budget = arguments.node_budget(node_budget, len(root.prior_logits))
     return branching, budget, arguments.finite("weight_temperature", weight_temperature, low=0.0), num_turns, width
 

@@ -168,6 +168,7 @@ def backtrack_options(
         clairvoyant=arguments.flag("clairvoyant", clairvoyant),
     )
     arguments.check_nodes(width * branching.turn_actions)
+    arguments.check_history(root, rule.num_iterations, width)
     budget = arguments.node_budget(node_budget, len(root.prior_logits))
     return branching, rule, budget, arguments.finite("weight_temperature", weight_temperature, low=0.0), width
 

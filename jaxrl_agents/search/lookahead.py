@@ -151,6 +151,7 @@ def lookahead_options(
     bootstrap = arguments.flag("bootstrap", bootstrap) and branching.score == "return"
     plan = Simulation(branching, further, bootstrap, arguments.flag("clairvoyant", clairvoyant))
     arguments.check_nodes(width * plan.cost)
+    arguments.check_history(root, num_turns, width)
     return plan, budget, sharpness, num_turns, width
 
 

@@ -66,3 +66,9 @@ def memory(config: Config) -> int:
     distances = max(config.num_slots * bounds.distance_bits(config.layout) // 32, 1) * 4 + 2 * words
     tables = 4 * distances * (config.layout.num_cells + 1) * config.num_levels
     return tables + max(search, bounds.prepared_together(config) * bounds.preparing_bytes(config))
+
+
+def addressed(config: Config) -> int:
+    """The length of the longest array that is indexed: the pool of the stacks, or the sides of boxes at all cells."""
+    cells = config.num_levels * (config.layout.num_cells + 1)
+    return max(config.num_pages * frontier.PAGE, cells * config.layout.num_words)

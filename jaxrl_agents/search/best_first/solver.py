@@ -18,9 +18,9 @@ from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.lurd import LURD
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
-from jaxrl_agents.search.best_first import bounds, frontier, plans, request
+from jaxrl_agents.search.best_first import bounds, plans, request
 from jaxrl_agents.search.best_first.programs import AXIS, Compilation, compile_programs, split_over
-from jaxrl_agents.search.best_first.sizes import make_config, memory, search_layout
+from jaxrl_agents.search.best_first.sizes import addressed, make_config, memory, search_layout
 from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status
 
 ROUNDS_A_CALL = 64  # a tenth of a second or so: how often limits are looked at
@@ -206,8 +206,7 @@ class _Run:
 
     def _fits(self, config: Config, mesh: Mesh) -> bool:
         """Whether memory and the numbers that address it suffice."""
-        slots = config.num_pages * frontier.PAGE
-        return memory(config) * mesh.size <= self.memory_limit and slots <= np.iinfo(np.int32).max
+        return memory(config) * mesh.size <= self.memory_limit and addressed(config) <= np.iinfo(np.int32).max
 
     def _attempt(self, config: Config, mesh: Mesh, group: np.ndarray) -> _Full | None:
         """Searches some levels until each is decided or something is full; None where a device lacks the memory."""

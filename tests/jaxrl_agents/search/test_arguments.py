@@ -149,6 +149,7 @@ def test_what_every_mode_refuses(mode, wrong, error, fragment):
         (search.beam_search, {"beam_width": 2.0}, TypeError, "beam_width=2.0 is not an integer"),
         (search.beam_search, {"num_turns": 0}, ValueError, "num_turns=0 must be at least 1"),
         (search.beam_search, {"num_turns": 1.5}, TypeError, "num_turns=1.5 is not an integer"),
+        (search.beam_search, {"num_turns": 300_000_000}, ValueError, "num_turns=300,000,000 turns of 2 nodes for"),
         (search.beam_search, {"num_candidates": 0}, ValueError, "num_candidates=0 must be at least 1"),
         (search.beam_search, {"num_candidates": None}, ValueError, "can be left out only with candidates='enumerate'"),
         (search.beam_search, {"candidates": "enumerate"}, ValueError, "candidates='enumerate' takes all 3 actions"),

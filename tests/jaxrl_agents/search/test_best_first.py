@@ -311,7 +311,14 @@ def test_every_board_fits_the_memory():
     layout = Layout(162, 202)
     assert 0.99 * bounds.MAX_CELLS < layout.num_cells <= bounds.MAX_CELLS
     config = solver.make_config(sizes.search_layout(layout), "optimal", bounds.MAX_MATCHED, 1)
-    assert solver.memory(config) < 2 << 30
+    assert solver.memory(config) < 2 << 30 and sizes.addressed(config) < 1 << 31
+
+
+def test_levels_are_searched_together_only_where_all_their_cells_can_be_addressed(small):
+    layout = sizes.search_layout(Layout(82, 82))
+    run = solver._Run(layout, "optimal", 100, 1 << 50, 0.0, solver._on_host(SMALL, small[0]))
+    fits = lambda levels: run._fits(solver.make_config(layout, "optimal", 2, levels), SimpleNamespace(size=1))
+    assert fits(1024) and not fits(2048)
 
 
 def test_a_full_device_leaves_a_level_the_memory_of_all(monkeypatch, small):
