@@ -52,8 +52,8 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
     and 12 A + 32 for masks, noise and the output.
 
     On CPUs the compiler's own figure is at most 1.2 times as much (1.4 times for some full trees of drawn candidates),
-    and seldom less than 0.75 times. A plain
-    recurrent_fn keeps logits and value with a node, so its E is 4 A + 4 larger than that of `root.embedding`.
+    and seldom less than 0.75 times. A plain recurrent_fn keeps logits and value with a node, so its E is 4 A + 4 larger
+    than that of `root.embedding`.
 
     Args:
       mode: `beam_search`, `best_of_n`, `lookahead`, `entropy_backtrack` or `mcts`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,13 +111,13 @@ def _round(config: Config, tables: Tables, search: Search, max_nodes: jax.Array)
 def _new_states(config: Config, tables: Tables, search: Search) -> tuple[closed.Table, Nodes, Board, jax.Array]:
     """(table, states of the batch that are expanded for the first time, where their player can walk, how many)."""
     batch = search.batch
-    walls = _of_level(tables.walls, batch.level)
+    walls = _taken(tables.walls, batch.level)
     reached = pushes.reachable(config.layout, bb.union(walls, batch.boxes), batch.player)
     place = (batch.place >> LEVEL_SHIFT << LEVEL_SHIFT) | bb.first_cell(reached).astype(jnp.uint32)
     valid = jnp.arange(config.num_lanes) < search.count
     table, new = closed.insert(config, search.table, batch.boxes, place, valid)
     chosen, number = compact(new)
-    nodes, reached = jax.tree.map(lambda words: words[chosen], (batch, reached))
+    nodes, reached = _taken((batch, reached), chosen)
     return table, nodes, reached, number
 
 
@@ -127,7 +128,7 @@ def _pushes(config: Config, tables: Tables, nodes: Nodes, reached: Board, number
     None onto dead squares, none from states with a frozen box off its target, none in lanes from `number`.
     """
     layout, boxes = config.layout, nodes.boxes
-    walls, live, targets = (_of_level(board, nodes.level) for board in (tables.walls, tables.live, tables.targets))
+    walls, live, targets = (_taken(board, nodes.level) for board in (tables.walls, tables.live, tables.targets))
     dead = bb.complement(layout, bb.union(walls, live))
     lost = once(number, lambda: deadlocks.is_frozen_deadlock(layout, walls, targets, boxes, dead))
     tried = (jnp.arange(config.num_lanes) < number) & ~lost
@@ -135,8 +136,9 @@ def _pushes(config: Config, tables: Tables, nodes: Nodes, reached: Board, number
     return bb.join(*(bb.keep(tried, mask) for mask in masks))
 
 
-def _of_level(board: Board, level: jax.Array) -> Board:
-    return jax.tree.map(lambda words: words[level], board)
+def _taken(tree: Any, index: jax.Array) -> Any:
+    """The entries `index` of every leaf: boards of levels, or nodes of a batch."""
+    return jax.tree.map(lambda words: words[index], tree)
 
 
 @jax.named_scope("count")
@@ -199,8 +201,8 @@ def _children(
     begins_here = jnp.where(begins < first + size, jnp.maximum(begins - first, 0), size)
     owner = prefix_sum(jnp.zeros(size, jnp.int32).at[begins_here].add(1, mode="drop")) - 1
     index = first + jnp.arange(size, dtype=jnp.int32)
-    box, direction = once(first, lambda: _nth_push(config, _of_level(masks, owner), index - begins[owner]))
-    parent, rows = jax.tree.map(lambda words: words[owner], (nodes, rows))
+    box, direction = once(first, lambda: _nth_push(config, _taken(masks, owner), index - begins[owner]))
+    parent, rows = _taken((nodes, rows), owner)
     boxes, target = pushes.apply_push(config.layout, parent.boxes, box, direction)
     g = (parent.cost >> 16) + 1
     h = bounds.child_bound(config, tables, parent, rows, box, target, direction)
@@ -242,7 +244,7 @@ def _class(config: Config, tables: Tables, nodes: Nodes) -> jax.Array:
 @jax.named_scope("solved")
 def _is_solved(tables: Tables, nodes: Nodes) -> jax.Array:
     level = nodes.level
-    return rules.is_solved(_of_level(tables.targets, level), nodes.boxes)
+    return rules.is_solved(_taken(tables.targets, level), nodes.boxes)
 
 
 @jax.named_scope("goals")
