@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax import held_out
 from envs_jax.pytree import pytree_dataclass
 from envs_jax.random_words import check_key
 from envs_jax.spaces import Discrete, Space
@@ -225,6 +226,26 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         word = jax.random.bits(key, dtype=jnp.uint32)
         state, reward, terminated, truncated = self.transition(state, action, word, task)
         return self.observe(state, task), state, reward, terminated, truncated, self.info(state, task)
+
+    def hold_out(
+        self, tasks: TaskBank[TaskT], num_held_out: int, seed: int = 0
+    ) -> tuple[TaskBank[TaskT], TaskBank[TaskT]]:
+        """Splits a bank into tasks to train on and tasks to measure on, both in random order.
+
+        Here no board (all fields of a task but those that its type calls `incidental`) is on both sides: where a held
+        out board occurs again, that task is left out of training. A subclass whose tasks have other things in common
+        overrides this, as WebShop does for products.
+
+        Args:
+          tasks: the bank.
+          num_held_out: tasks that are held out, at least 1.
+          seed: determines which.
+
+        Raises:
+          TypeError, ValueError: the tasks are not for this environment, or none would be left to train on.
+        """
+        self.check_tasks(tasks)
+        return held_out.boards_apart(tasks, num_held_out, seed, self.task_type.incidental)
 
     def check_tasks(self, tasks: Any) -> None:
         """Raises TypeError or ValueError unless `tasks` is a TaskBank that this environment can play."""

@@ -36,6 +36,7 @@ class Task:
 
     time_limit: jax.Array
     made_for: str = ""
+    incidental: ClassVar[tuple[str, ...]] = ("time_limit",)  # fields that do not make it another board
 
     _types: ClassVar[dict[str, type[Task]]] = {}
 

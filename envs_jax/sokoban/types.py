@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 
 from envs_jax.bitboard import Board
@@ -29,3 +31,5 @@ class SokobanTask(Task):
     time_limit: jax.Array  # uint16[]
     dead: Board = ()  # uint32[] × num_words: the dead squares; empty where nobody asked for them
     made_for: str = static_field(default="")
+
+    incidental: ClassVar[tuple[str, ...]] = ("player", "time_limit")

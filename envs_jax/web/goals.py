@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
+from envs_jax import held_out
 from envs_jax.tasks import TaskBank
 from envs_jax.web.catalogue import MISSING_PRICE, Product
 
@@ -18,6 +20,7 @@ NO_PRICE_LIMIT = 1_000_000.0  # dollars
 
 _PRICE_STEPS = [10.0 * i for i in range(1, 100)]
 _SHUFFLE_SEED = 233  # WebShop's
+_PRODUCTS_HELD_OUT = 0.2  # the share whose goals `hold_out` keeps from training
 _TEST, _EVAL = 500, 1500  # WebShop's goals 0–499 are for testing, 500–1499 for evaluation, the rest for training
 
 
@@ -108,6 +111,27 @@ def product_split(tasks: TaskBank, fraction: float, seed: int = 0) -> tuple[Task
     chosen = np.random.default_rng(seed).permutation(products)[:size]
     first = np.isin(goal_products, chosen)
     return tasks.filter(first), tasks.filter(~first)
+
+
+def hold_out(tasks: TaskBank, num_held_out: int, seed: int) -> tuple[TaskBank, TaskBank]:
+    """(goals to train on, goals held out): a fifth of the products is held out, and of their goals so many are drawn.
+
+    Args:
+      tasks: a bank of WebShop goals.
+      num_held_out: goals that are held out.
+      seed: determines which.
+
+    Raises:
+      TypeError, ValueError: no such number of goals can be held out.
+    """
+    held_out.check(tasks, num_held_out, seed)
+    kept, others = product_split(tasks, 1 - _PRODUCTS_HELD_OUT, seed)
+    if num_held_out > len(others):
+        raise ValueError(
+            f"num_held_out={num_held_out}: there are {len(others)} goals of the {_PRODUCTS_HELD_OUT:.0%} of the "
+            "products that are held out; hold out fewer"
+        )
+    return kept, others.shuffle(jax.random.key(seed))[:num_held_out]
 
 
 def _check_goals(tasks: Any) -> None:

@@ -21,6 +21,7 @@ from envs_jax.environment import Environment
 from envs_jax.pytree import pytree_dataclass, static_field
 from envs_jax.spaces import Box, Dict
 from envs_jax.tasks import Task, TaskBank, make_bank
+from envs_jax.web import goals as goals_of
 from envs_jax.web import pages, ranking, render, state_machine, tokens
 from envs_jax.web.catalogue import Product, ProductFiles, load_products
 from envs_jax.web.goals import GoalKind
@@ -97,6 +98,13 @@ class WebShop(Environment[Session, WebShopTask]):
         return Dict(
             {name: Box(0, top, (length,), field.dtype) for (name, field), top in zip(fields.items(), high, strict=True)}
         )
+
+    def hold_out(
+        self, tasks: TaskBank[WebShopTask], num_held_out: int, seed: int = 0
+    ) -> tuple[TaskBank[WebShopTask], TaskBank[WebShopTask]]:
+        """By products, see `Environment.hold_out`: a fifth of them is held out with all their goals."""
+        self.check_tasks(tasks)
+        return goals_of.hold_out(tasks, num_held_out, seed)
 
     def initial(self, word: jax.Array, task: WebShopTask) -> Session:
         del word, task

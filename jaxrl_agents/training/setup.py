@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import envs_jax
 from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
-from envs_jax.web.goals import product_split
-from envs_jax.web.webshop import WebShopTask
 from jaxrl_agents import losses, rollouts
 from jaxrl_agents.losses import Algorithm, PolicyLoss
 from jaxrl_agents.models import Transformer, config_for
@@ -32,9 +29,6 @@ from jaxrl_agents.training.learner import Learner, TrainState
 from jaxrl_agents.training.sharding import make_mesh
 from jaxrl_agents.training.update import Metrics
 from jaxrl_agents.training.warm_start import WarmStart, restarted
-
-_NOT_THE_BOARD = ("player", "time_limit")  # leaves of a task that do not make it another board
-_PRODUCTS_HELD_OUT = 0.2  # share of WebShop's products whose goals are held out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +99,8 @@ def build(config: TrainConfig) -> Setup:
     optimizer = _optimizer(config.optimizer, unused.num_updates(config))
     with _fields_named(config):
         env, bank = _make(config)
-    tasks, held_out = split(bank, config.evaluation.num_held_out, config.seed)
+        number = config.evaluation.num_held_out
+        tasks, held_out = env.hold_out(bank, number, config.seed) if number else (bank, bank)
     longest = int(jnp.max(bank.instances.time_limit))
     unused.check_turns(config, longest)
     with _fields_named(config):
@@ -162,65 +157,25 @@ def _warm_start(config: TrainConfig, learner: Learner) -> WarmStart | None:
         raise ValueError(f"warm_start.{error}") from error
 
 
-def split(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[Any], TaskBank[Any]]:
-    """(tasks to train on, tasks held out), in random order and without a board in common.
-
-    Boards that are held out leave the training tasks wherever they occur, whoever stands where; of WebShop a share of
-    the products is held out, with all their goals. With `num_held_out` 0 both are the whole bank.
-
-    Raises:
-      ValueError: nothing would be left to train on.
-    """
-    if num_held_out == 0:
-        return bank, bank
-    if num_held_out >= len(bank):
-        raise ValueError(
-            f"evaluation.num_held_out={num_held_out} leaves none of the {len(bank)} tasks to train on; hold out fewer, "
-            "or make more (env_arguments)"
-        )
-    if isinstance(bank.instances, WebShopTask):
-        return _products_apart(bank, num_held_out, seed)
-    shuffled = bank.shuffle(jax.random.key(seed))
-    boards = _boards(shuffled)
-    held_out = set(boards[:num_held_out])
-    apart = np.array([board not in held_out for board in boards])
-    if not apart.any():
-        raise ValueError(f"evaluation.num_held_out={num_held_out}: all tasks have a board that is held out")
-    return shuffled.filter(apart), shuffled[:num_held_out]
-
-
-def _products_apart(bank: TaskBank[Any], num_held_out: int, seed: int) -> tuple[TaskBank[Any], TaskBank[Any]]:
-    tasks, others = product_split(bank, 1 - _PRODUCTS_HELD_OUT, seed)
-    if num_held_out > len(others):
-        raise ValueError(
-            f"evaluation.num_held_out={num_held_out}: there are {len(others)} goals of the {_PRODUCTS_HELD_OUT:.0%} of "
-            "the products that are held out; hold out fewer"
-        )
-    return tasks, others.shuffle(jax.random.key(seed))[:num_held_out]
-
-
-def _boards(bank: TaskBank[Any]) -> list[bytes]:
-    """What makes each task's board, as bytes."""
-    leaves = jax.tree_util.tree_leaves_with_path(bank.instances)
-    kept = [leaf for path, leaf in leaves if path[0].name not in _NOT_THE_BOARD]
-    rows = [np.ascontiguousarray(leaf).reshape(len(bank), -1).view(np.uint8).reshape(len(bank), -1) for leaf in kept]
-    return [row.tobytes() for row in np.concatenate(rows, axis=1)]
-
-
 def _make(config: TrainConfig) -> tuple[Environment[Any, Any], TaskBank[Any]]:
     arguments = dict(config.env_arguments)
     for name in ("seed", "observation"):
         if name in arguments:
             raise ValueError(f"env_arguments.{name}={arguments[name]!r}: it follows from the rest; leave it out")
     try:
-        return envs_jax.make(config.env, seed=config.seed, observation="tokens", **arguments)
-    except TypeError as error:
-        if "no argument 'observation'" not in str(error):  # such an environment has observations of one kind
-            raise ValueError(f"env_arguments: {error}") from error
-    try:
-        return envs_jax.make(config.env, seed=config.seed, **arguments)
+        return with_tokens(config.env, config.seed, arguments)
     except TypeError as error:
         raise ValueError(f"env_arguments: {error}") from error
+
+
+def with_tokens(env: str, seed: int, arguments: Mapping[str, Any]) -> tuple[Environment[Any, Any], TaskBank[Any]]:
+    """What `envs_jax.make` gives, with the observations that models take: tokens, or those of an only kind."""
+    try:
+        return envs_jax.make(env, seed=seed, observation="tokens", **arguments)
+    except TypeError as error:
+        if "no argument 'observation'" not in str(error):
+            raise
+    return envs_jax.make(env, seed=seed, **arguments)
 
 
 def _policy(config: TrainConfig, env: Environment[Any, Any]) -> Policy:
@@ -259,7 +214,7 @@ def _fields_named(config: TrainConfig) -> Iterator[None]:
         yield
     except ValueError as error:
         name = str(error).partition("=")[0]
-        for section in ("batch", "objective", "filtering", "search", "policy", "model"):
+        for section in ("batch", "objective", "filtering", "search", "policy", "model", "evaluation"):
             if hasattr(getattr(config, section), name):
                 raise ValueError(f"{section}.{error}") from error
         if name in config.env_arguments:

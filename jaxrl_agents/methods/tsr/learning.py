@@ -10,10 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import envs_jax
 from envs_jax.tasks import TaskBank
-from envs_jax.web.goals import product_split
-from envs_jax.web.webshop import WebShop
 from jaxrl_agents import losses
 from jaxrl_agents.losses import Algorithm
 from jaxrl_agents.methods.tsr.domains import NUM_HELD_OUT, Domain
@@ -21,7 +18,7 @@ from jaxrl_agents.methods.tsr.scores import Guided
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts import Beam, BestOfN, Lookahead, Policy, Standard, Strategy, Top
 from jaxrl_agents.training.learner import Learner
-from jaxrl_agents.training.setup import split
+from jaxrl_agents.training.setup import with_tokens
 
 NUM_GROUPS, GROUP_SIZE, KEPT = 16, 16, 0.25  # P, L and p of the paper
 CLIP_LOW, CLIP_HIGH, ENTROPY = 0.2, 0.28, 0.001
@@ -75,17 +72,10 @@ def problem(domain: Domain, sizes: Sizes, seed: int) -> Problem:
     Raises:
       ValueError: there are too few tasks to hold some out.
     """
-    arguments = dict(domain.arguments)
-    if not domain.id.startswith("WebShop"):
-        arguments["observation"] = "tokens"
-    env, bank = envs_jax.make(domain.id, seed=seed, **arguments)
+    env, bank = with_tokens(domain.id, seed, dict(domain.arguments))
     if len(bank) <= NUM_HELD_OUT:
         raise ValueError(f"{domain.name} has {len(bank)} tasks, of which {NUM_HELD_OUT} are held out; give it more")
-    if isinstance(env, WebShop):
-        tasks, others = product_split(bank, 0.8, seed)
-        held_out = others.shuffle(jax.random.key(seed))[:NUM_HELD_OUT]
-    else:
-        tasks, held_out = split(bank, NUM_HELD_OUT, seed)
+    tasks, held_out = env.hold_out(bank, NUM_HELD_OUT, seed)
     several = domain.max_turn_actions > 1
     config = config_for(
         env, d_model=sizes.d_model, num_layers=sizes.num_layers, num_heads=sizes.num_heads, end_of_turn=several

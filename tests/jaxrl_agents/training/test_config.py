@@ -11,7 +11,7 @@ import envs_jax
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.config import BatchConfig, ModelConfig, OptimizerConfig, SearchConfig, TrainConfig
 from jaxrl_agents.training.presets import PRESETS, preset, read_config
-from jaxrl_agents.training.setup import _optimizer, build, split
+from jaxrl_agents.training.setup import _optimizer, build
 
 
 @pytest.mark.parametrize(
@@ -276,23 +276,3 @@ def test_long_gradients_are_shortened_and_only_matrices_decay():
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     np.testing.assert_allclose(updates["matrix"], -1.5, atol=1e-6)
     np.testing.assert_allclose(updates["scale"], 0.0, atol=1e-6)
-
-
-def test_held_out_rooms_have_boards_of_their_own():
-    """A bank that holds every board several times, with the player in other places."""
-    env, bank = envs_jax.make("Sokoban-RAGEN-v0", num_levels=40)
-    moved = dataclasses.replace(bank.instances, player=(bank.instances.player + 1) % env.layout.num_cells)
-    both = envs_jax.TaskBank.concatenate([bank, envs_jax.make_bank(moved)])
-    training, held_out = split(both, 12, seed=3)
-    board = lambda tasks, i: tuple(
-        np.asarray(leaf[i]).tobytes()
-        for part in ("walls", "targets", "boxes")
-        for leaf in getattr(tasks.instances, part)
-    )
-    boards = [{board(tasks, i) for i in range(len(tasks))} for tasks in (training, held_out, both)]
-    assert len(held_out) == 12 and not boards[0] & boards[1] and boards[0] | boards[1] == boards[2]
-    again = split(both, 12, seed=3)
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(held_out), jax.tree.leaves(again[1]), strict=True))
-    assert split(both, 0, seed=3) == (both, both)
-    with pytest.raises(ValueError, match="evaluation.num_held_out=80 leaves none of the 80 tasks"):
-        split(both, 80, seed=3)

@@ -10,23 +10,9 @@ from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts import Policy, performed
 from jaxrl_agents.training import build, preset, updated
 from jaxrl_agents.training.baselines import baselines, measure
-from jaxrl_agents.training.setup import split
 from tests.envs_jax.web import shops
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def test_held_out_goals_are_of_products_that_are_not_trained_on():
-    _, bank = shops.synthetic()
-    training, held_out = split(bank, 20, seed=0)
-    products = [set(np.asarray(tasks.instances.product).tolist()) for tasks in (training, held_out, bank)]
-    assert len(held_out) == 20 and not products[0] & products[1]
-    assert len(products[0]) == round(0.8 * len(products[2]))
-    again = split(bank, 20, seed=0)[1].instances.goal
-    assert (again == held_out.instances.goal).all() and (split(bank, 20, seed=1)[1].instances.goal != again).any()
-    assert split(bank, 0, seed=0) == (bank, bank)
-    with pytest.raises(ValueError, match=r"evaluation\.num_held_out=400: there are \d+ goals of the 20% of the prod"):
-        split(bank, 400, seed=0)
 
 
 def test_scripts_are_measured_as_policies_are():
