@@ -16,11 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from benchmarks.hlo import REST
 from benchmarks.measure import Arm, Measurement, Program
-from benchmarks.search_problems import Problem, lean_recurrent_fn, lean_root
+from benchmarks.search_problems import ROOTS, Problem, lean
 from jaxrl_agents import search
+
+Run = Callable[[Any, jax.Array, Any, Any], tuple[Any, dict[str, jax.Array]]]  # (params, key, root, tasks)
 
 KEYS = 8  # different ones that the calls of an arm cycle through
 
@@ -53,25 +56,23 @@ def mctx_gumbel(base: Problem, num_simulations: int, *, keep_tree: bool = False)
     """
     import mctx
 
-    recurrent_fn = lean_recurrent_fn(base.env)
+    searched = lean(base)
 
     def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
-        found = mctx.gumbel_muzero_policy((params, tasks), key, root, recurrent_fn, num_simulations)
+        found = mctx.gumbel_muzero_policy((params, tasks), key, root, searched.model, num_simulations)
         return (found if keep_tree else (found.action, found.action_weights)), {}
 
-    return _calls(run, lean_root(base), base, {"generated": num_simulations})
+    return _calls(run, searched.root(), searched, {"generated": num_simulations})
+
+
+def mcts(num_simulations: int, max_depth: int | None = None) -> Search:
+    """`search.mcts`, which calls what `mctx_gumbel` calls."""
+    return Search(search.mcts, {"num_simulations": num_simulations, "max_depth": max_depth})
 
 
 def our_mcts(base: Problem, num_simulations: int, max_depth: int | None = None) -> Arm:
     """`search.mcts` on exactly what `mctx_gumbel` searches; all of its output is kept."""
-    searched = Search(search.mcts, {"num_simulations": num_simulations, "max_depth": max_depth})
-    lean = base.with_model(lean_recurrent_fn(base.env))
-
-    def run(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
-        output = searched(params, key, root, lean.model, tasks)
-        return output, counted(output)
-
-    return _calls(run, lean_root(base), lean)
+    return searching(mcts(num_simulations, max_depth), lean(base))
 
 
 def counted(output: Any) -> dict[str, jax.Array]:
@@ -83,12 +84,13 @@ def counted(output: Any) -> dict[str, jax.Array]:
     return found
 
 
-def _calls(run: Callable[..., Any], root: Any, base: Problem, known: dict[str, float] | None = None) -> Arm:
+def _calls(run: Run, root: Any, base: Problem, known: dict[str, float] | None = None) -> Arm:
     """Calls of `run`, which returns its output and what it counted for each root; `known` is the same every time."""
-    keys = list(jax.random.split(jax.random.key(2), KEYS))
-    arguments = (root, base.tasks)
+    keys = base.place(list(jax.random.split(jax.random.key(2), KEYS)))
+    arguments = (base.place(root, ROOTS), base.tasks)
+    program = _apart(run, base.mesh) if base.apart and base.mesh is not None else run
     start = time.perf_counter()
-    executable = jax.jit(run).lower(base.params, keys[0], *arguments).compile()
+    executable = jax.jit(program).lower(base.params, keys[0], *arguments).compile()
     seconds = time.perf_counter() - start
     counts: list[dict[str, jax.Array]] = []  # read at the end: to fetch them costs as much as a per cent of a call
 
@@ -99,12 +101,27 @@ def _calls(run: Callable[..., Any], root: Any, base: Problem, known: dict[str, f
 
     def finish() -> dict[str, float]:
         means = jax.tree.map(lambda *values: float(np.mean(values)), *jax.device_get(counts))
-        return {**(known or {}), **means, "bytes": _bytes(executable)}
+        num_devices = 1 if base.mesh is None else base.mesh.size
+        return {**(known or {}), **means, "bytes": num_devices * _bytes(executable)}
 
     return Arm(repeat, base.batch_size, seconds, finish)
 
 
+def _apart(run: Run, mesh: Mesh) -> Run:
+    """`run` on each device by itself, from its share of the roots and with a key of its own.
+
+    An output stays where it is made: those of the devices lie end to end along the first axis, whichever the roots are on.
+    """
+
+    def own(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:
+        return run(params, jax.random.fold_in(key, jax.lax.axis_index(ROOTS)), root, tasks)
+
+    same, share = PartitionSpec(), PartitionSpec(ROOTS)
+    return jax.shard_map(own, mesh=mesh, in_specs=(same, same, share, share), out_specs=share, check_vma=False)
+
+
 def _bytes(executable: Any) -> float:
+    """The live bytes of a compiled program on one of its devices, by the compiler."""
     analysis = executable.memory_analysis()
     parts = ("argument", "output", "temp")
     return float(sum(getattr(analysis, f"{part}_size_in_bytes", 0) for part in parts))
@@ -141,7 +158,8 @@ def bare_steps(base: Problem, copies: int, *, words: bool) -> Program:
         ended += (after.terminated | after.truncated).astype(jnp.int32)
         return after.state, reward + after.reward, ended, step + 1
 
-    carry = (states, jnp.zeros(rows), jnp.zeros(rows, jnp.int32), jnp.uint32(0))
+    spread = base.place((states, jnp.zeros(rows), jnp.zeros(rows, jnp.int32)), None, ROOTS)
+    carry = (*spread, base.place(jnp.uint32(0)))
     return Program(body, (base.env, base.tasks), carry, copies * base.batch_size)
 
 

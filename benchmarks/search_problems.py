@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.suites import Settings
 from benchmarks.workloads import environment
@@ -17,6 +18,7 @@ from jaxrl_agents import search
 
 TABLE_ROWS = 1_024
 HIDDEN = 512  # units of a layer of the policy network
+ROOTS = "roots"  # the axis of a mesh that roots are spread over
 NETWORK_CODES = 8  # more than a grid observation of Sokoban has
 
 
@@ -29,6 +31,8 @@ class Problem:
     params: Any
     states: Any  # [B, …]
     tasks: Any  # [B, …]
+    mesh: Mesh | None = None  # the devices that the roots are spread over; None: they are on one
+    apart: bool = False  # whether each device searches its roots by itself
 
     @property
     def batch_size(self) -> int:
@@ -36,12 +40,28 @@ class Problem:
         return jax.tree.leaves(self.states)[0].shape[0]
 
     def root(self) -> Any:
-        """The roots as mctx's RootFnOutput."""
+        """The roots as mctx's RootFnOutput; a plain recurrent_fn evaluates none: equally likely actions, value 0."""
+        if not hasattr(self.model, "evaluate"):
+            return lean_root(self)
         return root_of(self.model, self.params, self.states, self.tasks)
 
     def with_model(self, model: Any, params: Any = None) -> Problem:
         """The same roots under another model."""
         return dataclasses.replace(self, model=model, params=params)
+
+    def over(self, num_devices: int, *, apart: bool = False) -> Problem:
+        """The same roots, an equal share on each of the first `num_devices` devices.
+
+        With `apart` a search runs on each by itself, and none waits for another; else one program searches from all roots.
+        """
+        mesh = Mesh(np.array(jax.local_devices()[:num_devices]), (ROOTS,))
+        spread = dataclasses.replace(self, mesh=mesh, apart=apart)
+        states, tasks = spread.place((self.states, self.tasks), ROOTS)
+        return dataclasses.replace(spread, params=spread.place(self.params), states=states, tasks=tasks)
+
+    def place(self, arrays: Any, *axes: str | None) -> Any:
+        """Arrays on the devices of the roots, split along the axis named ROOTS; a copy for each where there is none."""
+        return arrays if self.mesh is None else jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec(*axes)))
 
 
 def problem(id: str, batch_size: int, settings: Settings, **options: float) -> Problem:
@@ -180,6 +200,11 @@ def lean_recurrent_fn(env: Any) -> Any:
         return mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=logits, value=zeros), state
 
     return recurrent_fn
+
+
+def lean(base: Problem) -> Problem:
+    """The same roots under `lean_recurrent_fn`."""
+    return base.with_model(lean_recurrent_fn(base.env))
 
 
 def lean_root(base: Problem) -> Any:

@@ -19,6 +19,7 @@ from benchmarks.rows import RowMaker
 from benchmarks.search_arms import Search, in_nodes
 from benchmarks.search_problems import (
     Problem,
+    lean,
     problem,
     return_and_value,
     with_network,
@@ -77,7 +78,7 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -
 def cases(settings: Settings) -> Iterator[Case]:
     """The cases in the order in which they run: the figures that matter most first."""
     programs: ProgramFactories = {name: functools.partial(_program, settings, name) for name in modes()}
-    programs["mcts"] = functools.partial(_mcts_program, settings)
+    programs.update({name: functools.partial(_mcts_program, settings, name) for name in ("mcts", "mcts, from_env")})
     programs["network"] = functools.partial(_network_program, settings)
     yield Case(f"{ID}/nodes", functools.partial(run_nodes, settings), programs)
     yield Case(f"{ID}/network", functools.partial(run_network, settings))
@@ -103,9 +104,10 @@ def _program(settings: Settings, name: str) -> Program:
     return search_arms.search_program(modes()[name], _roots(settings, name))
 
 
-def _mcts_program(settings: Settings) -> Program:
-    searched = Search(search.mcts, {"num_simulations": SIMULATIONS})
-    return search_arms.search_program(searched, problem(ID, MCTX_BATCH, settings))
+def _mcts_program(settings: Settings, name: str) -> Program:
+    """What the arm `mcts` runs, or the same number of simulations under the environment's own model."""
+    base = problem(ID, MCTX_BATCH, settings)
+    return search_arms.search_program(search_arms.mcts(SIMULATIONS), lean(base) if name == "mcts" else base)
 
 
 def _network_program(settings: Settings) -> Program:

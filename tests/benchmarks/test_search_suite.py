@@ -16,8 +16,7 @@ from benchmarks.profiling import PHASES, write_phases
 from benchmarks.results import Row, Target
 from benchmarks.search_problems import (
     cell_values,
-    lean_recurrent_fn,
-    lean_root,
+    lean,
     problem,
     return_and_value,
     with_network,
@@ -63,10 +62,11 @@ def test_rates_count_only_nodes_that_the_search_generated(lake):
 def test_our_mcts_searches_what_mctx_does(lake):
     import mctx
 
-    root, recurrent_fn, key = lean_root(lake), lean_recurrent_fn(lake.env), jax.random.key(5)
-    alone = lambda params, key, root: mctx.gumbel_muzero_policy(params, key, root, recurrent_fn, 8)
+    searched, key = lean(lake), jax.random.key(5)
+    root = searched.root()
+    alone = lambda params, key, root: mctx.gumbel_muzero_policy(params, key, root, searched.model, 8)
     theirs = jax.jit(alone)((None, lake.tasks), key, root)
-    ours = search.mcts(None, key, root, recurrent_fn, tasks=lake.tasks, num_simulations=8)
+    ours = search_arms.mcts(8)(None, key, root, searched.model, lake.tasks)
     np.testing.assert_array_equal(ours.search_tree.node_visits, theirs.search_tree.node_visits)
     np.testing.assert_array_equal(ours.action, theirs.action)
 
@@ -411,7 +411,7 @@ def test_cases_by_budget():
     assert set(quick) < set(full) and {"FrozenLake/quality", "Sokoban-v0/batch"} < set(full) - set(quick)
     assert {"Sokoban/quality", "WebShop/quality"} < set(quick)
     (nodes,) = [case for case in suite.cases(SETTINGS) if case.name == "Sokoban-v0/nodes"]
-    assert set(nodes.programs) == {*suite.modes(), "mcts", "network"}
+    assert set(nodes.programs) == {*suite.modes(), "mcts", "mcts, from_env", "network"}
 
 
 def test_sweeps_give_every_mode_its_own_size(monkeypatch):
