@@ -20,7 +20,19 @@ from jaxrl_agents.losses.advantages import (
     whiten,
 )
 from jaxrl_agents.losses.aggregation import RULES, Counts, aggregate, count
-from jaxrl_agents.losses.algorithms import ALGORITHMS, Algorithm, cispo, dapo, dr_grpo, gigpo, grpo, gspo, ppo, rloo
+from jaxrl_agents.losses.algorithms import (
+    ALGORITHMS,
+    GAE_LAMBDA,
+    Algorithm,
+    cispo,
+    dapo,
+    dr_grpo,
+    gigpo,
+    grpo,
+    gspo,
+    ppo,
+    rloo,
+)
 from jaxrl_agents.losses.categorical import entropy, log_prob
 from jaxrl_agents.losses.kl import k1, k2, k3, kl_divergence
 from jaxrl_agents.losses.policy_gradient import (
@@ -36,6 +48,7 @@ from jaxrl_agents.losses.supervised import negative_log_likelihood
 
 __all__ = [
     "ALGORITHMS",
+    "GAE_LAMBDA",
     "RULES",
     "Algorithm",
     "Counts",

@@ -23,6 +23,8 @@ from jaxrl_agents.losses.advantages import (
 )
 from jaxrl_agents.losses.policy_gradient import PolicyLoss
 
+GAE_LAMBDA = 0.95  # of `ppo`
+
 
 class Algorithm(NamedTuple):
     """Advantages and a loss that belong together."""
@@ -79,7 +81,7 @@ def gigpo(**fields: Any) -> Algorithm:
 
 def ppo(**fields: Any) -> Algorithm:
     """PPO (arXiv 1707.06347, equation 9); the advantages are `gae`, which gives returns for `value_loss` too."""
-    return Algorithm(partial(gae, decay=0.95), PolicyLoss(**{"aggregation": "token_mean", **fields}))
+    return Algorithm(partial(gae, decay=GAE_LAMBDA), PolicyLoss(**{"aggregation": "token_mean", **fields}))
 
 
 ALGORITHMS: dict[str, Callable[..., Algorithm]] = {

@@ -241,7 +241,11 @@ class ObjectiveConfig:
     Attributes:
       credit: for losses relative to the group: one advantage for all of an episode's turns (none: this), or one for
         each turn from what it brought from there on.
-      discount: of later rewards, for losses and credits that look at single turns.
+      advantages: of ppo: gae over all actions of an episode (none: this), or RAGEN's bi_level_gae, over its turns and
+        then over the actions of each.
+      discount: of later rewards, for losses and credits that look at single turns; of bi_level_gae within a turn.
+      turn_discount: of bi_level_gae, from turn to turn; none: 0.95.
+      gae_lambda: λ of ppo's advantages; none: 0.95.
       clip_low: how far the ratio may fall.
       clip_high: how far it may rise.
       dual_clip: bound of the ratio where the advantage is negative.
@@ -255,7 +259,10 @@ class ObjectiveConfig:
     """
 
     credit: Literal["episode", "step"] | None = None
+    advantages: Literal["gae", "bi_level_gae"] | None = None
     discount: PositiveFraction | None = None
+    turn_discount: PositiveFraction | None = None
+    gae_lambda: Fraction | None = None
     clip_low: Fraction | None = None
     clip_high: NotNegative | None = None
     dual_clip: Positive | None = None

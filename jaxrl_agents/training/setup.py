@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Strategy
 from jaxrl_agents.training import unused
-from jaxrl_agents.training.config import OptimizerConfig, TrainConfig, chosen
+from jaxrl_agents.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig, chosen
 from jaxrl_agents.training.credit import takes_values
 from jaxrl_agents.training.evaluation import Evaluation, evaluate
 from jaxrl_agents.training.experts import expert_for
@@ -239,9 +240,19 @@ def _algorithm(config: TrainConfig) -> Algorithm:
     options = {name: value for name, value in given.items() if name in names and value is not None}
     try:
         with _fields_named(config):
-            return losses.ALGORITHMS[config.loss](**options)
+            algorithm = losses.ALGORITHMS[config.loss](**options)
     except TypeError as error:
         raise ValueError(f"objective: {error}") from error
+    return algorithm._replace(advantages=_advantages(config.objective)) if takes_values(algorithm) else algorithm
+
+
+def _advantages(objective: ObjectiveConfig) -> Callable[..., Any]:
+    """What a value function's advantages are computed with."""
+    decay = losses.GAE_LAMBDA if objective.gae_lambda is None else objective.gae_lambda
+    if objective.advantages != "bi_level_gae":
+        return partial(losses.gae, decay=decay)
+    between = {} if objective.turn_discount is None else {"turn_discount": objective.turn_discount}
+    return partial(losses.bi_level_gae, decay=decay, **between)
 
 
 def _check_values(config: TrainConfig, algorithm: Algorithm) -> None:

@@ -34,6 +34,7 @@ def check(config: TrainConfig, loss: PolicyLoss, strategy: Strategy) -> None:
     """
     fields = itertools.chain(
         _in_the_loss(config, loss),
+        _in_the_advantages(config),
         _in_the_search(config, strategy),
         _in_the_filter(config),
         _in_the_warm_start(config),
@@ -92,6 +93,23 @@ def _in_the_loss(config: TrainConfig, loss: PolicyLoss) -> Iterator[Unused]:
     if objective.kl_estimator is not None and not loss.kl_coefficient:
         why = "without a penalty"
         yield Unused("objective.kl_estimator", why, "give objective.kl_coefficient above 0")
+
+
+def _in_the_advantages(config: TrainConfig) -> Iterator[Unused]:
+    objective = config.objective
+    if config.loss != "ppo":
+        for name in ("advantages", "turn_discount", "gae_lambda"):
+            if getattr(objective, name) is not None:
+                yield Unused(
+                    f"objective.{name}", f"on loss={config.loss!r}, which has no value function", "use loss='ppo'"
+                )
+    elif objective.advantages != "bi_level_gae":
+        if objective.turn_discount is not None:
+            way_out = "give objective.advantages='bi_level_gae'"
+            yield Unused("objective.turn_discount", "where turns are not told from actions", way_out)
+    elif config.policy.max_turn_actions == 1:
+        why = "where a turn is one action, so that it is gae with another discount"
+        yield Unused("objective.advantages", why, "give policy.max_turn_actions above 1")
 
 
 def _in_the_search(config: TrainConfig, strategy: Any) -> Iterator[Unused]:

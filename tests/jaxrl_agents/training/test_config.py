@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import envs_jax
+from jaxrl_agents import losses
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.config import BatchConfig, ModelConfig, OptimizerConfig, SearchConfig, TrainConfig
 from jaxrl_agents.training.presets import PRESETS, preset, read_config
@@ -152,6 +153,13 @@ DOES_NOTHING = [
     ({"objective": {"discount": 0.9}}, "objective.discount=0.9 has no effect where whole episodes are compared"),
     ({"objective": {"discount": 0.9, "credit": "episode"}, "loss": "rloo"}, "objective.discount=0.9 has no effect"),
     ({"objective": {"value_coefficient": 0.5}}, "objective.value_coefficient=0.5 has no effect without a value func"),
+    ({"objective": {"advantages": "gae"}},
+     "objective.advantages='gae' has no effect on loss='grpo', which has no value function: use loss='ppo', or leave"),
+    ({"objective": {"gae_lambda": 1.0}, "loss": "gigpo"}, "objective.gae_lambda=1.0 has no effect on loss='gigpo'"),
+    ({"objective": {"turn_discount": 0.9}, "loss": "ppo", "policy": {"max_turn_actions": 2}},
+     "objective.turn_discount=0.9 has no effect where turns are not told from actions: give objective.advantages='bi"),
+    ({"objective": {"advantages": "bi_level_gae"}, "loss": "ppo"},
+     "objective.advantages='bi_level_gae' has no effect where a turn is one action, so that it is gae with another d"),
     ({"objective": {"reference_step_size": 0.1}}, "objective.reference_step_size=0.1 has no effect without a refer"),
     ({"objective": {"kl_estimator": "k1"}}, "objective.kl_estimator='k1' has no effect without a penalty: give obj"),
     ({"objective": {"max_length": 9}}, "objective.max_length=9 has no effect on objective.aggregation='sequence_mean"),
@@ -245,6 +253,26 @@ def test_parts_are_as_configured():
     assert policy.model.config.end_of_turn and (policy.max_turn_actions, policy.temperature) == (2, 0.5)
     assert policy.use_action_mask and policy.model.config.d_model == 8
     assert build(fields.updated(TrainConfig(), SMALL)).learner.num_turns == 4  # the tasks' time limit
+
+
+@pytest.mark.parametrize(
+    ("objective", "function", "options"),
+    [
+        ({}, losses.gae, {"decay": 0.95}),
+        ({"advantages": "gae", "gae_lambda": 1}, losses.gae, {"decay": 1}),
+        ({"advantages": "bi_level_gae"}, losses.bi_level_gae, {"decay": 0.95}),
+        (
+            {"advantages": "bi_level_gae", "gae_lambda": 1.0, "turn_discount": 0.9, "discount": 0.5},
+            losses.bi_level_gae,
+            {"decay": 1.0, "turn_discount": 0.9},
+        ),
+    ],
+)
+def test_the_advantages_of_ppo(objective, function, options):
+    document = {"loss": "ppo", "objective": objective, "policy": {"max_turn_actions": 2}}
+    learner = build(fields.updated(fields.updated(TrainConfig(), SMALL), document)).learner
+    assert (learner.algorithm.advantages.func, learner.algorithm.advantages.keywords) == (function, options)
+    assert learner.discount == objective.get("discount") and learner.algorithm.loss == losses.ppo().loss
 
 
 @pytest.mark.parametrize(

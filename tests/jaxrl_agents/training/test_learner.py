@@ -166,6 +166,31 @@ def test_credit_by_step_compares_returns_from_the_same_turn_on():
     np.testing.assert_allclose(made.advantages[..., 0], expected, atol=1e-6)
 
 
+def test_bi_level_gae_goes_over_turns_and_then_over_their_actions():
+    """Of a policy with up to two actions a turn; whitened, as all advantages of a value function."""
+    lengths = np.array([[2, 1, 2], [1, 2, 0], [2, 0, 0], [2, 2, 1]])
+    draw = np.random.default_rng(0).normal
+    rewards, values = draw(size=(4, 3)).astype(np.float32), draw(size=(4, 3, 2)).astype(np.float32)
+    trajectory = first_batch("sgd")[1].replace(rewards=rewards)
+    mask = np.arange(2) < lengths[..., None]
+    algorithm = losses.ppo()._replace(advantages=partial(losses.bi_level_gae, turn_discount=0.9, decay=0.5))
+    made = jax.jit(partial(credit.assign, algorithm, credit=None, discount=0.8))(trajectory, mask, values)
+    gains = np.zeros((4, 3, 2))
+    for row in range(4):
+        gain = worth = 0.0  # of the turn's last action, and of having come to that of the next turn
+        for turn in reversed(np.flatnonzero(lengths[row])):
+            last, value = lengths[row, turn] - 1, values[row, turn]
+            gain = rewards[row, turn] + 0.9 * worth - value[last] + 0.9 * 0.5 * gain
+            worth = value[last]
+            gains[row, turn, last] = gain
+            if last:
+                gains[row, turn, 0] = 0.8 * value[1] - value[0] + 0.8 * 0.5 * gain
+    targets = np.where(mask, gains + values, 0)
+    whitened = (gains - gains[mask].mean()) / gains[mask].std(ddof=1)
+    np.testing.assert_allclose(made.advantages, np.where(mask, whitened, 0), atol=1e-5)
+    np.testing.assert_allclose(made.value_targets, targets, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["ppo", "gigpo", "grpo"])
 def test_a_step_learns_and_reports(name):
     made, tasks = made_by(name)
