@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxrl_agents.search import arguments
+from jaxrl_agents.search.arrays import leading_axis
 from jaxrl_agents.search.beam import beam_options, beam_search
 from jaxrl_agents.search.best_of_n import best_of_n, best_of_n_options
 from jaxrl_agents.search.entropy_backtrack import backtrack_options, entropy_backtrack
@@ -42,41 +44,55 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
             several actions, which are played one by one, c(L) = 2 E + 7 A + 50 + 5 L, without 7 A where they come
             from `propose`.
     `lookahead` works instead on
-          - continuation="policy": W M (c(L) + E + 16 D), and 10 A − 12 each where L is 1;
-          - continuation="full", with the C simulated nodes of the last level and their P parents: C (2 E + 3 A + 20)
-            with the bootstrap, C (E + 3 A + 20) with a function as score, else P (E + 12 A + 16) + 14 C (4 A where
-            actions are enumerated); C c(L) for turns of several actions.
+          - continuation="policy": W M (c(L) + E + 16 D); where L is 1, 11 A − 12 more each, and 3 E is 36 at least;
+          - continuation="full", with the C simulated nodes of the last level and their P parents: with the bootstrap
+            C (5 A + 2 E) + P (E + 36), where 2 E is 24 at least; else P (E + 12 A + 24) + 14 C (4 A where
+            actions are enumerated) and E for each of the C with a function as score, of the P without. For turns of
+            several actions C c(L).
     `entropy_backtrack`, with I iterations in place of K, has c = 0 but 5 more in r, keeps (E + 4 A + 8 + b) (I + 1) W
     to step back to, b being the bytes of `steps_back` rows, and E + 4 A + 8 + b a slot where it does.
     `mcts` has, beside the arguments, (S + 1) (E + 24 A + 20) for mctx's tree, (S + 1) max(8 A + 8, 60) to search it,
     and 12 A + 32 for masks, noise and the output.
 
-    On CPUs the compiler's own figure is at most 1.2 times as much (1.4 times for some full trees of drawn candidates),
-    and seldom less than 0.75 times. A plain recurrent_fn keeps logits and value with a node, so its E is 4 A + 4 larger
-    than that of `root.embedding`.
+    On CPUs the compiler's own figure is at most 1.2 times as much, and seldom less than 0.75 times. A plain
+    recurrent_fn keeps logits and value with a node, so its E is 4 A + 4 larger than that of `root.embedding`.
 
     Args:
       mode: `beam_search`, `best_of_n`, `lookahead`, `entropy_backtrack` or `mcts`.
       root: with the batch size that is meant; only shapes and dtypes are used (jax.ShapeDtypeStruct will do).
-      tasks: as for the mode.
+      tasks: as for the mode; () for a model of your own that searches states of an environment without them.
       **options: as for the mode.
 
     Raises:
       TypeError: an option that the mode does not have, or one is missing.
-      ValueError: another mode.
+      ValueError: another mode, or no `tasks` although the root is made of states of an environment.
       Both: what the mode refuses of its options, as it does itself.
     """
     arguments.check_root(root)
+    tasks = _tasks(root, tasks)
     options = _options(mode, root, options)
     batch_size, num_actions = root.prior_logits.shape
     node = _row_bytes(root.embedding)
-    per_root = node + 4 * num_actions + 4 + _row_bytes(arguments.unbanked(tasks))
+    per_root = node + 4 * num_actions + 4 + _row_bytes(tasks)
     if mode is mcts:
         of_node = node + 24 * num_actions + 20 + max(8 * num_actions + 8, 60)
         per_root += (options["num_simulations"] + 1) * of_node + 12 * num_actions + 32
     else:
         per_root += _search_bytes(mode, num_actions, node, options)
     return batch_size * per_root
+
+
+def _tasks(root: RootFnOutput, tasks: Any) -> Any:
+    """The task instances [B, …], without which `from_env` does not search; a root does not tell its model."""
+    state = root.embedding
+    if tasks is None and dataclasses.is_dataclass(state) and hasattr(state, "steps"):
+        raise ValueError(
+            f"tasks is None, and root.embedding is a {type(state).__name__}: a model made by from_env keeps its tasks "
+            "too; give tasks as for the search, or tasks=() for a model of your own that takes none"
+        )
+    tasks = arguments.unbanked(tasks)
+    leading_axis("tasks", tasks, len(root.prior_logits))
+    return tasks
 
 
 def _options(mode: Callable[..., SearchOutput], root: RootFnOutput, given: dict[str, Any]) -> dict[str, Any]:
@@ -138,19 +154,21 @@ def _candidate_bytes(num_actions: int, node: int, options: dict[str, Any]) -> in
 
 def _lookahead_bytes(num_actions: int, node: int, width: int, number: int, options: dict[str, Any]) -> int:
     """Bytes of the candidates and what is simulated below them."""
-    several = options["max_turn_actions"] > 1
     candidate = _candidate_bytes(num_actions, node, options)
     if options["continuation"] != "full":
         levels = node + 16 * options["depth"]
-        return width * number * (candidate + levels + (0 if several else 10 * num_actions - 12))
+        if options["max_turn_actions"] == 1:
+            levels += 11 * num_actions - 12 + max(36 - 3 * node, 0)
+        return width * number * (candidate + levels)
     leaves = width * number ** options["depth"]
-    if several:
+    if options["max_turn_actions"] > 1:
         return leaves * candidate
-    if callable(options["score"]):
-        return leaves * (node + 3 * num_actions + 20)
+    parents = leaves // number
     if options["score"] == "return" and options["bootstrap"]:
-        return leaves * (2 * node + 3 * num_actions + 20)
-    return leaves // number * (node + (4 if _enumerates(options) else 12) * num_actions + 16) + 14 * leaves
+        return leaves * (5 * num_actions + max(2 * node, 24)) + parents * (node + 36)
+    drawn = (4 if _enumerates(options) else 12) * num_actions
+    embeddings = parents + (leaves if callable(options["score"]) else parents)
+    return parents * (drawn + 24) + 14 * leaves + embeddings * node
 
 
 def _enumerates(options: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import envs_jax
@@ -49,7 +50,7 @@ WORDS_AND_ACTIONS = [  # of a node
     (search.best_of_n, {"num_turns": 4, "num_rollouts": 16}, 25, 64),
     (search.lookahead, {"num_turns": 2, "depth": 4, "num_candidates": 8}, 3, 16),
     (search.lookahead, {"num_turns": 2, "depth": 2, "num_candidates": 8, **FOUR}, 25, 4),
-    (search.lookahead, FULL, 3, 4),
+    (search.lookahead, {**FULL, "num_candidates": 3, "candidates": "gumbel"}, 25, 4),
     (search.lookahead, {**FULL, "bootstrap": False}, 25, 4),
     (search.lookahead, {**FULL, "score": distance}, 25, 4),
     (search.entropy_backtrack, {**RETRIES, **FOUR, "free_backtrack": True}, 25, 4),
@@ -68,15 +69,29 @@ def test_memory_is_what_the_compiler_says(mode, options, words, actions):
     assert 0.75 * estimate < compiled <= 1.2 * estimate
 
 
-def test_memory_on_an_environment():
+@pytest.mark.parametrize(
+    ("name", "made", "mode", "options"),
+    [
+        ("Sokoban-v0", {"num_levels": BATCH}, search.beam_search,
+         {"num_turns": 24, "beam_width": 8, "candidates": "enumerate"}),
+        ("FrozenLake-v0", {}, search.lookahead, {**FULL, "num_candidates": 3, "candidates": "gumbel"}),
+    ],
+    ids=["Sokoban-v0", "FrozenLake-v0"],
+)  # fmt: skip
+def test_memory_on_an_environment(name, made, mode, options):
     """States of small integers, tasks, legal actions; shapes are all that is needed of them."""
-    env, tasks = envs_jax.make("Sokoban-v0", num_levels=BATCH)
+    env, tasks = envs_jax.make(name, **made)
+    tasks = tasks[np.arange(BATCH) % len(tasks)]
     model = search.from_env(env)
     root = jax.eval_shape(started, env, model, tasks.instances)
-    options = {"num_turns": 24, "beam_width": 8, "candidates": "enumerate"}
-    estimate = search.estimate_bytes(search.beam_search, root, tasks=tasks, **options)
-    compiled = search.compiled_bytes(search.beam_search, None, jax.random.key(0), root, model, tasks=tasks, **options)
+    estimate = search.estimate_bytes(mode, root, tasks=tasks, **options)
+    compiled = search.compiled_bytes(mode, None, jax.random.key(0), root, model, tasks=tasks, **options)
     assert 0.8 * estimate < compiled <= 1.2 * estimate
+    assert search.estimate_bytes(mode, root, tasks=(), **options) < estimate  # a model of one's own may need none
+    with pytest.raises(ValueError, match="tasks is None, and root.embedding is a .*State: .* give tasks as for the"):
+        search.estimate_bytes(mode, root, **options)
+    with pytest.raises(ValueError, match=r"tasks\..* has shape \(3,\); its first axis must be the 256 roots"):
+        search.estimate_bytes(mode, root, tasks=tasks[:3], **options)
 
 
 def test_more_of_anything_takes_more_bytes():
