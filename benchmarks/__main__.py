@@ -24,10 +24,12 @@ def parser() -> argparse.ArgumentParser:
     compare = subparsers.add_parser("compare", help="compare two results")
     compare.add_argument("a", type=Path, metavar="A", help="results.json, or the folder that holds it")
     compare.add_argument("b", type=Path, metavar="B")
-    profile = subparsers.add_parser("profile", help="where the time of one program goes")
-    profile.add_argument("case", metavar="CASE", help="suite/case/program; `list` names them")
+    profile = subparsers.add_parser("profile", help="where the time of a program, or of each of several, goes")
+    profile.add_argument("programs", nargs="+", metavar="PROGRAM", help="suite/case/program, or suite/case for all of "
+                         "its programs; `list` names them; of several there is a report in common")  # fmt: skip
     _add_settings(profile)
-    profile.add_argument("--out", type=_path, metavar="DIR", help="default: results/<date>-<time>-profile")
+    profile.add_argument("--out", type=_path, metavar="DIR", help="default: results/<date>-<time>-profile; interrupted "
+                         "profiles of several programs go on where they stopped")  # fmt: skip
     _add_settings(subparsers.add_parser("list", help="name the suites, cases and programs"))
     papers = subparsers.add_parser("papers", help="repeat a paper's experiments; its tables beside ours")
     papers.add_argument("paper", metavar="NAME", help=", ".join(PAPERS))

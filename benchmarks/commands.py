@@ -8,8 +8,9 @@ import datetime
 import difflib
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -21,8 +22,10 @@ from benchmarks.papers import report as paper_report
 from benchmarks.papers import study as paper_study
 from benchmarks.papers.progress import Progress as PaperProgress
 from benchmarks.results import Results, Row
-from benchmarks.suites import Settings
+from benchmarks.suites import Case, Settings, Suite
 from benchmarks.workloads import check_inputs
+
+Programs = dict[str, Callable[[], Program]]  # by name: suite/case/program
 
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
 
@@ -34,20 +37,31 @@ def run(options: argparse.Namespace) -> int:
     check_inputs(settings, {suite.name for suite, _ in selected})
     folder = options.out or _new_folder(settings.budget.name)
     _make_folder(folder)
-    path = folder / "results.json"
-    _forget_compilations()
-    interrupted = False
-    with console.Progress(len(selected)) as progress:
-        try:
-            results = runner.run(selected, settings, options.suites, path, progress)
-        except KeyboardInterrupt:
-            interrupted, results = True, Results.load(path)
+    results, out, interrupted = _measured(selected, settings, options.suites, folder)
     chosen = list(dict.fromkeys(suite.name for suite, _ in selected))
     report.write(results, [suites.load(name) for name in chosen], folder / "report.md")
-    show = functools.partial(progress.console.print, soft_wrap=True, highlight=False)
     with_targets = console.figures(results.rows)
     if with_targets:
-        progress.console.print(console.table("Figures with a target", with_targets, with_case=True), "")
+        out.print(console.table("Figures with a target", with_targets, with_case=True), "")
+    return _ended(results, out, interrupted, folder)
+
+
+def _measured(
+    selected: Sequence[tuple[Suite, Case]], settings: Settings, wanted: Sequence[str], folder: Path
+) -> tuple[Results, Any, bool]:
+    """What was measured and written to the folder's `results.json`, the console, and whether Ctrl-C cut it short."""
+    path = folder / "results.json"
+    _forget_compilations()
+    with console.Progress(len(selected)) as progress:
+        try:
+            return runner.run(selected, settings, wanted, path, progress), progress.console, False
+        except KeyboardInterrupt:
+            return Results.load(path), progress.console, True
+
+
+def _ended(results: Results, out: Any, interrupted: bool, folder: Path) -> int:
+    """Says where the report is; the status to exit with."""
+    show = functools.partial(out.print, soft_wrap=True, highlight=False)
     show(str(folder / "report.md"), style="bold")
     if interrupted:
         show(f"interrupted; the same command with `--out {folder}` goes on from here")
@@ -69,21 +83,39 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def profile(options: argparse.Namespace) -> int:
-    """Prints where the time of one program goes, and writes its trace and a report."""
-    from benchmarks import profile_report, profiling
-
+    """Prints where the time of programs goes, and writes their traces and a report."""
     settings = _settings(options)
-    make = _program(options.case, settings)
-    check_inputs(settings, {options.case.partition("/")[0]})
+    programs = _selected_programs(options.programs, settings)
+    check_inputs(settings, {name.partition("/")[0] for name in programs})
     folder = options.out or _new_folder("profile")
     _make_folder(folder)
+    if len(programs) == 1 and list(programs) == options.programs:
+        return _profile_one(*programs.popitem(), settings, folder)
+    return _profile_all(programs, options.programs, settings, folder)
+
+
+def _profile_one(name: str, make: Callable[[], Program], settings: Settings, folder: Path) -> int:
+    from benchmarks import profile_report, profiling
+
     _forget_compilations()
-    found = profiling.profile(options.case, make(), settings.budget, folder)
+    found = profiling.profile(name, make(), settings.budget, folder)
     out = console.terminal()
     profile_report.show(found, out)
-    (folder / "profile.md").write_text(profile_report.markdown(found), encoding="utf-8")
-    out.print(f"\n{folder / 'profile.md'}", style="bold", highlight=False)
+    out.print(f"\n{profile_report.write(found, folder)}", style="bold", highlight=False)
     return 0
+
+
+def _profile_all(programs: Programs, wanted: Sequence[str], settings: Settings, folder: Path) -> int:
+    """One after the other, each with a folder of its own; then what they have in common as a report."""
+    from benchmarks import profile_report, profiles
+
+    suite = profiles.suite(programs, settings.budget, folder)
+    selected = [(suite, case) for case in suite.cases(settings)]
+    results, out, interrupted = _measured(selected, settings, [f"{profiles.NAME}/{name}" for name in wanted], folder)
+    profiles.write(results, folder / "report.md")
+    profile_report.show_tables(profiles.tables(results.rows), out)
+    out.print(f"each program's own profile and trace: {folder}/<program>/", soft_wrap=True, highlight=False)
+    return _ended(results, out, interrupted, folder)
 
 
 def list_cases(options: argparse.Namespace) -> int:
@@ -130,23 +162,37 @@ def papers_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _program(name: str, settings: Settings) -> Callable[[], Program]:
+def _selected_programs(wanted: Sequence[str], settings: Settings) -> Programs:
+    """The programs that are named, or whose names begin with what is named as a suite or a case."""
     known = _programs(settings)
-    if name not in known:
-        options = suites.options_with(settings, lambda other: name in _programs(other))
-        if options:
-            raise ValueError(f"{name!r} is measured only with `{options}`")
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-        hint = f"; close to it: {', '.join(close)}" if close else ""
-        raise ValueError(f"{name!r} is no program that `python -m benchmarks list` names{hint}")
-    return known[name]
+    selected: Programs = {}
+    for name in wanted:
+        matching = _below(name, known)
+        if not matching:
+            raise ValueError(_no_program(name, known, settings))
+        selected.update(matching)
+    return selected
 
 
-def _programs(settings: Settings) -> dict[str, Callable[[], Program]]:
+def _below(name: str, known: Programs) -> Programs:
+    return {program: make for program, make in known.items() if f"{program}/".startswith(f"{name}/")}
+
+
+def _no_program(name: str, known: Programs, settings: Settings) -> str:
+    """Why `name` names none: there is none, or it takes other options."""
+    options = suites.options_with(settings, lambda other: _below(name, _programs(other)))
+    if options:
+        return f"{name!r} is measured only with `{options}`"
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    hint = f"; close to it: {', '.join(close)}" if close else ""
+    return f"{name!r} is no program that `python -m benchmarks list` names, and no case with any{hint}"
+
+
+def _programs(settings: Settings) -> Programs:
     return {
-        f"{suite.name}/{case.name}/{arm}": make
+        f"{suite.name}/{case.name}/{program}": make
         for suite, case in suites.select((), settings)
-        for arm, make in case.programs.items()
+        for program, make in case.programs.items()
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def tables(profile: Profile) -> list[Table]:
     return [
         _summary(profile),
         _limits(profile),
-        *(scopes if any(_scope(profile, cost) != NO_SCOPE for cost in profile.costs) else []),
+        *(scopes if phases(profile) else []),
         _costs(
             "By the function that asked for it (for an item)", "function", profile, lambda cost: _source(profile, cost)
         ),
@@ -36,7 +37,13 @@ def tables(profile: Profile) -> list[Table]:
 
 def show(profile: Profile, out: Any) -> None:
     """Prints the tables on a rich console."""
-    for title, header, rows in tables(profile):
+    show_tables(tables(profile), out)
+    out.print(_where(profile), highlight=False)
+
+
+def show_tables(tables: Iterable[Table], out: Any) -> None:
+    """Prints tables on a rich console."""
+    for title, header, rows in tables:
         options = {"title_justify": "left", "title_style": "bold", "header_style": "dim", "box": None}
         view = console.rich("table").Table(title=title, **options)
         for i, name in enumerate(header):
@@ -45,7 +52,13 @@ def show(profile: Profile, out: Any) -> None:
             view.add_row(*row)
         out.print(view)
         out.print()
-    out.print(_where(profile), highlight=False)
+
+
+def write(profile: Profile, folder: Path) -> Path:
+    """Writes the tables as a document; its path."""
+    path = folder / "profile.md"
+    path.write_text(markdown(profile), encoding="utf-8")
+    return path
 
 
 def markdown(profile: Profile) -> str:
@@ -56,6 +69,14 @@ def markdown(profile: Profile) -> str:
     return "\n".join(lines)
 
 
+def phases(profile: Profile) -> dict[str, float]:
+    """The share of the traced time of each named scope, and of what is in none; empty where nothing is in any."""
+    groups = profile.grouped(lambda cost: _scope(profile, cost))
+    if all(group.name == NO_SCOPE for group in groups):
+        return {}
+    return {group.name: group.seconds / profile.seconds for group in groups}
+
+
 def kind(operation: str) -> str:
     """The kind of an operation from its name: `add_select_fusion.12` is a fusion, `while.3` a while."""
     stem = re.sub(r"(\.\d+|\.clone)+$", "", operation)
@@ -64,10 +85,10 @@ def kind(operation: str) -> str:
 
 def _summary(profile: Profile) -> Table:
     memory = ", ".join(f"{name} {console.number(size / 1e6)} MB" for name, size in profile.memory.items())
-    rate = console.number(1 / profile.item_seconds, "/s")
+    items = rate(1 / profile.item_seconds, "items/s")
     traced = 1e9 * profile.per_item(profile.seconds)
     rows = [
-        ["time of an item, untraced", f"{1e9 * profile.item_seconds:.1f} ns ({rate} items/s)"],
+        ["time of an item, untraced", f"{1e9 * profile.item_seconds:.1f} ns ({items})"],
         ["items a step", f"{profile.items:,.0f}"],
         ["compile time", f"{profile.compile_seconds:.2f} s"],
         ["memory", memory],
@@ -83,25 +104,29 @@ def _limits(profile: Profile) -> Table:
     rows = []
     for name, share in profile.shares().items():
         limit = LIMITS[name]
-        each = profile.per_item(sum(getattr(cost, limit.measure) for cost in profile.costs))
+        each = profile.work_of(name)
         rates = each / profile.item_seconds, float(np.median(profile.rates[name]))
-        rows.append([name, f"{each:,.0f}", *(_rate(rate, limit.unit) for rate in rates), f"{100 * share:.0f} %"])
+        rows.append([name, f"{each:,.0f}", *(rate(value, limit.unit) for value in rates), f"{100 * share:.0f} %"])
     header = ("as executed", "an item", "achieved", "machine's limit", "share")
-    return (f"Distance from the machine's limits: {_nearest(profile.shares())}", header, rows)
+    shares = profile.shares()
+    near = nearest(shares)
+    title = f"nearest is that of {near}, {100 * shares[near]:.0f} %" if near else "none was measured"
+    return (f"Distance from the machine's limits: {title}", header, rows)
 
 
-def _rate(value: float, unit: str) -> str:
+def rate(value: float, unit: str) -> str:
+    """Three digits with an SI prefix: "40.2 GB/s" for the unit "B/s"."""
     number = console.number(value, "/s")
     return f"{number}{unit}" if number[-1].isalpha() else f"{number} {unit}"
 
 
-def _nearest(shares: dict[str, float]) -> str:
-    """Which limit the program is nearest to; more than memory gives comes from caches, whose limit counts then."""
+def nearest(shares: Mapping[str, float]) -> str:
+    """Which limit the program is nearest to; more than memory gives comes from caches, whose limit counts then.
+
+    "" where none was measured.
+    """
     bounding = {name: share for name, share in shares.items() if not (name == FROM_MEMORY and share > 1)}
-    if not bounding:
-        return "none was measured"
-    name = max(bounding, key=lambda name: bounding[name])
-    return f"nearest is that of {name}, {100 * bounding[name]:.0f} %"
+    return max(bounding, key=lambda name: bounding[name], default="")
 
 
 def _costs(title: str, column: str, profile: Profile, group: Any) -> Table:

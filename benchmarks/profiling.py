@@ -63,14 +63,18 @@ class Profile:
         """Of the traced operations."""
         return sum(cost.seconds for cost in self.costs)
 
+    def work_of(self, limit: str) -> float:
+        """What an item takes of the work that a limit is of."""
+        return self.per_item(sum(getattr(cost, LIMITS[limit].measure) for cost in self.costs))
+
+    def shares_of_repeats(self) -> dict[str, np.ndarray]:
+        """For each limit that was measured what the program reaches of it, float64[repeats]."""
+        program = self.rates[PROGRAM]
+        return {name: self.work_of(name) * program / self.rates[name] for name in LIMITS if name in self.rates}
+
     def shares(self) -> dict[str, float]:
-        """For each limit what the program reaches of it: the median of the shares within the repeats."""
-        found = {}
-        for name, limit in LIMITS.items():
-            if name in self.rates:
-                each = self.per_item(sum(getattr(cost, limit.measure) for cost in self.costs))
-                found[name] = float(np.median(each * self.rates[PROGRAM] / self.rates[name]))
-        return found
+        """The medians of the same."""
+        return {name: float(np.median(shares)) for name, shares in self.shares_of_repeats().items()}
 
     @property
     def uncounted(self) -> list[str]:

@@ -27,7 +27,7 @@ def write(results: Results, suites: Sequence[Suite], path: Path) -> None:
 
 def render(results: Results, suites: Sequence[tuple[Suite, list[str]]]) -> str:
     """The report as Markdown; with each suite the lines that show its plots."""
-    lines = ["# Benchmark results", "", *_head(results), ""]
+    lines = ["# Benchmark results", "", *head(results), ""]
     with_targets = figures(results.rows)
     if with_targets:
         lines += ["## Figures with a target", "", *_table(with_targets, with_case=True), ""]
@@ -36,12 +36,15 @@ def render(results: Results, suites: Sequence[tuple[Suite, list[str]]]) -> str:
         lines += [f"## {suite.title}", "", *plots]
         for case in dict.fromkeys(row.case for row in rows):
             lines += [f"### {case}", "", *_table([row for row in rows if row.case == case]), ""]
-    missing = [row for row in results.rows if row.status != "ok"]
-    if missing:
-        lines += ["## Not measured", ""]
-        where = lambda row: " ".join(f"**{row.suite}/{row.case}** {row.metric} {label(row)}".split())
-        lines += [*(f"- {where(row)}: {row.status}. {row.note}" for row in missing), ""]
-    return "\n".join([*lines, "## How it was measured", "", METHOD, ""])
+    return "\n".join([*lines, *not_measured(results.rows), "## How it was measured", "", METHOD, ""])
+
+
+def not_measured(rows: Iterable[Row]) -> list[str]:
+    """The lines on rows without a value; none where every row has one."""
+    missing = [row for row in rows if row.status != "ok"]
+    where = lambda row: " ".join(f"**{row.suite}/{row.case}** {row.metric} {label(row)}".split())
+    lines = [f"- {where(row)}: {row.status}. {row.note}" for row in missing]
+    return ["## Not measured", "", *lines, ""] if missing else []
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -58,7 +61,8 @@ def machine_line(machine: dict[str, Any]) -> str:
     )
 
 
-def _head(results: Results) -> list[str]:
+def head(results: Results) -> list[str]:
+    """The lines on the machine, the versions and what was asked for."""
     asked = results.settings
     given = [f"`--{name}`" for name in ("peers", "levels", "products") if asked.get(name)]
     state = "" if results.complete else " **The run was interrupted: these are the cases that were done.**"

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import console, peers, plots, report
+from benchmarks import console, peers, plots, profiling, report
 from benchmarks.__main__ import main
 from benchmarks.boards import Grids
 from benchmarks.measure import Budget, Unavailable, measure
@@ -81,6 +81,30 @@ def test_profile_writes_a_trace_and_a_report(tmp_path, capsys):
     assert list(tmp_path.glob("plugins/profile/*/perfetto_trace.json.gz"))
 
 
+def test_profiles_of_several_programs_have_one_report(tmp_path, capsys, monkeypatch):
+    """What is measured of each program is tested elsewhere: here one operation of a nanosecond, or an error."""
+
+    def profile(name, program, budget, folder):
+        if name.endswith("/draw"):
+            raise ValueError("out of luck")
+        rates = {"program": np.ones(2), "arithmetic on integers": np.full(2, 4.0)}
+        cost = profiling.Cost("add.1", 1e-9, 5, 5)
+        return profiling.Profile(name, 1.0, 1.0, 0.0, 0.0, {}, {}, 5, [cost], {}, rates, folder)
+
+    monkeypatch.setattr(profiling, "profile", profile)
+    case = "environments/FrozenLake-v0/step"
+    assert main(["profile", f"{case}/vmap", f"{case}/draw", f"{case}/vmap", "--out", str(tmp_path)]) == 1
+    out, text, results = capsys.readouterr().out, (tmp_path / "report.md").read_text(), Results.load(tmp_path)
+    assert results.finished == [f"profile/{case}/vmap", f"profile/{case}/draw"]
+    assert "| vmap | 1 items/s | 1 – 1 | 1 (25 %) | arithmetic on integers |" in text and "1 (25 %)" in out
+    assert "## Not measured" in text and "out of luck" in text and results.machine["cpu"] in text
+    assert "add" in (tmp_path / "environments-FrozenLake-v0-step-vmap" / "profile.md").read_text()
+    assert main(["profile", case, "--out", str(tmp_path / "all")]) == 1
+    (environments,) = {suite for suite, _ in select([case], Settings())}
+    (step,) = [one for one in environments.cases(Settings()) if f"environments/{one.name}" == case]
+    assert Results.load(tmp_path / "all").finished == [f"profile/{case}/{program}" for program in step.programs]
+
+
 def test_list_names_every_case_and_says_what_it_measures(capsys):
     assert main(["list", "--peers"]) == 0
     out = capsys.readouterr().out
@@ -114,6 +138,7 @@ def test_select():
         (["run", "levels/Sokoban/lo"], "'levels/Sokoban/lo' names no case"),
         (["run", "--levels", "no/such/path"], "--levels no/such/path: there is no such file"),
         (["profile", "environments/Sokoban-v0/step/bear"], "environments/Sokoban-v0/step/bare"),
+        (["profile", "search/Sokoban-v0/network"], "names, and no case with any; close to it: search/Sokoban-v0/nodes"),
         (["compare", "no/such", "results"], "no/such: there is no such file or folder; name what `run` wrote"),
         (["compare", "tests", "results"], "tests: the folder holds no results.json; name what `run` wrote"),
     ],

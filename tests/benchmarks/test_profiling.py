@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import hlo, profiling
+from benchmarks import hlo, profiles, profiling
 from benchmarks.hlo_costs import Work, work
 from benchmarks.measure import Budget, Program
 from benchmarks.profile_report import kind, markdown, tables
@@ -110,9 +110,10 @@ def test_kinds(name, expected):
     assert kind(name) == expected
 
 
-def profile_of(costs, **rates):
+def profile_of(costs, name="p", phases=None, **rates):
     rates = {name: np.array(values) for name, values in rates.items()}
-    return profiling.Profile("p", 1.0, 2.0, 0.0, 0.0, {}, {}, 5, costs, {}, rates, Path())
+    instructions = {of: hlo.Instruction(of, "fusion", scope=phase) for of, phase in (phases or {}).items()}
+    return profiling.Profile(name, 1.0, 2.0, 0.0, 0.0, {}, {}, 5, costs, instructions, rates, Path())
 
 
 def test_groups_add_up():
@@ -135,6 +136,31 @@ def test_shares_are_medians_over_the_repeats_and_the_nearest_limit_is_named():
     ((title, _, rows),) = [table for table in tables(profile) if table[0].startswith("Distance")]
     assert title.endswith("nearest is that of arithmetic on integers, 40 %")  # memory gives less: the data is in caches
     assert {row[0]: row[-1] for row in rows} == {name: f"{100 * share:.0f} %" for name, share in expected.items()}
+
+
+def test_the_report_of_several_programs():
+    """10 items are traced; all take 400 bytes and 4 operations each, against limits measured beside each program."""
+    costs = [Cost("a", 3.0, 10, 40, 0, 4_000), Cost("b", 1.0, 10, 0, 0, 0, ("fft",))]
+    limits = {"bytes, from memory": [2e9, 2e9], "bytes, from caches": [4e9, 4e9], "matrix products": [1.0, 1.0]}
+    fast = {"program": [4e6, 6e6], "arithmetic on integers": [1e8, 1e8], **limits}
+    slow = {"program": [1e6, 1e6], "arithmetic on integers": [1e7, 5e7], **limits}
+    found = [
+        *profiles.rows(profile_of(costs, "search/X/nodes/one", {"a": "step", "b": "select"}, **fast)),
+        *profiles.rows(profile_of(costs, "search/X/nodes/two, so", {"a": "step"}, **slow)),
+        *profiles.rows(profile_of(costs[:1], "env/Y/z", **slow)),
+    ]
+    first, phases, last = profiles.tables(found)
+    limits = ("bytes, from memory", "bytes, from caches", "arithmetic on integers")
+    assert first[1] == ("program", "rate", "p10 – p90", *limits, "nearest limit")
+    assert first[2] == [
+        ["one", "5 M items/s", "4.2 – 5.8 M", "400 (100 %)", "400 (50 %)", "4 (20 %)", "bytes, from memory"],
+        ["two, so", "1 M items/s", "1 – 1 M", "400 (20 %)", "400 (10 %)", "4 (24 %)", "arithmetic on integers"],
+        ["limit", "", "", "2 GB/s", "4 GB/s", "30 – 100 M/s", ""],
+    ]
+    assert phases[1] == ("program", "step", "select", "(outside named scopes)")
+    assert phases[2] == [["one", "75 %", "25 %", "–"], ["two, so", "75 %", "–", "25 %"]]
+    assert last[0].startswith("env/Y: work an item") and last[2][0][0] == "z"  # no phases, so no table of them
+    assert found[0].note == "not counted: fft"
 
 
 def test_a_profile_counts_what_ran(tmp_path):
