@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from benchmarks.training_curves import Curve, follow
 from jaxrl_agents.training import Evaluation, Setup, build, fields, preset
 from jaxrl_agents.training.baselines import baselines, measure
 
@@ -22,15 +22,6 @@ VARIANTS: dict[str, dict[str, Any]] = {  # how the preset's runs differ
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training run."""
-
-    points: list[tuple[int, float]]  # (steps, return of the likeliest actions)
-    processor_seconds: float  # of all steps, compilation and evaluations left out
-    final: Evaluation
-
-
 def scripts(products: Path | None, document: Mapping[str, Any]) -> dict[str, Evaluation]:
     """What random actions and the scripts reach on the held-out goals."""
     setup = _setup(products, document)
@@ -40,7 +31,7 @@ def scripts(products: Path | None, document: Mapping[str, Any]) -> dict[str, Eva
     }
 
 
-def run(products: Path | None, document: Mapping[str, Any], num_points: int) -> Run:
+def run(products: Path | None, document: Mapping[str, Any], num_points: int) -> Curve:
     """A run of the preset with the fields of `document`.
 
     Args:
@@ -49,21 +40,8 @@ def run(products: Path | None, document: Mapping[str, Any], num_points: int) -> 
       num_points: evaluations on the way.
     """
     setup = _setup(products, document)
-    state = setup.placed(setup.learner.init(jax.random.key(setup.config.seed)))
-    total = setup.config.total_steps
-    marks = {total * number // num_points for number in range(1, num_points + 1)}
-    seconds, points, result = 0.0, [], None
-    for number in range(1, total + 1):
-        start = time.process_time()
-        state, _ = setup.step(number, state)
-        jax.block_until_ready(state)
-        if number not in (1, setup.config.warm_start.num_steps + 1):  # those compile
-            seconds += time.process_time() - start
-        if number in marks:
-            result = setup.evaluate(state.params, jax.random.key(1))
-            points.append((number, result.episode_return.mean))
-    assert result is not None
-    return Run(points, seconds, result)
+    marks = {setup.config.total_steps * number // num_points for number in range(1, num_points + 1)}
+    return follow(setup, setup.config.seed, marks, lambda params: setup.evaluate(params, jax.random.key(1)))
 
 
 def _setup(products: Path | None, document: Mapping[str, Any]) -> Setup:

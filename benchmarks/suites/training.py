@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.suites import Case, Plot, Settings, Suite
 from benchmarks.training_arms import Work, work
+from benchmarks.training_curves import Curve, Run
 from jaxrl_agents import rollouts
 from jaxrl_agents.training import Evaluation
 
@@ -32,6 +33,7 @@ CACHE_GAIN = 5.0  # of decoding at CONTEXT tokens
 CONTEXT = 256
 SAME_LOSS = 1e-5  # between one and eight devices
 SHORT_OF_OPTIMUM = 0.03  # FrozenLake's success below the exact optimum
+MINUTES = {training_curves.LAKE: 3.0, training_curves.ROOMS: 15.0, training_webshop.ID: 20.0}  # that a run may take
 ROOMS_SOLVED = 0.70  # of the rooms that are held out, greedily
 MATRIX_SHARE = 40.0  # per cent of the measured rate of matrix products, on an accelerator
 ACCELERATOR_STEPS = 1e6  # environment steps a second, on an accelerator
@@ -62,6 +64,7 @@ def cases(settings: Settings) -> Iterator[Case]:
         yield Case(f"{ID}/devices", functools.partial(run_devices, settings))
         yield Case(f"{training_curves.LAKE}/learning", functools.partial(run_learning, settings))
         yield Case(f"{training_curves.ROOMS}/learning", functools.partial(run_learning_rooms, settings))
+        yield Case(f"{training_webshop.ID}/learning", functools.partial(run_webshop, settings))
         yield Case("accelerator/update", functools.partial(run_accelerator_update, settings))
         yield Case("accelerator/step", functools.partial(run_accelerator_step, settings))
 
@@ -293,25 +296,28 @@ def run_learning(settings: Settings) -> Iterator[Row]:
     """Greedy success of the preset's runs over steps and seconds, three seeds, beside the exact optimum."""
     rows = RowMaker(NAME, f"{training_curves.LAKE}/learning")
     found = training_curves.curves(training_curves.LAKE, SEEDS, POINTS, EPISODES, FINAL_EPISODES)
-    yield from learning_rows(rows, found)
+    yield from learning_rows(rows, found, MINUTES[training_curves.LAKE])
 
 
 def run_learning_rooms(settings: Settings) -> Iterator[Row]:
     """Greedy success of the preset's runs in rooms that are held out, over steps and seconds, three seeds."""
     rows = RowMaker(NAME, f"{training_curves.ROOMS}/learning")
     found = training_curves.curves(training_curves.ROOMS, SEEDS, POINTS, ROOMS_HELD_OUT, ROOMS_HELD_OUT)
-    yield from learning_rows(rows, found, Target(">=", ROOMS_SOLVED))
+    yield from learning_rows(rows, found, MINUTES[training_curves.ROOMS], Target(">=", ROOMS_SOLVED))
 
 
-def learning_rows(rows: RowMaker, found: Seq[training_curves.Curve], target: Target | None = None) -> Iterator[Row]:
-    """The curves, and what the runs came to over the seeds; `target` is that of their success."""
-    for seed, curve in zip(SEEDS, found, strict=False):
-        for steps, success in curve.points:
-            yield rows.fact("success", "", success, parameters={"seed": seed, "steps": steps}, better="higher")
-    yield rows.sample("time of a step", "s", [curve.seconds for curve in found], better="lower")
-    final = [curve.final.success.mean for curve in found]
-    num_steps = found[0].points[-1][0]
-    note = f"after {num_steps} steps, greedy, {found[0].final.num_episodes:,} episodes a seed; p10 – p90 over the seeds"
+def learning_rows(
+    rows: RowMaker, curves: Mapping[int, Curve], minutes: float, target: Target | None = None
+) -> Iterator[Row]:
+    """The curves as the runs go on, and what these came to over the seeds; `target` is that of their success."""
+    found: list[Run] = []
+    for seed, curve in curves.items():
+        run = yield from followed(rows, curve, "success", {"seed": seed})
+        found.append(run)
+    yield rows.sample("time of a step", "s", [run.step_seconds for run in found], better="lower")
+    yield from _times_of(rows, found, minutes)
+    final = [run.final.success.mean for run in found]
+    note = f"of the last policy, greedy, {found[0].final.num_episodes:,} episodes a seed; p10 – p90 over the seeds"
     yield rows.sample("final success", "", final, better="higher", note=note, target=target)
     optimum = found[0].final.optimum
     if optimum is None:
@@ -319,6 +325,26 @@ def learning_rows(rows: RowMaker, found: Seq[training_curves.Curve], target: Tar
     yield rows.fact("optimum", "", optimum, note="exact, by value iteration; it may use the time, which no policy sees")
     limit = Target("<=", SHORT_OF_OPTIMUM)
     yield rows.sample("short of the optimum", "", [optimum - s for s in final], better="lower", target=limit)
+
+
+def followed(rows: RowMaker, curve: Curve, metric: str, parameters: dict[str, Any]) -> Generator[Row, None, Run]:
+    """A row for each point of a curve, "success" or "return", as the run comes to it; the run in the end."""
+    while True:
+        try:
+            steps, reached = next(curve)
+        except StopIteration as ended:
+            return ended.value
+        value = (reached.success if metric == "success" else reached.episode_return).mean
+        yield rows.fact(metric, "", value, parameters={**parameters, "steps": steps}, better="higher")
+
+
+def _times_of(rows: RowMaker, runs: Seq[Run], minutes: float, **fields: Any) -> Iterator[Row]:
+    """What whole runs took, on the wall's clock and on the processor's."""
+    note = "of a run: compilation, steps and the evaluations on the way"
+    fields = {"better": "lower", "note": note, **fields}
+    limit = Target("<=", 60 * minutes)
+    yield rows.sample("wall time", "s", [run.seconds for run in runs], target=limit, **fields)
+    yield rows.sample("processor time", "s", [run.processor_seconds for run in runs], **fields)
 
 
 WEBSHOP_POINTS = 10
@@ -332,13 +358,12 @@ def run_webshop(settings: Settings) -> Iterator[Row]:
     yield from webshop_rows(rows, reached)
     rule = reached[training_webshop.RULE].episode_return.mean
     for name, document in training_webshop.VARIANTS.items():
-        made = training_webshop.run(settings.products, document, WEBSHOP_POINTS)
         parameters = {"policy": f"trained {name}"}
-        for steps, value in made.points:
-            yield rows.fact("return", "", value, parameters={**parameters, "steps": steps}, better="higher")
-        yield from webshop_rows(rows, {f"trained {name}": made.final})
-        yield rows.fact("processor time", "s", made.processor_seconds, parameters=parameters, better="lower")
-        above, limit = made.final.episode_return.mean - rule, Target(">=", ABOVE_THE_RULE[name])
+        curve = training_webshop.run(settings.products, document, WEBSHOP_POINTS)
+        run = yield from followed(rows, curve, "return", parameters)
+        yield from webshop_rows(rows, {f"trained {name}": run.final})
+        yield from _times_of(rows, [run], MINUTES[training_webshop.ID], parameters=parameters)
+        above, limit = run.final.episode_return.mean - rule, Target(">=", ABOVE_THE_RULE[name])
         yield rows.fact("return above the rule", "", above, parameters=parameters, better="higher", target=limit)
 
 

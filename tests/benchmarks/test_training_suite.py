@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import training_arms, training_decoding, training_plots
+from benchmarks import training_arms, training_curves, training_decoding, training_plots
 from benchmarks.measure import Measurement, Runner
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.suites import Settings
 from benchmarks.suites import training as suite
-from benchmarks.training_curves import Curve
-from jaxrl_agents.training import Evaluation
+from jaxrl_agents.training import Evaluation, preset, updated
 from jaxrl_agents.training.evaluation import Interval
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -142,21 +141,51 @@ def test_the_best_throughput_stands_beside_the_target(work):
 
 
 def curve(seed, optimum=0.74):
-    ends = Interval(0.7 + seed / 100, 0.69, 0.72)
-    return Curve([(0, 0.0), (5, 0.5)], 0.25, Evaluation(ends, ends, ends, 100, optimum))
+    """A run that has learned half of it after five steps."""
+    reached = lambda success: Evaluation(*(3 * [Interval(success, success - 0.01, success + 0.02)]), 100, optimum)
+    yield 0, reached(0.0)
+    yield 5, reached(0.5)
+    return training_curves.Run(None, reached(0.7 + seed / 100), 0.25, 170.0 + 5 * seed, 90.0)
+
+
+def curves(optimum=0.74):
+    return {seed: curve(seed, optimum) for seed in (0, 1, 2)}
 
 
 def test_learning_is_compared_with_the_optimum():
-    rows = {row.metric: row for row in suite.learning_rows(ROWS, [curve(seed) for seed in (0, 1, 2)])}
+    rows = {row.metric: row for row in suite.learning_rows(ROWS, curves(), 3.0)}
     assert rows["short of the optimum"].value == pytest.approx(0.03) and rows["short of the optimum"].repeats == 3
     assert rows["optimum"].value == 0.74 and rows["final success"].value == pytest.approx(0.71)
     assert rows["time of a step"].value == 0.25
+    assert (rows["wall time"].value, rows["wall time"].verdict, rows["processor time"].value) == (175, "pass", 90)
+    assert rows["processor time"].target is None
 
 
 def test_learning_without_a_known_optimum_is_compared_with_the_target():
-    rows = list(suite.learning_rows(ROWS, [curve(seed, None) for seed in (0, 1, 2)], Target(">=", 0.715)))
-    assert [row.metric for row in rows] == ["success"] * 6 + ["time of a step", "final success"]
-    assert rows[-1].value == pytest.approx(0.71) and rows[-1].verdict == "miss"
+    rows = list(suite.learning_rows(ROWS, curves(None), 2.0, Target(">=", 0.715)))
+    times = ["time of a step", "wall time", "processor time"]
+    assert [row.metric for row in rows] == ["success"] * 6 + times + ["final success"]
+    assert [row.parameters for row in rows[2:4]] == [{"seed": 1, "steps": 0}, {"seed": 1, "steps": 5}]
+    assert rows[-1].value == pytest.approx(0.71) and rows[-1].verdict == rows[-3].verdict == "miss"
+
+
+def test_points_come_while_the_run_goes_on(monkeypatch):
+    small = {
+        "env_arguments": {"time_limit": 2},
+        "num_steps": 2,
+        "model": {"d_model": 4, "num_heads": 1},
+        "batch": {"group_size": 2, "num_epochs": 1, "num_micro_batches": 1},
+    }
+    monkeypatch.setattr(training_curves, "preset", lambda env: updated(preset(env), small))
+    seeds = training_curves.curves(training_curves.LAKE, (3, 4), 3, 8, 8)
+    steps, before = next(seeds[3])
+    assert list(seeds) == [3, 4] and (steps, before.num_episodes) == (0, 8)
+    rows = suite.followed(ROWS, seeds[3], "return", {"seed": 3})
+    assert [next(rows).parameters for _ in range(2)] == [{"seed": 3, "steps": 1}, {"seed": 3, "steps": 2}]
+    with pytest.raises(StopIteration) as ended:
+        next(rows)
+    run = ended.value.value
+    assert 0 < 2 * run.step_seconds < run.seconds and run.processor_seconds > 0 and run.final.num_episodes == 8
 
 
 def test_plots_show_what_there_is(tmp_path):
@@ -167,7 +196,7 @@ def test_plots_show_what_there_is(tmp_path):
     rows = [row("s/search", "time", 9.0, rollout="beam", program=program) for program in ("step", "rollout")]
     rows += [row("t/decoding", "throughput", 5.0, arm="without", context=context) for context in (64, 256)]
     for env, optimum in (("FrozenLake-v0", 0.74), ("Sokoban-RAGEN-v0", None)):
-        rows += suite.learning_rows(RowMaker("training", f"{env}/learning"), [curve(0, optimum), curve(1, optimum)])
+        rows += suite.learning_rows(RowMaker("training", f"{env}/learning"), curves(optimum), 3.0)
     drawn = list(training_plots.training(rows, tmp_path))
     assert [plot.file for plot in drawn] == ["training_step.png", "decoding.png", "learning.png", "learning_rooms.png"]
     assert all((tmp_path / plot.file).stat().st_size > 1_000 for plot in drawn)
