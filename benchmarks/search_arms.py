@@ -110,7 +110,7 @@ def _calls(run: Run, root: Any, base: Problem, known: dict[str, float] | None = 
 def _apart(run: Run, mesh: Mesh) -> Run:
     """`run` on each device by itself, from its share of the roots and with a key of its own.
 
-    An output stays where it is made: those of the devices lie end to end along the first axis, whichever the roots are on.
+    An output stays where it is made: the devices' lie end to end along the first axis, whichever the roots are on.
     """
 
     def own(params: Any, key: jax.Array, root: Any, tasks: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.console import number
 from benchmarks.plots import COLOURS, MARKERS, OTHER, drawn, in_units, new_figure, save, styled
 from benchmarks.results import Row
+from benchmarks.search_headline import BATCH, FEWER
 from benchmarks.suites import Plot
 
 AXES = {"batch": "roots", "width": "width (W, N; mcts: S)", "depth": "turns (lookahead, mcts: depth)"}
@@ -35,24 +36,40 @@ def _look(mode: str) -> dict[str, Any]:
 
 @styled
 def _rates(rows: Sequence[Row], folder: Path) -> Plot | None:
-    """Nodes a second of every mode, beside the bare step and mctx, on a logarithmic scale."""
+    """Nodes a second of every mode, beside the bare step and mctx, in each way, on a logarithmic scale."""
     found = [row for row in rows if row.case.endswith("/nodes") and row.metric == "throughput" and row.value]
     if not found:
         return None
-    rates = {str(row.parameters["arm"]): row.value or 0.0 for row in found}
-    rates = dict(sorted(rates.items(), key=lambda item: -item[1]))
-    figure = new_figure(7.2, 1.1 + 0.3 * len(rates))
+    rates = {(str(row.parameters["arm"]), str(row.parameters["on"])): row.value or 0.0 for row in found}
+    ways = sorted({on for _, on in rates}, key=lambda on: int(on.split()[0]), reverse=True)
+    fastest = {arm: max(rates.get((arm, on), 0.0) for on in ways) for arm, _ in rates}
+    arms = sorted(fastest, key=lambda arm: -fastest[arm])
+    figure = new_figure(7.2, 1.1 + (0.1 + 0.18 * len(ways)) * len(arms))
     axes = figure.subplots()
-    colours = [COLOURS[0] if name in MODES else OTHER for name in rates]
-    shown = [name.replace("R,", "bare step,").replace("Rs,", "bare step with a word,") for name in rates]
-    axes.barh(shown, list(rates.values()), color=colours)
-    for y, rate in enumerate(rates.values()):
-        axes.text(rate, y, f" {number(rate, '/s')}", va="center", fontsize=9)
+    height = 0.84 / len(ways)
+    for index, on in enumerate(ways):
+        measured = [(y, arm) for y, arm in enumerate(arms) if (arm, on) in rates]
+        values = [rates[arm, on] for _, arm in measured]
+        positions = [y + (index - (len(ways) - 1) / 2) * height for y, _ in measured]
+        colours = [COLOURS[0] if arm in MODES else OTHER for _, arm in measured]
+        axes.barh(positions, values, 0.9 * height, color=colours, alpha=0.5 if index else 1.0, label=on)
+        for y, rate in zip(positions, values, strict=True):
+            axes.text(rate, y, f" {number(rate, '/s')}", va="center", fontsize=8)
+    axes.set_yticks(range(len(arms)), [_shown(arm) for arm in arms])
     axes.set(xscale="log", xlabel="nodes / s", xlim=(min(rates.values()) / 3, max(rates.values()) * 4))
+    axes.set_ylim(len(arms) - 0.4, -0.6)
     in_units(axes.xaxis)
-    axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    return save(figure, folder, "search_rates.png", "Nodes a second on Sokoban 10×10, all in one run")
+    caption = f"Nodes a second on Sokoban 10×10, all in one run; {BATCH:,} roots on each device, unless said otherwise"
+    if len(ways) > 1:
+        caption += f"; pale: on {ways[-1]}, else on {ways[0]}"
+    return save(figure, folder, "search_rates.png", caption)
+
+
+def _shown(arm: str) -> str:
+    """The name of an arm, with the roots on each device where they are fewer than those of the others."""
+    name = arm.replace("R,", "bare step,").replace("Rs,", "bare step with a word,")
+    return f"{name}, {FEWER[arm]} roots" if arm in FEWER and not name.endswith("roots") else name
 
 
 @styled

@@ -52,7 +52,7 @@ class Problem:
     def over(self, num_devices: int, *, apart: bool = False) -> Problem:
         """The same roots, an equal share on each of the first `num_devices` devices.
 
-        With `apart` a search runs on each by itself, and none waits for another; else one program searches from all roots.
+        With `apart` each searches its share by itself and waits for no other; else one program searches from all roots.
         """
         mesh = Mesh(np.array(jax.local_devices()[:num_devices]), (ROOTS,))
         spread = dataclasses.replace(self, mesh=mesh, apart=apart)

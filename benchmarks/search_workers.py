@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 TIMEOUT = 900  # seconds
 
 
-def call(worker: str, arguments: dict[str, Any], flags: str = "") -> dict[str, Any]:
+def call(worker: str, arguments: dict[str, Any], flags: str = "") -> Any:
     """What a worker returns, from a fresh process, with more XLA `flags` than this one has.
 
     Raises:
@@ -41,7 +40,7 @@ def call(worker: str, arguments: dict[str, Any], flags: str = "") -> dict[str, A
 def devices(num_devices: int, batch_size: int, num_turns: int, repeats: int, seconds: float) -> dict[str, Any]:
     """The same beam search on one and on `num_devices` simulated devices, in turn: roots a second of each repeat."""
     jax.config.update("jax_num_cpu_devices", num_devices)
-    from benchmarks.measure import Arm, Budget, measure
+    from benchmarks.measure import Budget, measure
     from benchmarks.search_arms import Search, searching
     from benchmarks.search_problems import problem
     from benchmarks.suites import Settings
@@ -51,14 +50,21 @@ def devices(num_devices: int, batch_size: int, num_turns: int, repeats: int, sec
     options = {"num_turns": num_turns, "beam_width": 16, "candidates": "enumerate"}
     beam = Search(search.beam_search, options)
 
-    def on(count: int) -> Arm:
-        mesh = jax.sharding.Mesh(np.array(jax.devices()[:count]), ("roots",))
-        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("roots"))
-        states, tasks = jax.device_put((base.states, base.tasks), rows)
-        return searching(beam, dataclasses.replace(base, states=states, tasks=tasks))
-
-    arms = {str(count): lambda count=count: on(count) for count in (1, num_devices)}
+    arms = {str(count): lambda count=count: searching(beam, base.over(count)) for count in (1, num_devices)}
     return _rates(measure(arms, Budget("devices", repeats, seconds)))
+
+
+def nodes(budget: dict[str, Any], levels: str | None) -> list[dict[str, Any]]:
+    """The arms of the headline case on one device and on one for each core, in turn; see `search_headline.Way`."""
+    from jaxrl_agents.solve_command import available_cores
+
+    jax.config.update("jax_num_cpu_devices", available_cores())
+    from benchmarks.measure import Budget
+    from benchmarks.search_headline import measured
+    from benchmarks.suites import Settings
+
+    settings = Settings(Budget(**budget), levels=None if levels is None else Path(levels))
+    return [way.document() for way in measured(settings)]
 
 
 def mcts(batch_size: int, num_simulations: int, repeats: int, seconds: float) -> dict[str, Any]:
@@ -88,5 +94,6 @@ if __name__ == "__main__":
     from benchmarks.solving_worker import solve
     from benchmarks.training_worker import train
 
-    worker: Any = {"devices": devices, "mcts": mcts, "solve": solve, "train": train}[sys.argv[1]]
+    worker: Any = {"devices": devices, "mcts": mcts, "nodes": nodes, "solve": solve, "train": train}[sys.argv[1]]
+    jax.config.update("jax_enable_compilation_cache", False)  # it would hide compile times
     print(json.dumps(worker(**json.loads(sys.argv[2]))))

@@ -17,6 +17,20 @@ from benchmarks.measure import Arm, Measurement, Program, measure
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.search_arms import Search, in_nodes
+from benchmarks.search_headline import (
+    BATCH,
+    ID,
+    MCTX_BATCH,
+    SIMULATIONS,
+    TURNS,
+    Way,
+    batch_size,
+    fastest,
+    is_bare,
+    measured,
+    modes,
+    roots,
+)
 from benchmarks.search_problems import (
     Problem,
     lean,
@@ -24,18 +38,12 @@ from benchmarks.search_problems import (
     return_and_value,
     with_network,
     with_rollout_values,
-    with_table,
 )
 from benchmarks.search_workers import call
 from benchmarks.suites import Case, Plot, Settings, Suite
 from jaxrl_agents import search
 
 NAME = "search"
-ID = "Sokoban-v0"  # 10×10, 4 boxes
-BATCH = 1_024  # roots of the headline figures
-MCTX_BATCH = 256  # where mctx is fastest on CPUs
-TURNS = 32
-SIMULATIONS = 32
 DEVICES = 8
 
 # Least rates, as shares of the bare step with enumerated actions (R) or with one random word a step (Rs).
@@ -59,22 +67,6 @@ ArmFactories = dict[str, Callable[[], Arm]]
 ProgramFactories = dict[str, Callable[[], Program]]
 
 
-def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -> dict[str, Search]:
-    """The modes as they are measured; `width` is W and N, `depth` that of the lookahead, which commits `paths`."""
-    beam = {"num_turns": turns, "beam_width": width, "candidates": "enumerate"}
-    full = {"num_turns": max(1, turns // 4), "depth": depth, "candidates": "enumerate", "continuation": "full"}
-    full["beam_width"] = paths
-    full["bootstrap"] = False  # there is no value to add: without a policy it is 0
-    backtrack = {"num_turns": turns, "num_rollouts": width, "entropy_threshold": 0.9, "max_retries": turns}
-    return {
-        "best_of_n": Search(search.best_of_n, {"num_turns": turns, "num_rollouts": width}),
-        "entropy_backtrack": Search(search.entropy_backtrack, backtrack),
-        "lookahead": Search(search.lookahead, full),
-        "beam_search": Search(search.beam_search, beam),
-        "beam_search, dedup": Search(search.beam_search, {**beam, "deduplicate": True}),
-    }
-
-
 def cases(settings: Settings) -> Iterator[Case]:
     """The cases in the order in which they run: the figures that matter most first."""
     programs: ProgramFactories = {name: functools.partial(_program, settings, name) for name in modes()}
@@ -94,14 +86,8 @@ def cases(settings: Settings) -> Iterator[Case]:
             yield Case(f"{ID}/{axis}", functools.partial(run_sweep, settings, axis))
 
 
-def _roots(settings: Settings, name: str, batch_size: int = BATCH) -> Problem:
-    """The roots that a mode is measured from: backtracking has a table as its policy, the others have none."""
-    base = problem(ID, batch_size, settings)
-    return with_table(base) if name == "entropy_backtrack" else base
-
-
 def _program(settings: Settings, name: str) -> Program:
-    return search_arms.search_program(modes()[name], _roots(settings, name))
+    return search_arms.search_program(modes()[name], roots(settings, name))
 
 
 def _mcts_program(settings: Settings, name: str) -> Program:
@@ -118,45 +104,40 @@ def _network_program(settings: Settings) -> Program:
 
 
 def run_nodes(settings: Settings) -> Iterator[Row]:
-    """The headline figures: all modes, the bare step and mctx in one run."""
-    measured = measure(_headline_arms(settings), settings.budget)
-    rows = RowMaker(NAME, f"{ID}/nodes", BATCH)
-    for name, arm in measured.items():
-        unit = "steps/s" if name.startswith("R") else "nodes/s"
-        yield rows.rate(arm if unit == "steps/s" else in_nodes(arm), unit, **_described(name))
-    bare = {kind: _fastest(measured, kind) for kind in ("R", "Rs")}
+    """The headline figures: all modes, the bare step and mctx in one run, on one device and on one for each core."""
+    ways = _headline(settings)
+    rows = RowMaker(NAME, f"{ID}/nodes")
+    for way in ways:
+        parameters = {"arm": way.arm, "on": way.on}
+        unit = "steps/s" if is_bare(way.arm) else "nodes/s"
+        size = batch_size(way.arm, way.devices)
+        yield rows.rate(way.measurement, unit, parameters=parameters, batch_size=size, note=_note(way.arm))
+    arms = dict.fromkeys(way.arm for way in ways)
+    bare = {kind: fastest(ways, [arm for arm in arms if arm.startswith(f"{kind},")]) for kind in ("R", "Rs")}
     for name, (kind, least) in SHARES.items():
-        yield rows.ratio(f"over {kind}", in_nodes(measured[name]), bare[kind], least, parameters={"mode": name})
-    gumbel = in_nodes(max(measured["mctx"], measured["mctx, with tree"], key=_median))
-    yield rows.ratio("beam over the faster mctx", in_nodes(measured["beam_search"]), gumbel, OVER_MCTX)
-    both = measured["mcts"], measured["mctx, with tree"]
-    yield rows.ratio("mcts over mctx, with tree", *both, LIKE_MCTX, batch_size=MCTX_BATCH)
+        yield _over(rows, f"over {kind}", fastest(ways, [name]), bare[kind], least, parameters={"mode": name})
+    gumbel = fastest(ways, ["mctx", "mctx, with tree"])
+    yield _over(rows, "beam over the faster mctx", fastest(ways, ["beam_search"]), gumbel, OVER_MCTX)
+    both = fastest(ways, ["mcts"]), fastest(ways, ["mctx, with tree"])
+    yield _over(rows, "mcts over mctx, with tree", *both, LIKE_MCTX)
     for name in modes():
-        yield from _costs(rows, settings, name, measured[name])
-    yield from _triggers(rows, measured["entropy_backtrack"])
+        yield from _costs(rows, settings, next(way for way in ways if way.arm == name))
+    yield from _triggers(rows, fastest(ways, ["entropy_backtrack"]).measurement)
 
 
-def _headline_arms(settings: Settings) -> ArmFactories:
-    base = problem(ID, BATCH, settings)
-    small = problem(ID, MCTX_BATCH, settings)
-    arms: ArmFactories = {}
-    for copies in (8, 64):
-        arms[f"R, {copies} rows a root"] = functools.partial(_bare_arm, base, copies, words=False)
-        arms[f"Rs, {copies} rows a root"] = functools.partial(_bare_arm, base, copies, words=True)
-    for name, searched in modes().items():
-        roots = _roots(settings, name)
-        arms[name] = functools.partial(search_arms.searching, searched, roots)
-    arms["mctx"] = functools.partial(search_arms.mctx_gumbel, small, SIMULATIONS)
-    arms["mctx, with tree"] = functools.partial(search_arms.mctx_gumbel, small, SIMULATIONS, keep_tree=True)
-    arms["mcts"] = functools.partial(search_arms.our_mcts, small, SIMULATIONS)
-    if settings.full:
-        arms["mctx, S = 128"] = functools.partial(search_arms.mctx_gumbel, problem(ID, 64, settings), 128)
-        arms["mctx, 64 roots"] = functools.partial(search_arms.mctx_gumbel, problem(ID, 64, settings), SIMULATIONS)
-    return arms
+def _headline(settings: Settings) -> list[Way]:
+    """What the arms did: on CPUs in a process with a device for each core, else on the devices that there are."""
+    if jax.default_backend() != "cpu":
+        return measured(settings)
+    levels = None if settings.levels is None else str(settings.levels)
+    found = call("nodes", {"budget": dataclasses.asdict(settings.budget), "levels": levels})
+    return [Way.of(document) for document in found]
 
 
-def _bare_arm(base: Problem, copies: int, *, words: bool) -> Arm:
-    return search_arms.bare_steps(base, copies, words=words).arm()
+def _over(rows: RowMaker, metric: str, a: Way, b: Way, least: float, **fields: Any) -> Row:
+    """The ratio of two arms, each in its faster way."""
+    note = f"{a.arm}: {a.on}; {b.arm}: {b.on}"
+    return rows.ratio(metric, a.measurement, b.measurement, least, note=note, **fields)
 
 
 _NOTES = {
@@ -175,39 +156,30 @@ _NOTES = {
 }
 
 
-def _described(name: str) -> dict[str, Any]:
-    small = {"mctx": MCTX_BATCH, "mctx, with tree": MCTX_BATCH, "mcts": MCTX_BATCH}
-    few = {"mctx, S = 128": 64, "mctx, 64 roots": 64}
-    note = _NOTES.get(name, _NOTES.get(name.split(",")[0], ""))  # R and Rs with any number of rows
-    return {"parameters": {"arm": name}, "batch_size": {**small, **few}.get(name, BATCH), "note": note}
+def _note(arm: str) -> str:
+    return _NOTES.get(arm, _NOTES.get(arm.split(",")[0], ""))  # R and Rs with any number of rows
 
 
-def _fastest(measured: Mapping[str, Measurement], kind: str) -> Measurement:
-    """The bare step of a kind at the number of rows where it is fastest."""
-    return max((arm for name, arm in measured.items() if name.startswith(f"{kind},")), key=_median)
-
-
-def _median(arm: Measurement) -> float:
-    return 0.0 if arm.rates is None else float(np.median(arm.rates))
-
-
-def _costs(rows: RowMaker, settings: Settings, name: str, arm: Measurement) -> Iterator[Row]:
+def _costs(rows: RowMaker, settings: Settings, way: Way) -> Iterator[Row]:
     """Compile time, memory, and what was stepped for nothing."""
+    arm = way.measurement
     if arm.rates is None:
         return
-    fields: dict[str, Any] = {"parameters": {"mode": name}, "better": "lower"}
+    size = batch_size(way.arm, way.devices)
+    fields: dict[str, Any] = {"parameters": {"mode": way.arm}, "batch_size": size}
+    cost: dict[str, Any] = {**fields, "better": "lower"}
     limit = Target("<=", COMPILE_SECONDS)
-    yield rows.fact("first compile", "s", arm.compile_seconds or 0.0, target=limit, **fields)
-    searched, base = modes()[name], _roots(settings, name)
-    estimate = search.estimate_bytes(searched.mode, base.root(), tasks=base.tasks, **searched.options)
+    yield rows.fact("first compile", "s", arm.compile_seconds or 0.0, target=limit, **cost)
+    searched, base = modes()[way.arm], roots(settings, way.arm)
+    estimate = way.devices * search.estimate_bytes(searched.mode, base.root(), tasks=base.tasks, **searched.options)
     live = arm.summary["bytes"]
     limit = Target("<=", LIVE_BYTES)
-    yield rows.fact("live bytes over the formula", "×", live / estimate, target=limit, **fields)
-    yield rows.fact("live bytes a root", "bytes", live / BATCH, **fields)
+    yield rows.fact("live bytes over the formula", "×", live / estimate, target=limit, **cost)
+    yield rows.fact("live bytes a root", "bytes", live / size, **cost)
     generated, wasted = arm.summary["generated"], arm.summary["wasted"]
-    yield rows.fact("nodes a root", "", generated, parameters={"mode": name})
+    yield rows.fact("nodes a root", "", generated, **fields)
     note = "ended nodes, empty slots, illegal candidates"
-    yield rows.fact("rows stepped for nothing", "%", 100 * wasted / (generated + wasted), note=note, **fields)
+    yield rows.fact("rows stepped for nothing", "%", 100 * wasted / (generated + wasted), note=note, **cost)
 
 
 def _triggers(rows: RowMaker, arm: Measurement) -> Iterator[Row]:
@@ -303,7 +275,7 @@ def run_sweep(settings: Settings, axis: str) -> Iterator[Row]:
         width = size if axis == "width" else 16
         depth = size if axis == "depth" else None
         arms: ArmFactories = {
-            name: functools.partial(search_arms.searching, searched, _roots(settings, name, batch_size))
+            name: functools.partial(search_arms.searching, searched, roots(settings, name, batch_size))
             for name, searched in modes(turns, width, depth or 3, width if axis == "width" else 1).items()
         }
         simulations = SIMULATIONS * width // 16
@@ -321,7 +293,7 @@ def run_growth(settings: Settings) -> Iterator[Row]:
     rows = RowMaker(NAME, f"{ID}/compile", 64)
     short, long = modes(), modes(8 * TURNS)
     for name in short:
-        base = _roots(settings, name, 64)
+        base = roots(settings, name, 64)
         seconds = [search_arms.searching(mode[name], base).compile_seconds or 0.0 for mode in (short, long)]
         yield _growth(rows, name, seconds)
     base = problem(ID, 64, settings)

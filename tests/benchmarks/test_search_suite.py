@@ -1,6 +1,10 @@
 """The parts of the search and solving suites."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -9,11 +13,12 @@ import numpy as np
 import pytest
 
 import envs_jax
-from benchmarks import native_peer, search_arms, search_plots, search_quality, search_workers
+from benchmarks import native_peer, search_arms, search_headline, search_plots, search_quality, search_workers
 from benchmarks.hlo import Instruction, Module
 from benchmarks.measure import BUDGETS, Measurement, Unavailable
 from benchmarks.profiling import PHASES, write_phases
 from benchmarks.results import Row, Target
+from benchmarks.search_headline import Way
 from benchmarks.search_problems import (
     cell_values,
     lean,
@@ -57,6 +62,14 @@ def test_rates_count_only_nodes_that_the_search_generated(lake):
     assert found["bytes"] > 0 and arm.compile_seconds > 0 and arm.items == SIZE
     measured = Measurement(np.array([10.0]), summary=found)
     np.testing.assert_allclose(search_arms.in_nodes(measured).rates, 10 * generated)
+
+
+def test_roots_spread_over_two_devices():
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, "-m", "tests.benchmarks.spread_roots"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root, check=False)
+    assert done.stdout.split() == ["done"], done.stderr
 
 
 def test_our_mcts_searches_what_mctx_does(lake):
@@ -381,6 +394,63 @@ def test_a_worker_that_takes_too_long_says_what_it_may_take(monkeypatch):
         search_workers.call("solve", {})
 
 
+@pytest.mark.parametrize(("budget", "devices"), [("quick", 2), ("full", 2), ("full", 1)])
+def test_what_is_compared_with_is_measured_in_both_ways(monkeypatch, budget, devices):
+    """What is measured is prepared nowhere: only which arms there are, and the unit of their rates."""
+    monkeypatch.setattr(search_headline.jax, "local_device_count", lambda: devices)
+    times = lambda arms, budget: {key: Measurement(np.ones(3), summary={"generated": 7.0}) for key in arms}
+    monkeypatch.setattr(search_headline, "measure", times)
+    found = search_headline.measured(Settings(BUDGETS[budget]))
+    ways = {}
+    for way in found:
+        ways.setdefault(way.arm, []).append(way.devices)
+        assert way.measurement.rates[0] == (1 if way.arm.startswith("R") else 7)
+    both = sorted({1, devices})
+    assert set(ways) >= {*suite.modes(), "mctx", "mctx, with tree", "mcts", "R, 64 rows a root", "Rs, 8 rows a root"}
+    for arm, counts in ways.items():
+        assert counts == (both if budget == "full" or arm not in search_headline.OURS else [devices])
+
+
+def _ways():
+    """Ways with rates made up: the beam is faster on two devices, the bare step with a word on one."""
+    summary = {"bytes": 2e7, "generated": 100.0, "wasted": 25.0, "triggered": 30.0}
+    rates = {"R, 8 rows a root": (20, 30), "R, 64 rows a root": (80, 100), "Rs, 8 rows a root": (12, 14),
+             "Rs, 64 rows a root": (50, 40), "mctx": (0.5, 1), "mctx, with tree": (0.8, 0.4), "mcts": (0.4, 0.9),
+             **dict.fromkeys(suite.modes(), (20, 30))}  # fmt: skip
+    return [Way(arm, devices, Measurement(rate * np.array([1.0, 2.0, 3.0]), 1, 4.0 + devices, summary))
+            for arm, both in rates.items() for devices, rate in zip((1, 2), both, strict=True)]  # fmt: skip
+
+
+def test_ratios_of_the_headline_are_of_the_faster_ways(monkeypatch):
+    """Through JSON, as the process that measures writes it."""
+    text = json.dumps([way.document() for way in _ways()])
+    asked = []
+    monkeypatch.setattr(suite, "call", lambda worker, arguments: asked.append((worker, arguments)) or json.loads(text))
+    rows = {(row.metric, *row.parameters.values()): row for row in suite.run_nodes(SETTINGS)}
+    assert asked == [("nodes", {"budget": dataclasses.asdict(SETTINGS.budget), "levels": None})]
+    rate = rows["throughput", "beam_search", "2 devices"]
+    assert (rate.value, rate.unit, rate.batch_size, rate.compile_seconds) == (60, "nodes/s", 2 * suite.BATCH, 6)
+    assert rows["throughput", "mcts", "1 device"].batch_size == suite.MCTX_BATCH
+    assert rows["throughput", "R, 8 rows a root", "1 device"].unit == "steps/s"
+    assert rows["over R", "lookahead"].value == 0.3 and rows["over Rs", "best_of_n"].value == 0.6
+    assert rows["over Rs", "best_of_n"].note == "best_of_n: 2 devices; Rs, 64 rows a root: 1 device"
+    assert rows["over R", "beam_search, dedup"].verdict == "pass" and rows["over R", "lookahead"].verdict == "miss"
+    assert rows["beam over the faster mctx",].value == 30 and rows["mcts over mctx, with tree",].value == 0.9 / 0.8
+    assert rows["first compile", "lookahead"].value == 5 and rows["rows stepped for nothing", "lookahead"].value == 20
+    assert rows["live bytes a root", "best_of_n"].value == 2e7 / suite.BATCH
+    assert rows["steps that step back", "entropy_backtrack"].value == 30
+
+
+def test_an_arm_that_fails_in_its_process_fails_alone(monkeypatch):
+    broken = [dataclasses.replace(way, measurement=Measurement(status="failed", note="no memory"))
+              if way.arm == "lookahead" else way for way in _ways()]  # fmt: skip
+    document = json.loads(json.dumps([way.document() for way in broken]))
+    monkeypatch.setattr(suite, "call", lambda *arguments: document)
+    rows = list(suite.run_nodes(SETTINGS))
+    assert {row.status for row in rows if "lookahead" in row.parameters.values()} == {"failed"}
+    assert sum(row.status == "ok" for row in rows) > 30
+
+
 def test_mctx_under_both_schedulers(monkeypatch):
     """The flags that the processes get, and the rows from what they find."""
     calls = []
@@ -424,7 +494,7 @@ def test_sweeps_give_every_mode_its_own_size(monkeypatch):
 
     monkeypatch.setattr(suite, "measure", measure)
     monkeypatch.setattr(suite, "problem", lambda id, batch_size, settings: batch_size)
-    monkeypatch.setattr(suite, "with_table", lambda base: base)
+    monkeypatch.setattr(suite, "roots", lambda settings, name, batch_size: batch_size)
     sizes = {axis: {(row.parameters["mode"], row.parameters[axis]) for row in suite.run_sweep(SETTINGS, axis)}
              for axis in suite.SWEEPS}  # fmt: skip
     assert {("mcts", 4_096), ("beam_search", 4_096)} < sizes["batch"]
@@ -474,9 +544,9 @@ def _lines(axes):
 
 
 def test_plots_show_the_rows(tmp_path, monkeypatch):
-    rows = [
-        _row("S/nodes", "throughput", 1e7 / (i + 1), arm=arm) for i, arm in enumerate(("R, 8 rows", "mctx", "mcts"))
-    ]
+    rows = [_row("S/nodes", "throughput", 1e7 / (i + 1), arm=arm, on="2 devices")
+            for i, arm in enumerate(("R, 8 rows", "lookahead", "mcts"))]  # fmt: skip
+    rows.append(_row("S/nodes", "throughput", 4e6, arm="mcts", on="1 device"))
     rows += [_row("S/batch", "throughput", 1e6 * size, mode="mcts", batch=size) for size in (1, 8)]
     rows += [_row("S/width", "throughput", 1e5 * size, mode="beam_search", width=size) for size in (4, 16)]
     for size in (64, 8):
@@ -487,8 +557,11 @@ def test_plots_show_the_rows(tmp_path, monkeypatch):
     figures = _drawn(rows, search_plots.search, tmp_path, monkeypatch)
 
     (rates,) = figures["search_rates.png"].axes
-    assert [label.get_text() for label in rates.get_yticklabels()] == ["bare step, 8 rows", "mctx", "mcts"]
-    assert [bar.get_width() for bar in rates.patches] == [1e7, 1e7 / 2, 1e7 / 3] and rates.get_xscale() == "log"
+    names = [label.get_text() for label in rates.get_yticklabels()]
+    assert names == ["bare step, 8 rows", "lookahead", "mcts, 256 roots"]  # by the faster way of each
+    assert [bar.get_width() for bar in rates.patches] == [1e7, 1e7 / 2, 1e7 / 3, 4e6] and rates.get_xscale() == "log"
+    assert [bar.get_alpha() for bar in rates.patches] == [1, 1, 1, 0.5]
+    assert rates.patches[3].get_y() > rates.patches[2].get_y() > 1.5  # one below the other
     assert rates.get_xlabel() == "nodes / s"
 
     batch, width = figures["search_sweeps.png"].axes
