@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -11,9 +12,39 @@ import envs_jax
 from jaxrl_agents import evaluate_command, solve_command
 from jaxrl_agents.arguments import told
 
+READER_LEFT = 141  # the status of what SIGPIPE ends
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 1 after an error, 2 for wrong arguments, 130 after Ctrl-C."""
+    """Runs one command; returns the exit status: 0, 1 after an error, 2 for wrong arguments, 130 after Ctrl-C.
+
+    It is 141 where nobody reads the output any more, as in `… | head`.
+    """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        _unwritable_output()
+        return READER_LEFT
+    except OSError as error:
+        output = _unwritable_output()
+        print(f"error: {told(error) if output is None else f'standard output: {output.strerror}'}", file=sys.stderr)
+        return 1
+
+
+def _unwritable_output() -> OSError | None:
+    """The error with which the output cannot be written; it is dropped then, as Python would try again at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments, flags = parser.parse_known_args(argv)
     if flags and not hasattr(arguments, "run_with_flags"):
@@ -23,9 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except argparse.ArgumentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"error: {told(error)}", file=sys.stderr)
-        return 1
     except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from jaxrl_agents.search.best_first.bounds import MAX_CELLS
 LEVELS_WORTH_A_DEVICE = 64
 _SECONDS_A_LINE = 5.0  # of progress without rich
 _SHOW_CURSOR = "\x1b[?25h"  # rich hides it
+_LEVEL_BYTES = 2 << 10  # on the host, measured: a small level, its short plan and the arrays that hold them
 
 _REASONS = {
     Status.UNSOLVABLE: "proven unsolvable",
@@ -56,7 +58,7 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("--time-limit", type=_amount, metavar="SECONDS", help="for all levels together")
     command.add_argument(
-        "--memory", type=_amount, default=4, metavar="GIB", help="for the search (default %(default)s)"
+        "--memory", type=_gibibytes, default=4, metavar="GIB", help="for the search (default %(default)s)"
     )
     command.add_argument("--devices", type=count, metavar="N", help="devices, or CPU cores, to use (default: all)")
     generated = command.add_argument_group("generated levels, instead of LEVELS")
@@ -73,6 +75,13 @@ def _amount(text: str) -> float:
         if 0 < float(text) < math.inf:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+
+
+def _gibibytes(text: str) -> float:
+    amount = _amount(text)
+    if not 1e-9 <= amount <= 1e9:  # the least is a byte
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1e-9 to 1e9; give GiB, such as 4")
+    return amount
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{_number(len(names), 'level')}, {_number(len(devices), f'{devices[0].platform} device')}", flush=True)
     with _live_progress(len(names)) as show, _stop_on_interrupt() as stop:
         results = _solve_all(batches, arguments, devices, show, stop)
+    # Before anything is printed: who reads that may leave, and the plans are what was asked for.
+    saved = arguments.out is not None and _save(arguments.out, names, batches, results, arguments)
     _print_summary(names, batches, results, arguments)
-    if arguments.out is not None:
-        _write(arguments.out, names, batches, results, arguments)
-        print(f"plans      {arguments.out}")
+    if saved:
+        print(f"plans      {_printable(arguments.out)}")
     if not any((result.status == Status.INTERRUPTED).any() for result in results):
-        return 0
+        return int(arguments.out is not None and not saved)
     if is_compiling():  # XLA cannot be called off, and Python would wait for it
         sys.stdout.flush()
         sys.stderr.flush()
@@ -116,15 +126,44 @@ def _check(arguments: argparse.Namespace) -> None:
             setattr(arguments, name, default)
         elif arguments.generate is None:
             raise argparse.ArgumentError(None, f"--{name} is for generated levels: give --generate N too")
-    out = arguments.out
-    if out is None:
+    if "-" in arguments.levels and not Path("-").exists():
+        raise argparse.ArgumentError(None, "LEVELS: there is no file named -; to read from a pipe, name /dev/stdin")
+    if arguments.generate is not None:
+        _check_host_memory(arguments.generate)
+    if arguments.out is not None:
+        _check_out(arguments.out)
+
+
+def _check_host_memory(num_levels: int) -> None:
+    """Refuses more levels than the machine can hold, which would take hours to find out."""
+    if not hasattr(os, "sysconf"):
         return
-    if not out.absolute().parent.is_dir():
-        raise argparse.ArgumentError(None, f"--out {out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise argparse.ArgumentError(None, f"--out {out} is a folder; name a file")
-    if not os.access(out.resolve().parent if out.is_file() or not out.exists() else out, os.W_OK):
-        raise argparse.ArgumentError(None, f"--out {out}: no permission to write there")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_levels * _LEVEL_BYTES > memory:
+        needed, there = (f"{number / 2**30:,.0f} GiB" for number in (num_levels * _LEVEL_BYTES, memory))
+        raise argparse.ArgumentError(
+            None,
+            f"--generate {num_levels}: the levels and their plans would take {needed} or more, and there are {there} "
+            "of memory; generate fewer at a time, with another --seed each time",
+        )
+
+
+def _check_out(out: Path) -> None:
+    """Refuses a file that could not be written, before there are plans."""
+    try:
+        if not out.absolute().parent.is_dir():
+            raise argparse.ArgumentError(None, f"--out {out}: there is no folder {out.parent}")
+        if out.is_dir():
+            raise argparse.ArgumentError(None, f"--out {out} is a folder; name a file")
+        if out.exists() and not out.is_file():  # a pipe, say: opening it might wait for its reader
+            writable = os.access(out, os.W_OK)
+        else:  # as `replaced` will do it
+            target, writable = out.resolve(), True
+            tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", suffix=".partial").close()
+    except OSError as error:
+        raise argparse.ArgumentError(None, f"--out {out}: {error.strerror}; name another file") from None
+    if not writable:
+        raise argparse.ArgumentError(None, f"--out {out}: no permission to write there; name another file")
 
 
 def _number(count: int, name: str) -> str:
@@ -157,12 +196,14 @@ def _levels(arguments: argparse.Namespace) -> tuple[list[str], list[Batch]]:
             raise argparse.ArgumentError(None, f"--out {arguments.out} is one of the level files; name another file")
         return batches_of(found)
     layout = Layout(*arguments.size)
+    show = _lines_of_progress() if sys.stderr.isatty() else None
     tasks = generate(
         jax.random.key(arguments.seed),
         arguments.generate,
         layout=layout,
         num_boxes=arguments.boxes,
         difficulty=arguments.difficulty,
+        on_progress=show and (lambda made: show(f"{made:,} of {arguments.generate:,} levels generated")),
     )
     names = [f"generated level {i}" for i in range(len(tasks))]
     return names, [Batch(layout, tasks, np.arange(len(tasks)))]
@@ -190,7 +231,12 @@ def batches_of(found: level_files.Levels) -> tuple[list[str], list[Batch]]:
         )
         layout = Layout(*some.sizes.max(axis=0).tolist())
         batches.append(Batch(layout, some.bank(layout), index))
-    return [found.where(i) for i in range(len(found))], batches
+    return [_printable(found.where(i)) for i in range(len(found))], batches
+
+
+def _printable(name: object) -> str:
+    """The name of a file, in which bytes that are no UTF-8 are spelled out."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def _groups(sizes: np.ndarray) -> list[np.ndarray]:
@@ -301,7 +347,8 @@ def _live_progress(total: int) -> Iterator[Callable[[Progress], None]]:
     try:
         from rich import console, progress
     except ImportError:
-        yield _lines_of_progress(total)
+        line = _lines_of_progress()
+        yield lambda state: line(_described(state, total))
         return
     text = progress.TextColumn("{task.description}")
     with progress.Progress(
@@ -315,15 +362,15 @@ def _live_progress(total: int) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _lines_of_progress(total: int) -> Callable[[Progress], None]:
-    """A function that prints how far the search is, every few seconds."""
+def _lines_of_progress() -> Callable[[str], None]:
+    """A function that prints a line on how far the work is, every few seconds."""
     printed = time.monotonic()
 
-    def show(state: Progress) -> None:
+    def show(text: str) -> None:
         nonlocal printed
         if time.monotonic() >= printed + _SECONDS_A_LINE:
             printed = time.monotonic()
-            print(_described(state, total), file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
     return show
 
@@ -334,22 +381,29 @@ def _described(state: Progress, total: int) -> str:
     return f"{line}, {rate:,.0f} levels/s"
 
 
-def _write(
+def _save(
     path: Path,
     names: Sequence[str],
     batches: Sequence[Batch],
     results: Sequence[SolveResult],
     arguments: argparse.Namespace,
-) -> None:
-    """Writes one line a level; a file that exists is replaced only when the new one is complete."""
+) -> bool:
+    """Writes one line a level; a file that exists is replaced only when the new one is complete. Whether it worked."""
     lines = [""] * len(names)
     for batch, result in zip(batches, results, strict=True):
         for row, level in enumerate(batch.index):
             reason = _reason(result.status[row], arguments)
             lines[level] = f"; {names[level]}: {reason}" if reason else result.lurd(row)
     text = "".join(f"{line}\n" for line in lines)
-    with replaced(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    try:
+        with replaced(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except BrokenPipeError:
+        raise  # the reader of a pipe has what it wanted
+    except OSError as error:
+        print(f"error: --out {path}: {error.strerror or error}; the plans are not saved", file=sys.stderr)
+        return False
+    return True
 
 
 def _reason(status: int, arguments: argparse.Namespace) -> str:

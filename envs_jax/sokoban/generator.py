@@ -47,6 +47,7 @@ def generate(
     difficulty: Difficulty = "medium",
     min_pushes: int | None = None,
     time_limit: int = 120,
+    on_progress: Callable[[int], None] | None = None,
 ) -> TaskBank[SokobanTask]:
     """A bank of random solvable levels.
 
@@ -63,6 +64,7 @@ def generate(
       min_pushes: the fewest pushes of any level, ≥ 1, guaranteed by a lower bound; by default 4, and fewer where the
         rows and columns inside the walls add up to less than 8: that sum − 4, but at least 1.
       time_limit: steps until truncation, 1 … 65,535.
+      on_progress: called with the number of levels that there are, a few times a second.
 
     Raises:
       ValueError: an argument is out of range, or no level with these settings turned up in thousands of candidates.
@@ -77,7 +79,7 @@ def generate(
         min_pushes=np.int32(min_pushes), time_limit=np.uint16(time_limit),
     )  # fmt: skip
     request = f"{num_boxes} boxes on a board of {layout.height}×{layout.width} that need {min_pushes} pushes"
-    return collect(key, num_levels, batch, request)
+    return collect(key, num_levels, batch, request, on_progress)
 
 
 def generate_batch(
@@ -213,7 +215,11 @@ def push_bound(layout: Layout, floor: Board, targets: Board, boxes: Board, num_b
 
 
 def collect(
-    key: jax.Array, num_levels: int, batch: Callable[[jax.Array], Candidates], request: str
+    key: jax.Array,
+    num_levels: int,
+    batch: Callable[[jax.Array], Candidates],
+    request: str,
+    on_progress: Callable[[int], None] | None = None,
 ) -> TaskBank[SokobanTask]:
     """The first `num_levels` valid candidates of the batches made with `fold_in(key, 0)`, `fold_in(key, 1)`, …"""
     pending: collections.deque[Candidates] = collections.deque()
@@ -225,6 +231,8 @@ def collect(
         tasks, valid = jax.tree.map(np.asarray, pending.popleft())
         levels.append(jax.tree.map(lambda leaf, keep=valid: leaf[keep], tasks))
         found += int(valid.sum())
+        if on_progress is not None:
+            on_progress(min(found, num_levels))
         tried = index - len(pending)
         if found == 0 and tried >= PATIENCE:
             raise ValueError(

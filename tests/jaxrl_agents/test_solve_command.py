@@ -135,6 +135,10 @@ def test_missing_files_are_one_clear_line(capsys, tmp_path):
         (["--time-limit", "-1"], "argument --time-limit: '-1' is not a positive number"),
         (["--time-limit", "nan"], "argument --time-limit: 'nan' is not a positive number"),
         (["--memory", "inf"], "argument --memory: 'inf' is not a positive number"),
+        (["--memory", "1e-10"], "argument --memory: '1e-10' is not from 1e-9 to 1e9; give GiB, such as 4"),
+        (["--memory", "1e300"], "argument --memory: '1e300' is not from 1e-9 to 1e9; give GiB"),
+        (["--out", "x" * 250], "xxx: File name too long; name another file"),
+        (["-"], "LEVELS: there is no file named -; to read from a pipe, name /dev/stdin"),
         (["--seed", str(2**63)], f"argument --seed: '{2**63}' is not a whole number from 0"),
         (["--mode", "best"], "argument --mode: invalid choice: 'best'"),
         (["--fast"], "unrecognized arguments: --fast"),
@@ -153,9 +157,14 @@ def test_wrong_arguments_are_one_clear_line(capsys, tmp_path, monkeypatch, argum
     assert errors.startswith("error: ") and message in errors and errors.count("\n") == 1
 
 
-def test_no_levels_at_all(capsys):
+def test_no_levels_or_too_many(capsys):
     status, _, errors = solve(capsys)
     assert status == 2 and errors.startswith("error: name level files or folders, or give --generate N")
+    status, output, errors = solve(capsys, "--generate", 2_000_000_000)
+    assert status == 2 and output == "" and errors.count("\n") == 1
+    assert errors.startswith(
+        "error: --generate 2000000000: the levels and their plans would take 3,815 GiB or more, and "
+    )
 
 
 def test_sizes_that_cannot_be_generated(capsys):
@@ -216,6 +225,40 @@ def test_plans_go_into_a_pipe(capsys, tmp_path):
     assert status == 0 and pipe.is_fifo() and replay(EASY, received[0].strip())
 
 
+def test_who_reads_the_output_may_leave(capsys, monkeypatch, folder):
+    """As `| head -1` does: the plans are written all the same, and nothing is complained of."""
+    reading, writing = os.pipe()
+    leaving = threading.Thread(target=lambda: (os.read(reading, 100), os.close(reading)))
+    leaving.start()
+    with open(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        status, _, errors = solve(capsys, folder, "--out", folder / "plans.lurd")
+    leaving.join(timeout=60)
+    assert status == 141 and errors == ""
+    assert replay(EASY, (folder / "plans.lurd").read_text().splitlines()[0])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is_one_clear_line(capsys, monkeypatch, folder):
+    status, output, errors = solve(capsys, folder, "--out", "/dev/full")
+    assert status == 1 and "solved     3 of 3 levels" in output and "plans " not in output
+    assert errors == "error: --out /dev/full: No space left on device; the plans are not saved\n"
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        status, _, errors = solve(capsys, folder)
+    assert status == 1 and errors == "error: standard output: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_file_names_that_are_no_text(capsys, folder):
+    file = os.fsencode(folder) + b"/\xff.xsb"
+    with open(file, "w") as levels_file:
+        levels_file.write(STUCK)
+    status, output, errors = solve(capsys, os.fsdecode(file), "--out", folder / "plans.lurd")
+    assert status == 0 and errors == "" and r"\udcff.xsb:3: proven unsolvable" in output
+    assert r"\udcff.xsb:3: proven unsolvable" in (folder / "plans.lurd").read_text()
+
+
 def test_progress_is_shown_on_a_terminal(capsys, monkeypatch, folder):
     pytest.importorskip("rich")
     lines = []
@@ -235,8 +278,8 @@ def test_progress_without_rich_is_plain_lines(capsys, monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(solve_command, "_SECONDS_A_LINE", 0.0)
-    status, _, errors = solve(capsys, folder)
-    assert status == 0
+    status, _, errors = solve(capsys, "--generate", 3, "--size", 7, 7, "--boxes", 2)
+    assert status == 0 and errors.startswith("3 of 3 levels generated\n")
     assert re.fullmatch(r"3 of 3 solved, 0 given up, [\d,]+ nodes, [\d,]+ levels/s", errors.splitlines()[-1])
 
 
