@@ -107,7 +107,7 @@ class _Loop:
     log: MetricLog | None  # of process 0
     display: Display
     stop: StopOnSigterm
-    clock: float | None = None  # when the last step ended; None where something else came in between
+    clock: np.ndarray | None = None  # wall and processor time when the last step ended; None if other work came since
 
     def run(self, state: TrainState, start: int) -> tuple[int, Evaluation | None]:
         """The last step, which is saved, and the last evaluation.
@@ -140,14 +140,14 @@ class _Loop:
     def _read(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Waits for a step's metrics; logs and shows them, and stops when they are not finite."""
         numbers = {name: float(np.asarray(value)) for name, value in metrics.items()}
-        now = time.perf_counter()
-        seconds = None if self.clock is None else now - self.clock
+        now = np.array([time.perf_counter(), time.process_time()])
+        seconds = None if self.clock is None else (now - self.clock).tolist()
         self.clock = now
         phase = "warm_start" if step <= self.setup.config.warm_start.num_steps else "train"
         row = {f"{phase}/{name}": value for name, value in numbers.items()}
         if seconds is not None:
-            row["time/step_seconds"] = seconds
-            row |= {f"time/{rate}": numbers[name] / seconds for name, rate in _COUNTED.items() if name in numbers}
+            row["time/step_seconds"], row["time/step_processor_seconds"] = seconds
+            row |= {f"time/{rate}": numbers[name] / seconds[0] for name, rate in _COUNTED.items() if name in numbers}
         if self.log is not None:
             self.log.write(step, row)
         self.display.step(step, row)

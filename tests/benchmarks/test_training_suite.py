@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import training_arms, training_curves, training_decoding, training_plots
-from benchmarks.measure import Measurement, Runner
+from benchmarks.measure import BUDGETS, Measurement, Runner
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.suites import Settings
@@ -107,6 +107,11 @@ def test_decoding_gives_the_same_with_the_cache_and_without():
         assert program.items == 3
         found.append((carry[1], again[1]))
     np.testing.assert_array_equal(*found)
+
+
+def test_all_that_can_be_run_is_a_case():
+    listed = {case.run.func for case in suite.cases(Settings(budget=BUDGETS["full"]))}
+    assert listed == {run for name, run in vars(suite).items() if name.startswith("run_")}
 
 
 def test_the_cost_of_a_step_is_its_time_over_that_of_its_parts():

@@ -57,6 +57,7 @@ def test_a_run_leaves_configuration_metrics_and_checkpoints(setup, whole):
     names = {"loss", "gradient_norm", "entropy", "success", "return", "env_steps", "policy_forwards"}
     assert {f"train/{name}" for name in names} <= trained[0].keys()
     timed = [row["step"] for row in trained if row.get("time/step_seconds", 0) > 0]
+    assert timed == [row["step"] for row in trained if row.get("time/step_processor_seconds", 0) > 0]
     assert timed == [2, 4, 6]  # the first step compiles, and evaluations come before steps 3 and 5
     measured = [row for row in rows if "evaluation/success" in row]
     assert [row["step"] for row in measured] == [2, 4, 6]
