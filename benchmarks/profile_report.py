@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,10 @@ def show_tables(tables: Iterable[Table], out: Any) -> None:
         options = {"title_justify": "left", "title_style": "bold", "header_style": "dim", "box": None}
         view = console.rich("table").Table(title=title, **options)
         for i, name in enumerate(header):
-            view.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+            width = max((len(row[i]) for row in rows), default=1)
+            heading = textwrap.fill(name, max(1, width), break_long_words=False)
+            first = {"min_width": min(width, 24), "overflow": "fold"}  # readable however much room the others take
+            view.add_column(heading, **(first if i == 0 else {"justify": "right", "no_wrap": True}))
         for row in rows:
             view.add_row(*row)
         out.print(view)
@@ -85,10 +89,10 @@ def kind(operation: str) -> str:
 
 def _summary(profile: Profile) -> Table:
     memory = ", ".join(f"{name} {console.number(size / 1e6)} MB" for name, size in profile.memory.items())
-    items = rate(1 / profile.item_seconds, "items/s")
+    items = console.number(1 / profile.item_seconds, "/s")
     traced = 1e9 * profile.per_item(profile.seconds)
     rows = [
-        ["time of an item, untraced", f"{1e9 * profile.item_seconds:.1f} ns ({items})"],
+        ["time of an item, untraced", f"{1e9 * profile.item_seconds:.1f} ns ({items} items/s)"],
         ["items a step", f"{profile.items:,.0f}"],
         ["compile time", f"{profile.compile_seconds:.2f} s"],
         ["memory", memory],

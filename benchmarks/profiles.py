@@ -21,11 +21,13 @@ NAME = "profile"  # the suite of the rows; its cases are named after the program
 RATE, WORK, LIMIT, SHARE, TIME = (
     "throughput", "work an item", "machine's limit", "share of the limit", "share of time",
 )  # fmt: skip
-METHOD = """A step of a program is a turn of a compiled loop, on new random numbers. Rates are measured without tracing,
-in turn with programs that do nothing but one kind of work, the machine's limits. Operations and bytes are those of the
-compiled program, each as often as a trace saw it run. A cell has what an item takes and, in brackets, what the program
-reaches of the limit: the median of the shares within the repeats. Shares of time are those of the traced operations, by
-`jax.named_scope`. More bytes than memory gives come from caches, whose limit counts then."""
+LEAST = 0.005  # of the time: phases below are left out
+METHOD = """A step of a program is a turn of a compiled loop, on new random numbers, without calls from Python. Rates
+are measured without tracing, in turn with programs that do nothing but one kind of work: the machine's limits.
+Operations and bytes are those of the compiled program, each as often as a trace saw it run. A cell has what an item
+takes and, in brackets, what the program reaches of the limit: the median of the shares within the repeats. More bytes
+than memory gives come from caches, whose limit counts then. Shares of time are those of the traced operations by
+`jax.named_scope`, where they reach half a per cent."""
 
 
 def suite(programs: Mapping[str, Callable[[], Program]], budget: Budget, folder: Path) -> Suite:
@@ -57,6 +59,8 @@ def rows(profile: profiling.Profile) -> Iterator[Row]:
     fields: dict[str, Any] = {"compile_seconds": profile.compile_seconds, "better": "higher", "note": note}
     yield make.sample(RATE, "items/s", profile.rates[profiling.PROGRAM], **fields)
     for phase, share in profile_report.phases(profile).items():
+        if share < LEAST:
+            continue
         yield make.fact(TIME, "%", 100 * share, parameters={"phase": phase})
     for name, shares in profile.shares_of_repeats().items():
         parameters, measure, work = {"limit": name}, profiling.LIMITS[name].measure, profile.work_of(name)
@@ -110,9 +114,10 @@ def _limits(case: str, programs: Mapping[str, Sequence[Row]]) -> Table:
         work, shares = _by(of, WORK, "limit"), _by(of, SHARE, "limit")
         each = [f"{work[name]:,.0f} ({shares[name]:.0f} %)" if name in work else "–" for name in names]
         near = profile_report.nearest({name: share / 100 for name, share in shares.items()})
-        cells.append([program, console.quantity(rate), console.interval(rate), *each, near])
+        per_second = console.number(rate.value or 0.0, rate.unit)
+        cells.append([program, per_second, console.interval(rate), *each, near])
     cells.append(["limit", "", "", *(_limit(name, list(programs.values())) for name in names), ""])
-    header = ("program", "rate", "p10 – p90", *names, "nearest limit")
+    header = ("program", "items/s", "p10 – p90", *names, "nearest limit")
     return (f"{case}: work an item, and the share of the machine's limit", header, cells)
 
 

@@ -140,21 +140,21 @@ def test_shares_are_medians_over_the_repeats_and_the_nearest_limit_is_named():
 
 def test_the_report_of_several_programs():
     """10 items are traced; all take 400 bytes and 4 operations each, against limits measured beside each program."""
-    costs = [Cost("a", 3.0, 10, 40, 0, 4_000), Cost("b", 1.0, 10, 0, 0, 0, ("fft",))]
+    costs = [Cost("a", 3.0, 10, 40, 0, 4_000), Cost("b", 1.0, 10, 0, 0, 0, ("fft",)), Cost("c", 0.01)]
     limits = {"bytes, from memory": [2e9, 2e9], "bytes, from caches": [4e9, 4e9], "matrix products": [1.0, 1.0]}
     fast = {"program": [4e6, 6e6], "arithmetic on integers": [1e8, 1e8], **limits}
     slow = {"program": [1e6, 1e6], "arithmetic on integers": [1e7, 5e7], **limits}
     found = [
-        *profiles.rows(profile_of(costs, "search/X/nodes/one", {"a": "step", "b": "select"}, **fast)),
+        *profiles.rows(profile_of(costs, "search/X/nodes/one", {"a": "step", "b": "select", "c": "too short"}, **fast)),
         *profiles.rows(profile_of(costs, "search/X/nodes/two, so", {"a": "step"}, **slow)),
         *profiles.rows(profile_of(costs[:1], "env/Y/z", **slow)),
     ]
     first, phases, last = profiles.tables(found)
     limits = ("bytes, from memory", "bytes, from caches", "arithmetic on integers")
-    assert first[1] == ("program", "rate", "p10 – p90", *limits, "nearest limit")
+    assert first[1] == ("program", "items/s", "p10 – p90", *limits, "nearest limit")
     assert first[2] == [
-        ["one", "5 M items/s", "4.2 – 5.8 M", "400 (100 %)", "400 (50 %)", "4 (20 %)", "bytes, from memory"],
-        ["two, so", "1 M items/s", "1 – 1 M", "400 (20 %)", "400 (10 %)", "4 (24 %)", "arithmetic on integers"],
+        ["one", "5 M", "4.2 – 5.8 M", "400 (100 %)", "400 (50 %)", "4 (20 %)", "bytes, from memory"],
+        ["two, so", "1 M", "1 – 1 M", "400 (20 %)", "400 (10 %)", "4 (24 %)", "arithmetic on integers"],
         ["limit", "", "", "2 GB/s", "4 GB/s", "30 – 100 M/s", ""],
     ]
     assert phases[1] == ("program", "step", "select", "(outside named scopes)")
