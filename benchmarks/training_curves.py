@@ -23,6 +23,7 @@ class Run:
     params: Any
     final: Evaluation
     step_seconds: float  # of a step; evaluations left out
+    step_processor_seconds: float
     seconds: float
     processor_seconds: float  # of all cores
 
@@ -40,21 +41,20 @@ def follow(setup: Setup, seed: int, marks: Collection[int], measured: Callable[[
       marks: steps after which the policy is measured; 0 is before anything was learned.
       measured: what measures it, given its parameters.
     """
-    start, stepping = _now(), 0.0
+    start, stepping = _now(), np.zeros(2)
     state = setup.placed(setup.learner.init(jax.random.key(seed)))
-    before = time.perf_counter()
+    before = _now()
     for number in range(max(marks) + 1):
         if number:
             state, _ = setup.step(number, state)
         if number not in marks:
             continue
         jax.block_until_ready(state)
-        stepping += time.perf_counter() - before
+        stepping += _now() - before
         result = measured(state.params)
         yield number, result
-        before = time.perf_counter()
-    seconds, processor_seconds = (_now() - start).tolist()
-    return Run(state.params, result, stepping / max(marks), seconds, processor_seconds)
+        before = _now()
+    return Run(state.params, result, *(stepping / max(marks)).tolist(), *(_now() - start).tolist())
 
 
 def curves(env: str, seeds: Sequence[int], num_points: int, num_episodes: int, num_final: int) -> dict[int, Curve]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import training_curves
+from benchmarks import training_curves, training_webshop
 from benchmarks.plots import COLOURS, MARKERS, OTHER, drawn, in_units, new_figure, save, styled
 from benchmarks.results import Row
 from benchmarks.suites import Plot
@@ -16,7 +16,7 @@ from benchmarks.suites import Plot
 
 def training(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
     """What a step takes under each strategy, decoding over the context, and learning curves."""
-    yield from drawn((_strategies, _decoding, _learning_lake, _learning_rooms), rows, folder)
+    yield from drawn((_strategies, _decoding, _learning_lake, _learning_rooms, _learning_webshop), rows, folder)
 
 
 @styled
@@ -76,17 +76,42 @@ def _learning_rooms(rows: Sequence[Row], folder: Path) -> Plot | None:
     return _learning(rows, folder, training_curves.ROOMS, "learning_rooms.png", caption)
 
 
+@styled
+def _learning_webshop(rows: Sequence[Row], folder: Path) -> Plot | None:
+    """The return of the runs over steps, beside those of the scripts."""
+    found = [row for row in rows if row.case == f"{training_webshop.ID}/learning" and row.value is not None]
+    runs = dict.fromkeys(str(row.parameters["policy"]) for row in found if row.metric == "return")
+    if not runs:
+        return None
+    figure = new_figure(5.2, 3.6)
+    axes = figure.subplots()
+    for i, name in enumerate(runs):
+        line = [row for row in found if row.metric == "return" and row.parameters["policy"] == name]
+        look = {"color": COLOURS[i], "marker": MARKERS[i], "label": name}
+        axes.plot([row.parameters["steps"] for row in line], [row.value for row in line], **look)
+    for row in found:
+        if row.metric == "final return" and row.parameters["policy"] not in runs:
+            axes.axhline(row.value, color=OTHER, linestyle=":", linewidth=1.2)
+            beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": "small"}
+            axes.text(1.01, row.value, str(row.parameters["policy"]).replace("_", " "), **beside)
+    axes.set(xlabel="steps, those of the warm start included", ylabel="return on held-out goals", ylim=(0, 1.05))
+    axes.legend(loc="upper left", bbox_to_anchor=(0.35, 0.4))
+    caption = "WebShop: return on goals of products that are held out, over training, and of the scripts (dotted)"
+    return save(figure, folder, "learning_webshop.png", caption)
+
+
 def _learning(rows: Sequence[Row], folder: Path, env: str, file: str, caption: str) -> Plot | None:
-    """Success of every seed over steps and over seconds, with the exact optimum where it is known."""
+    """Success of every seed over steps and over processor time, with the exact optimum where it is known."""
     curves = [row for row in rows if row.case == f"{env}/learning"]
     points = [row for row in curves if row.metric == "success" and row.value is not None]
     single = {row.metric: row.value for row in curves if not row.parameters}
-    if not points or single.get("time of a step") is None:
+    step_seconds = single.get("processor time of a step")
+    if not points or step_seconds is None:
         return None
     figure = new_figure(8.6, 3.2)
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, scale, label in zip(panels, (1.0, single["time of a step"]), ("steps", "seconds"), strict=True):
-        _seeds(axes, points, float(scale or 1.0))
+    for axes, scale, label in zip(panels, (1.0, step_seconds), ("steps", "processor seconds"), strict=True):
+        _seeds(axes, points, scale)
         axes.set(xlabel=f"{label} of training", ylim=(0, 1))
         if single.get("optimum") is not None:
             axes.axhline(single["optimum"], color="black", linestyle=":", linewidth=1.2, label="exact optimum")

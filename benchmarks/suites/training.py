@@ -315,6 +315,8 @@ def learning_rows(
         run = yield from followed(rows, curve, "success", {"seed": seed})
         found.append(run)
     yield rows.sample("time of a step", "s", [run.step_seconds for run in found], better="lower")
+    processor = [run.step_processor_seconds for run in found]
+    yield rows.sample("processor time of a step", "s", processor, better="lower")
     yield from _times_of(rows, found, minutes)
     final = [run.final.success.mean for run in found]
     note = f"of the last policy, greedy, {found[0].final.num_episodes:,} episodes a seed; p10 – p90 over the seeds"

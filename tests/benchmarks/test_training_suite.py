@@ -150,7 +150,7 @@ def curve(seed, optimum=0.74):
     reached = lambda success: Evaluation(*(3 * [Interval(success, success - 0.01, success + 0.02)]), 100, optimum)
     yield 0, reached(0.0)
     yield 5, reached(0.5)
-    return training_curves.Run(None, reached(0.7 + seed / 100), 0.25, 170.0 + 5 * seed, 90.0)
+    return training_curves.Run(None, reached(0.7 + seed / 100), 0.25, 0.125, 170.0 + 5 * seed, 90.0)
 
 
 def curves(optimum=0.74):
@@ -161,14 +161,14 @@ def test_learning_is_compared_with_the_optimum():
     rows = {row.metric: row for row in suite.learning_rows(ROWS, curves(), 3.0)}
     assert rows["short of the optimum"].value == pytest.approx(0.03) and rows["short of the optimum"].repeats == 3
     assert rows["optimum"].value == 0.74 and rows["final success"].value == pytest.approx(0.71)
-    assert rows["time of a step"].value == 0.25
+    assert (rows["time of a step"].value, rows["processor time of a step"].value) == (0.25, 0.125)
     assert (rows["wall time"].value, rows["wall time"].verdict, rows["processor time"].value) == (175, "pass", 90)
     assert rows["processor time"].target is None
 
 
 def test_learning_without_a_known_optimum_is_compared_with_the_target():
     rows = list(suite.learning_rows(ROWS, curves(None), 2.0, Target(">=", 0.715)))
-    times = ["time of a step", "wall time", "processor time"]
+    times = ["time of a step", "processor time of a step", "wall time", "processor time"]
     assert [row.metric for row in rows] == ["success"] * 6 + times + ["final success"]
     assert [row.parameters for row in rows[2:4]] == [{"seed": 1, "steps": 0}, {"seed": 1, "steps": 5}]
     assert rows[-1].value == pytest.approx(0.71) and rows[-1].verdict == rows[-3].verdict == "miss"
@@ -202,6 +202,10 @@ def test_plots_show_what_there_is(tmp_path):
     rows += [row("t/decoding", "throughput", 5.0, arm="without", context=context) for context in (64, 256)]
     for env, optimum in (("FrozenLake-v0", 0.74), ("Sokoban-RAGEN-v0", None)):
         rows += suite.learning_rows(RowMaker("training", f"{env}/learning"), curves(optimum), 3.0)
+    shop = lambda metric, value, **of: row("WebShop-v0/learning", metric, value, **of)
+    rows += [shop("return", 0.1 * steps, policy="trained from scratch", steps=steps) for steps in (5, 10)]
+    rows += [shop("final return", 0.5, policy="rule"), shop("final return", 1.0, policy="trained from scratch")]
     drawn = list(training_plots.training(rows, tmp_path))
-    assert [plot.file for plot in drawn] == ["training_step.png", "decoding.png", "learning.png", "learning_rooms.png"]
+    names = ["training_step", "decoding", "learning", "learning_rooms", "learning_webshop"]
+    assert [plot.file for plot in drawn] == [f"{name}.png" for name in names]
     assert all((tmp_path / plot.file).stat().st_size > 1_000 for plot in drawn)
