@@ -109,8 +109,7 @@ def _profile_all(programs: Programs, wanted: Sequence[str], settings: Settings, 
     """One after the other, each with a folder of its own; then what they have in common as a report."""
     from benchmarks import profile_report, profiles
 
-    suite = profiles.suite(programs, settings.budget, folder)
-    selected = [(suite, case) for case in suite.cases(settings)]
+    selected = profiles.cases(programs, settings.budget, folder)
     results, out, interrupted = _measured(selected, settings, [f"{profiles.NAME}/{name}" for name in wanted], folder)
     profiles.write(results, folder / "report.md")
     profile_report.show_tables(profiles.tables(results.rows), out)
@@ -134,7 +133,7 @@ def list_cases(options: argparse.Namespace) -> int:
                 view.add_row("", f"programs: {', '.join(case.programs)}", style="dim")
         out.print(view)
         out.print()
-    show("run SUITE or SUITE/CASE measures; profile SUITE/CASE/PROGRAM shows where a program's time goes")
+    show("run SUITE or SUITE/CASE measures; profile SUITE/CASE or SUITE/CASE/PROGRAM shows where a program's time goes")
     return 0
 
 

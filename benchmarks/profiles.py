@@ -30,14 +30,12 @@ than memory gives come from caches, whose limit counts then. Shares of time are 
 `jax.named_scope`, where they reach half a per cent."""
 
 
-def suite(programs: Mapping[str, Callable[[], Program]], budget: Budget, folder: Path) -> Suite:
+def cases(programs: Mapping[str, Callable[[], Program]], budget: Budget, folder: Path) -> list[tuple[Suite, Case]]:
     """A case for each program; beside its rows it writes its profile and its trace to a folder of its own."""
-
-    def cases(settings: Any) -> Iterator[Case]:
-        for name, make in programs.items():
-            yield Case(name, functools.partial(_run, name, make, budget, folder / folder_of(name)))
-
-    return Suite(NAME, "Profiles", cases, lambda rows, folder: iter(()))
+    profiled = lambda name, make: functools.partial(_run, name, make, budget, folder / folder_of(name))
+    found = [Case(name, profiled(name, make)) for name, make in programs.items()]
+    suite = Suite(NAME, "Profiles", lambda settings: found, lambda rows, folder: iter(()))
+    return [(suite, case) for case in found]
 
 
 def folder_of(name: str) -> str:

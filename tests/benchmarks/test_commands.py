@@ -82,17 +82,26 @@ def test_profile_writes_a_trace_and_a_report(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.glob("plugins/profile/*/perfetto_trace.json.gz"))
 
 
+def profile_of_one_operation(name, program, budget, folder):
+    """What `profiling.profile` might find: one addition of a nanosecond, a quarter of what the machine does."""
+    rates = {"program": np.ones(2), "arithmetic on integers": np.full(2, 4.0)}
+    cost = profiling.Cost("add.1", 1e-9, 5, 5)
+    return profiling.Profile(name, 1.0, 1.0, 0.0, 0.0, {}, {}, 5, [cost], {}, rates, folder)
+
+
+def unless(ending, error):
+    """The same for all programs but one."""
+
+    def profile(name, *arguments):
+        if name.endswith(ending):
+            raise error
+        return profile_of_one_operation(name, *arguments)
+
+    return profile
+
+
 def test_profiles_of_several_programs_have_one_report(tmp_path, capsys, monkeypatch):
-    """What is measured of each program is tested elsewhere: here one operation of a nanosecond, or an error."""
-
-    def profile(name, program, budget, folder):
-        if name.endswith("/draw"):
-            raise ValueError("out of luck")
-        rates = {"program": np.ones(2), "arithmetic on integers": np.full(2, 4.0)}
-        cost = profiling.Cost("add.1", 1e-9, 5, 5)
-        return profiling.Profile(name, 1.0, 1.0, 0.0, 0.0, {}, {}, 5, [cost], {}, rates, folder)
-
-    monkeypatch.setattr(profiling, "profile", profile)
+    monkeypatch.setattr(profiling, "profile", unless("/draw", ValueError("out of luck")))
     case = "environments/FrozenLake-v0/step"
     assert main(["profile", f"{case}/vmap", f"{case}/draw", f"{case}/vmap", "--out", str(tmp_path)]) == 1
     out, text, results = capsys.readouterr().out, (tmp_path / "report.md").read_text(), Results.load(tmp_path)
@@ -104,6 +113,18 @@ def test_profiles_of_several_programs_have_one_report(tmp_path, capsys, monkeypa
     (environments,) = {suite for suite, _ in select([case], Settings())}
     (step,) = [one for one in environments.cases(Settings()) if f"environments/{one.name}" == case]
     assert Results.load(tmp_path / "all").finished == [f"profile/{case}/{program}" for program in step.programs]
+
+
+def test_interrupted_profiles_go_on_where_they_stopped(tmp_path, capsys, monkeypatch):
+    case = "environments/FrozenLake-v0/step"
+    arguments = ["profile", f"{case}/vmap", f"{case}/bare", "--out", str(tmp_path)]
+    monkeypatch.setattr(profiling, "profile", unless("/bare", KeyboardInterrupt()))
+    assert main(arguments) == 130
+    assert f"`--out {tmp_path}` goes on from here" in capsys.readouterr().out
+    assert "interrupted" in (tmp_path / "report.md").read_text()
+    monkeypatch.setattr(profiling, "profile", unless("/vmap", ValueError("profiled twice")))
+    assert main(arguments) == 0
+    assert Results.load(tmp_path).finished == [f"profile/{case}/vmap", f"profile/{case}/bare"]
 
 
 def test_list_names_every_case_and_says_what_it_measures(capsys):
