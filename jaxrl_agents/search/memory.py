@@ -38,8 +38,8 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
       * the history, K W r with r = 12 + p + l + a L + c: reward, log-probability and score, and parents, lengths,
         actions and candidates in the smallest integers (p, l, a and c bytes);
       * beside it the larger of the tree made from it, K W (r + 5) + 8 W, and of what a turn works on:
-          - the frontier, W (E + 4 A + 21), and where actions are drawn from logits 12 A W for probabilities (8 A W for
-            more than 16 actions: then the larger of this and the next line);
+          - the frontier, W (E + 4 A + 21), and unless actions are proposed 12 A W for their probabilities, 4 A W where
+            they are enumerated (8 A W for more than 16 actions: then the larger of this and the next line);
           - the candidates, W M c(1) with c(1) = 2 E + 17, and 4 ⌈E/4⌉ each to compare their state keys; for turns of
             several actions, which are played one by one, c(L) = 2 E + 7 A + 50 + 5 L, without 7 A where they come
             from `propose`.
@@ -132,12 +132,12 @@ def _search_bytes(mode: Callable[..., SearchOutput], num_actions: int, node: int
     more = 5 if backtracks else small_int(width * number).itemsize  # steps back and entropies, or candidates
     record = 12 + parent + small_int(length).itemsize + length * small_int(num_actions).itemsize + more
     work = width * (node + 4 * num_actions + 21)
-    draws = 0 if _enumerates(options) or options.get("propose") else width * num_actions
+    logits = 0 if options.get("propose") else width * num_actions
     below = _lookahead_bytes(num_actions, node, width, number, options) if mode is lookahead else 0
     if mode is not lookahead:
         key = 4 * -(-node // 4) if options.get("deduplicate") else 0
         below = width * number * (_candidate_bytes(num_actions, node, options) + key)
-    work += max(8 * draws, below) if num_actions > SMALL else 12 * draws + below
+    work += max(8 * logits, below) if num_actions > SMALL else (4 if _enumerates(options) else 12) * logits + below
     if backtracks:
         saved = node + 4 * num_actions + 8 + parent * min(options["steps_back"], turns)
         work += width * saved * (turns + 2)
