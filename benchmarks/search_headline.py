@@ -33,7 +33,6 @@ FEWER = {  # roots of a device, where they are not BATCH
     **dict.fromkeys(("mctx", "mctx, with tree", "mcts"), MCTX_BATCH),
     **dict.fromkeys(("mctx, S = 128", "mctx, 64 roots"), 64),
 }
-OURS = ("best_of_n", "entropy_backtrack", "lookahead", "beam_search", "beam_search, dedup", "mcts")
 
 
 def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -> dict[str, Search]:
@@ -50,6 +49,9 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -
         "beam_search": Search(search.beam_search, beam),
         "beam_search, dedup": Search(search.beam_search, {**beam, "deduplicate": True}),
     }
+
+
+OURS = (*modes(), "mcts")
 
 
 def roots(settings: Settings, name: str, batch_size: int = BATCH) -> Problem:
@@ -130,13 +132,13 @@ def _arms(settings: Settings) -> dict[str, Callable[[Problem], Arm]]:
             arms[f"{kind}, {copies} rows a root"] = functools.partial(_bare, copies=copies, words=words)
     for name, searched in modes().items():
         arms[name] = functools.partial(search_arms.searching, searched)
-    gumbel = functools.partial(functools.partial, search_arms.mctx_gumbel)
-    arms["mctx"] = gumbel(num_simulations=SIMULATIONS)
-    arms["mctx, with tree"] = gumbel(num_simulations=SIMULATIONS, keep_tree=True)
+    gumbel = functools.partial(search_arms.mctx_gumbel, num_simulations=SIMULATIONS)
+    arms["mctx"] = gumbel
+    arms["mctx, with tree"] = functools.partial(gumbel, keep_tree=True)
     arms["mcts"] = functools.partial(search_arms.our_mcts, num_simulations=SIMULATIONS)
     if settings.full:
-        arms["mctx, S = 128"] = gumbel(num_simulations=128)
-        arms["mctx, 64 roots"] = gumbel(num_simulations=SIMULATIONS)
+        arms["mctx, S = 128"] = functools.partial(gumbel, num_simulations=128)
+        arms["mctx, 64 roots"] = gumbel
     return arms
 
 
