@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.commands import COMMANDS
 from benchmarks.measure import BUDGETS
 from benchmarks.papers import PAPERS
+from jaxrl_agents.outputs import guarded
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,11 +58,17 @@ def _path(text: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status: 1 where a case failed, 2 for wrong arguments, 130 after Ctrl-C."""
-    options = parser().parse_args(arguments)
+    """Runs a command; returns its exit status: 1 where a case failed, 2 for wrong arguments, 130 after Ctrl-C.
+
+    It is 141 where nobody reads the output any more.
+    """
+    return guarded(lambda: _run(parser().parse_args(arguments)), failed=2)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         return COMMANDS[options.command](options)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, ImportError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -24,6 +24,7 @@ from benchmarks.papers.progress import Progress as PaperProgress
 from benchmarks.results import Results, Row
 from benchmarks.suites import Case, Settings, Suite
 from benchmarks.workloads import check_inputs
+from jaxrl_agents.outputs import check_folder
 
 Programs = dict[str, Callable[[], Program]]  # by name: suite/case/program
 
@@ -204,8 +205,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _make_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"--out {folder}: there is a file of this name, and no folder can be made")
+    check_folder("--out", folder)
     folder.mkdir(parents=True, exist_ok=True)
 
 

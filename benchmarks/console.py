@@ -98,8 +98,19 @@ def cells(row: Row) -> tuple[str, str, str, str, str, str, str]:
 
 def terminal() -> Any:
     """The console; wide enough for the tables where the output is not a terminal."""
-    console = rich("console").Console()
-    return console if console.is_terminal else rich("console").Console(width=140)
+    kind = _console()
+    console = kind()
+    return console if console.is_terminal else kind(width=140)
+
+
+def _console() -> type:
+    """The console's class, which leaves it to the command line what happens when the output's reader leaves."""
+
+    class Console(rich("console").Console):  # type: ignore[misc]
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError that this is called for
+
+    return Console
 
 
 WIDTHS = (28, 30, 9, 20, 17, 8)  # of a row's columns while it is one of many that come one by one; the target ends it

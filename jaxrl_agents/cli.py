@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import envs_jax
 from jaxrl_agents import evaluate_command, solve_command
-from jaxrl_agents.arguments import told
-
-READER_LEFT = 141  # the status of what SIGPIPE ends
+from jaxrl_agents.outputs import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,28 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is 141 where nobody reads the output any more, as in `… | head`.
     """
-    try:
-        try:
-            return _run(argv)
-        finally:
-            print(end="", flush=True)
-    except BrokenPipeError:
-        _unwritable_output()
-        return READER_LEFT
-    except OSError as error:
-        output = _unwritable_output()
-        print(f"error: {told(error) if output is None else f'standard output: {output.strerror}'}", file=sys.stderr)
-        return 1
-
-
-def _unwritable_output() -> OSError | None:
-    """The error with which the output cannot be written; it is dropped then, as Python would try again at its end."""
-    try:
-        print(end="", flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error
-    return None
+    return guarded(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:

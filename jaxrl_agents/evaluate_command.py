@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import jax
 import numpy as np
 
 from jaxrl_agents.argument_types import count, seed
+from jaxrl_agents.outputs import check_file, lines_of_progress
+
+MOST_RENDERED = 100
 
 
 def add_parser(commands: Any) -> None:
@@ -30,7 +35,11 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default 0)")
     command.add_argument("--render", type=Path, metavar="FILE", help="show episodes in a .gif, .png or .txt file")
     command.add_argument(
-        "--num-rendered", type=count, default=4, metavar="N", help="episodes in it (default %(default)s)"
+        "--num-rendered",
+        type=count,
+        default=4,
+        metavar="N",
+        help=f"episodes in it, at most {MOST_RENDERED} (default %(default)s)",
     )
     command.set_defaults(run=run)
 
@@ -44,8 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxrl_agents.training.setup import build
 
     folder = RunFolder(arguments.run_folder)
+    if arguments.num_rendered > MOST_RENDERED:  # all their pictures are in memory at once
+        wanted = f"--num-rendered {arguments.num_rendered}"
+        raise argparse.ArgumentError(None, f"{wanted}: at most {MOST_RENDERED} can be shown")
     try:
         if arguments.render is not None:
+            check_file("--render", arguments.render)
             episodes.check_path(arguments.render)
         setup = build(folder.read_config())
     except (ValueError, TypeError) as error:
@@ -57,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = jax.random.key(arguments.seed)
     result = evaluate(
         params, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number, greedy=greedy,
-        mesh=setup.learner.mesh,
+        mesh=setup.learner.mesh, on_progress=_progress("the policy", number),
     )  # fmt: skip
     held_out = arguments.tasks == "held-out" and setup.config.evaluation.num_held_out > 0
     print(f"policy     step {step} of {folder.path}, {'the likeliest actions' if greedy else 'sampled actions'}")
@@ -65,7 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join(evaluation_lines(result)))
     if arguments.baselines:
         for name, script in baselines.baselines(setup.policy).items():
-            reached = baselines.measure(script, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number)
+            reached = baselines.measure(
+                script, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number,
+                on_progress=_progress(name, number),
+            )  # fmt: skip
             print(f"{name:17} {evaluation_text(reached)}")
     if arguments.render is not None:
         some = jax.tree.map(lambda leaf: leaf[np.arange(arguments.num_rendered) % len(tasks)], tasks.instances)
@@ -73,6 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
         episodes.save(shown, setup.env, arguments.render)
         print(f"rendered   {len(shown)} episodes: {arguments.render}")
     return 0
+
+
+def _progress(player: str, number: int) -> Callable[[int], None] | None:
+    """What shows on a terminal how many of the episodes are played."""
+    show = lines_of_progress() if sys.stderr.isatty() else None
+    return show and (lambda played: show(f"{played:,} of {number:,} episodes of {player} played"))
 
 
 def _policy(folder: Any, setup: Any, step: int | None) -> tuple[Any, int]:

@@ -9,8 +9,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +16,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
+from envs_jax import host_memory
 from envs_jax.files import replaced
 from envs_jax.sokoban import levels as level_files
 from envs_jax.sokoban.board import Layout
@@ -25,11 +24,11 @@ from envs_jax.sokoban.generator import Difficulty, generate
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.argument_types import count, seed
+from jaxrl_agents.outputs import check_file, lines_of_progress
 from jaxrl_agents.search.best_first import Mode, Progress, SolveResult, Status, is_compiling, solve
 from jaxrl_agents.search.best_first.bounds import MAX_CELLS
 
 LEVELS_WORTH_A_DEVICE = 64
-_SECONDS_A_LINE = 5.0  # of progress without rich
 _SHOW_CURSOR = "\x1b[?25h"  # rich hides it
 _LEVEL_BYTES = 2 << 10  # on the host, measured: a small level, its short plan and the arrays that hold them
 
@@ -131,39 +130,20 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.generate is not None:
         _check_host_memory(arguments.generate)
     if arguments.out is not None:
-        _check_out(arguments.out)
+        check_file("--out", arguments.out)
 
 
 def _check_host_memory(num_levels: int) -> None:
-    """Refuses more levels than the machine can hold, which would take hours to find out."""
-    if not hasattr(os, "sysconf"):
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if num_levels * _LEVEL_BYTES > memory:
-        needed, there = (f"{number / 2**30:,.0f} GiB" for number in (num_levels * _LEVEL_BYTES, memory))
-        raise argparse.ArgumentError(
-            None,
-            f"--generate {num_levels}: the levels and their plans would take {needed} or more, and there are {there} "
-            "of memory; generate fewer at a time, with another --seed each time",
-        )
-
-
-def _check_out(out: Path) -> None:
-    """Refuses a file that could not be written, before there are plans."""
+    """Refuses more levels than the machine can hold with their plans."""
     try:
-        if not out.absolute().parent.is_dir():
-            raise argparse.ArgumentError(None, f"--out {out}: there is no folder {out.parent}")
-        if out.is_dir():
-            raise argparse.ArgumentError(None, f"--out {out} is a folder; name a file")
-        if out.exists() and not out.is_file():  # a pipe, say: opening it might wait for its reader
-            writable = os.access(out, os.W_OK)
-        else:  # as `replaced` will do it
-            target, writable = out.resolve(), True
-            tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", suffix=".partial").close()
-    except OSError as error:
-        raise argparse.ArgumentError(None, f"--out {out}: {error.strerror}; name another file") from None
-    if not writable:
-        raise argparse.ArgumentError(None, f"--out {out}: no permission to write there; name another file")
+        host_memory.check_fits(
+            f"--generate {num_levels}",
+            "the levels and their plans",
+            num_levels * _LEVEL_BYTES,
+            "generate fewer at a time, with another --seed each time",
+        )
+    except ValueError as error:
+        raise argparse.ArgumentError(None, str(error)) from None
 
 
 def _number(count: int, name: str) -> str:
@@ -196,7 +176,7 @@ def _levels(arguments: argparse.Namespace) -> tuple[list[str], list[Batch]]:
             raise argparse.ArgumentError(None, f"--out {arguments.out} is one of the level files; name another file")
         return batches_of(found)
     layout = Layout(*arguments.size)
-    show = _lines_of_progress() if sys.stderr.isatty() else None
+    show = lines_of_progress() if sys.stderr.isatty() else None
     tasks = generate(
         jax.random.key(arguments.seed),
         arguments.generate,
@@ -347,7 +327,7 @@ def _live_progress(total: int) -> Iterator[Callable[[Progress], None]]:
     try:
         from rich import console, progress
     except ImportError:
-        line = _lines_of_progress()
+        line = lines_of_progress()
         yield lambda state: line(_described(state, total))
         return
     text = progress.TextColumn("{task.description}")
@@ -360,19 +340,6 @@ def _live_progress(total: int) -> Iterator[Callable[[Progress], None]]:
             bar.update(task, completed=state.solved + state.given_up, description=_described(state, total))
 
         yield show
-
-
-def _lines_of_progress() -> Callable[[str], None]:
-    """A function that prints a line on how far the work is, every few seconds."""
-    printed = time.monotonic()
-
-    def show(text: str) -> None:
-        nonlocal printed
-        if time.monotonic() >= printed + _SECONDS_A_LINE:
-            printed = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
-
-    return show
 
 
 def _described(state: Progress, total: int) -> str:

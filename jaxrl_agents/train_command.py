@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_origin
 import jax
 
 from jaxrl_agents.arguments import told
+from jaxrl_agents.outputs import check_folder
 from jaxrl_agents.training import distributed, fields, plots, records
 from jaxrl_agents.training.config import DEFAULT_ENV, TrainConfig
 from jaxrl_agents.training.loop import Outcome, train
@@ -83,9 +84,14 @@ def run_train(flags: Sequence[str]) -> int:
         name = f"{config.env}-{config.rollout}-{config.loss}-seed{config.seed}"
         folder = RunFolder(arguments.out or Path("runs") / name)
         _join(arguments)
-        distributed.agree(folder.check_new)
+        distributed.agree(lambda: _check_new(folder))
         setup = build(config)
     return _run(setup, folder, resume=False, tensorboard=arguments.tensorboard)
+
+
+def _check_new(folder: RunFolder) -> None:
+    folder.check_new()
+    check_folder("--out", folder.path)
 
 
 def run_resume(flags: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax import bitboard as bb
+from envs_jax import host_memory
 from envs_jax.arguments import as_integer, check_choice, check_integer
 from envs_jax.bitboard import Board
 from envs_jax.sokoban import pull_distance, pushes, reverse_dfs, reverse_walk, topology
@@ -71,6 +72,7 @@ def generate(
       TypeError: `key` is not a typed key.
     """
     _check(key, layout, num_boxes, num_levels=num_levels, time_limit=time_limit)
+    _check_memory(num_levels, layout)
     check_choice("difficulty", difficulty, ROOMS)
     min_pushes = default_min_pushes(layout) if min_pushes is None else min_pushes
     check_integer("min_pushes", min_pushes, 1, 2**31 - 1)
@@ -160,6 +162,7 @@ def generate_ragen(
     Source: `ragen/env/sokoban/utils.py` of RAGEN, after `room_utils.py` of gym-sokoban.
     """
     _check(key, layout, num_boxes, num_levels=num_levels, time_limit=time_limit)
+    _check_memory(num_levels, layout)
     _check_search_depth(search_depth)
     batch = partial(
         _jitted_ragen_batch, num_candidates=BATCH, layout=layout, num_boxes=num_boxes, search_depth=search_depth,
@@ -276,6 +279,13 @@ def _check(key: jax.Array, layout: Layout, num_boxes: int, **numbers: int) -> No
     most = (layout.num_cells - 1) // 2
     if not 1 <= as_integer("num_boxes", num_boxes) <= most:
         raise ValueError(f"num_boxes={num_boxes}: {size} has room for 1 … {most} boxes, their targets and the player")
+
+
+def _check_memory(num_levels: int, layout: Layout) -> None:
+    """Refuses more levels than the host can hold: walls, targets and boxes in parts, and then together."""
+    level_bytes = 2 * 3 * 4 * layout.num_words
+    way_out = "make fewer at a time, with another seed each time"
+    host_memory.check_fits(f"num_levels={num_levels}", "the levels", num_levels * level_bytes, way_out)
 
 
 def _check_search_depth(search_depth: int) -> None:

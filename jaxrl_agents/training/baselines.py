@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ def measure(
     num_turns: int,
     num_episodes: int | None = None,
     batch_size: int = 256,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Plays a script's episodes, as `evaluate` plays those of a policy.
 
@@ -45,6 +47,7 @@ def measure(
       num_turns: K, turns of an episode, one action each.
       num_episodes: all tasks once by default.
       batch_size: episodes played at once.
+      on_progress: called with the number of episodes that are played.
     """
     check_playable(policy.env, tasks)
     check_key(key)
@@ -54,6 +57,8 @@ def measure(
     for start in range(0, number, size):
         episodes = np.minimum(np.arange(start, start + size, dtype=np.int32), number - 1)  # all batches have one shape
         batches.append(jax.device_get(_play(script, key, policy, tasks, episodes, count("num_turns", num_turns))))
+        if on_progress is not None:
+            on_progress(min(start + size, number))
     success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*batches, strict=True))
     best = optimum(policy, tasks, num_turns, number)
     return Evaluation(wilson(int(success.sum()), number), normal(returns), normal(lengths), number, best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,6 +55,7 @@ def evaluate(
     greedy: bool = True,
     batch_size: int = 1024,
     mesh: Mesh | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Plays episodes without learning. With several processes all call it alike, and each plays its share.
 
@@ -68,6 +70,7 @@ def evaluate(
       batch_size: episodes played at once.
       mesh: from `training.make_mesh`: episodes are split over `data` and `fsdp`; None plays all of them on each device
         that has the parameters.
+      on_progress: called with the number of episodes that are played, while others are.
     """
     check_playable(policy.env, tasks)
     check_key(key)
@@ -80,6 +83,9 @@ def evaluate(
     for start in range(0, number, size):
         episodes = np.minimum(np.arange(start, start + size, dtype=np.int32), number - 1)  # all batches have one shape
         batches.append(_play(params, key, played, tasks, episodes, num_turns, mesh))
+        if on_progress is not None and start > 0:
+            jax.block_until_ready(batches[-2])
+            on_progress(start)
     success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*fetched(batches), strict=True))
     return Evaluation(
         wilson(int(success.sum()), number),

@@ -17,6 +17,7 @@ import envs_jax
 from envs_jax.environment import Environment
 from envs_jax.tasks import TaskBank
 from jaxrl_agents import losses, rollouts
+from jaxrl_agents.arguments import LARGEST
 from jaxrl_agents.losses import Algorithm, PolicyLoss
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts.policy import Policy
@@ -104,10 +105,23 @@ def build(config: TrainConfig) -> Setup:
         tasks, held_out = env.hold_out(bank, number, config.seed) if number else (bank, bank)
     longest = int(jnp.max(bank.instances.time_limit))
     unused.check_turns(config, longest)
+    _check_batch(config, longest)
     with _fields_named(config):
         learner = _learner(config, _policy(config, env), strategy, algorithm, optimizer, chosen_filter, longest)
     warm_start = _warm_start(config, learner)
     return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest, warm_start)
+
+
+def _check_batch(config: TrainConfig, longest: int) -> None:
+    """Raises where a step would collect more turns than can be counted."""
+    batch = config.batch
+    num_turns = batch.num_turns or longest
+    if batch.num_groups * batch.group_size * num_turns > LARGEST:
+        raise ValueError(
+            f"batch.num_groups={batch.num_groups} with batch.group_size={batch.group_size}: a step of "
+            f"{batch.num_groups * batch.group_size:,} episodes of {num_turns:,} turns is more than {LARGEST:,} turns; "
+            "use fewer groups"
+        )
 
 
 def _learner(

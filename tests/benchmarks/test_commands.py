@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 
 import numpy as np
@@ -258,7 +259,18 @@ def test_a_folder_that_holds_no_products_is_refused_before_anything_is_measured(
 
 def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    check_refused(["run", SMALL, "--out", tmp_path / "file"], "file", capsys)
+    for out, message in (("file", "is a file; name a folder"), ("file/run", "Not a directory; name another folder")):
+        check_refused(["run", SMALL, "--out", tmp_path / out], f"--out {tmp_path / out}", capsys)
+        check_refused(["profile", "environments/Sokoban-v0/step/bare", "--out", tmp_path / out], message, capsys)
+
+
+def test_who_reads_the_output_may_leave(capsys, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["list"]) == 141
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

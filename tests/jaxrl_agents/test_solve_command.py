@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from envs_jax.sokoban import levels
-from jaxrl_agents import cli, solve_command
+from jaxrl_agents import cli, outputs, solve_command
 from tests.reference import sokoban as reference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -277,7 +277,7 @@ def test_progress_is_shown_on_a_terminal(capsys, monkeypatch, folder):
 def test_progress_without_rich_is_plain_lines(capsys, monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(solve_command, "_SECONDS_A_LINE", 0.0)
+    monkeypatch.setattr(outputs, "_SECONDS_A_LINE", 0.0)
     status, _, errors = solve(capsys, "--generate", 3, "--size", 7, 7, "--boxes", 2)
     assert status == 0 and errors.startswith("3 of 3 levels generated\n")
     assert re.fullmatch(r"3 of 3 solved, 0 given up, [\d,]+ nodes, [\d,]+ levels/s", errors.splitlines()[-1])

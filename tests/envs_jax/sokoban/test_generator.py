@@ -1,6 +1,7 @@
 """Generated levels: solvable by the reference solver, as long as promised, distinct, reproducible."""
 
 import functools
+import os
 from functools import partial
 
 import jax
@@ -314,3 +315,10 @@ def test_impossible_searches_are_refused(changes, message):
 def test_a_search_without_a_step_is_refused():
     with pytest.raises(ValueError, match=r"search_depth=2 is not in 3 …"):
         generate_ragen(jax.random.key(0), 3, layout=BOXOBAN, num_boxes=4, search_depth=2)
+
+
+@pytest.mark.parametrize("function", [generate, generate_ragen])
+def test_levels_beyond_the_memory_are_refused(function, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 2, raising=False)  # four bytes in all
+    with pytest.raises(ValueError, match=r"num_levels=3: the levels would take .* of memory; make fewer at a time"):
+        function(jax.random.key(0), 3, layout=BOXOBAN, num_boxes=4)

@@ -1,0 +1,25 @@
+"""The memory of the host, for requests that would take hours to find out that they do not fit."""
+
+from __future__ import annotations
+
+import os
+
+
+def check_fits(request: str, what: str, num_bytes: int, way_out: str) -> None:
+    """Refuses a request that the host's memory cannot hold, where the system tells how much there is.
+
+    Args:
+      request: what was asked for: the name of the argument and its value.
+      what: what would take the memory, in the plural.
+      num_bytes: the least that it takes.
+      way_out: what to do instead.
+
+    Raises:
+      ValueError: it does not fit.
+    """
+    if not hasattr(os, "sysconf"):
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_bytes > memory:
+        needed, there = (f"{number / 2**30:,.0f} GiB" for number in (num_bytes, memory))
+        raise ValueError(f"{request}: {what} would take {needed} or more, and there are {there} of memory; {way_out}")
