@@ -68,7 +68,8 @@ def generate(
       on_progress: called with the number of levels that there are, a few times a second.
 
     Raises:
-      ValueError: an argument is out of range, or no level with these settings turned up in thousands of candidates.
+      ValueError: an argument is out of range, the host's memory cannot hold the levels, or no level with these settings
+        turned up in thousands of candidates.
       TypeError: `key` is not a typed key.
     """
     _check(key, layout, num_boxes, num_levels=num_levels, time_limit=time_limit)
@@ -156,7 +157,8 @@ def generate_ragen(
       time_limit: steps until truncation, 1 … 65,535.
 
     Raises:
-      ValueError: an argument is out of range, or no level with these settings turned up in thousands of candidates.
+      ValueError: an argument is out of range, the host's memory cannot hold the levels, or no level with these settings
+        turned up in thousands of candidates.
       TypeError: `key` is not a typed key.
 
     Source: `ragen/env/sokoban/utils.py` of RAGEN, after `room_utils.py` of gym-sokoban.

@@ -1,5 +1,7 @@
 """Evaluation: intervals, the optimum, and episodes that do not depend on how they are batched."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -29,10 +31,10 @@ def test_normal_intervals():
 
 def test_episodes_do_not_depend_on_the_batch_size():
     (policy, params), tasks = cases.lake()
-    found = [
-        evaluate(params, jax.random.key(0), policy, tasks, num_turns=20, num_episodes=20, batch_size=size, greedy=False)
-        for size in (20, 8)
-    ]
+    played: list[int] = []
+    measured = partial(evaluate, params, jax.random.key(0), policy, tasks, num_turns=20, num_episodes=20, greedy=False)
+    found = [measured(batch_size=size, on_progress=played.append) for size in (20, 8)]
+    assert played == [8, 16]  # of the three batches, while the next one is played
     assert found[0] == found[1] and found[0].num_episodes == 20
     assert found[0].length.low < found[0].length.mean < found[0].length.high
     assert found[0].optimum == optimum(policy, tasks, 20, 20) > found[0].episode_return.mean

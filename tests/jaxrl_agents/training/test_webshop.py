@@ -1,5 +1,7 @@
 """Training on WebShop: goals that are held out, scripts beside the policy, and the preset."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -20,13 +22,16 @@ def test_scripts_are_measured_as_policies_are():
     policy = Policy(env, Transformer(config_for(env, d_model=8, num_layers=1, num_heads=2)))
     assert list(baselines(policy).values()) == [Uniform(), Rule(), Rule(options=True), Oracle()]
     some = tasks[np.arange(10)]
-    result = measure(Rule(), jax.random.key(0), policy, some, num_turns=3, num_episodes=15, batch_size=10)
+    played: list[int] = []
+    measured = partial(measure, Rule(), jax.random.key(0), policy, some, batch_size=10)
+    result = measured(num_turns=3, num_episodes=15, on_progress=played.append)
+    assert played == [10, 15]
     play = jax.jit(lambda policy, tasks: performed(policy, jax.random.key(1), tasks, Rule(), num_turns=3))
     shown = play(policy, some)
     returns = np.concatenate([shown.returns, shown.returns[:5]])  # the rule draws nothing
     assert result.episode_return.mean == pytest.approx(returns.mean(), rel=1e-6) and returns.std() > 0
     assert (result.length.mean, result.num_episodes, result.optimum) == (3, 15, None)
-    assert measure(Rule(), jax.random.key(0), policy, some, num_turns=2, batch_size=10).episode_return.mean == 0
+    assert measured(num_turns=2).episode_return.mean == 0
 
 
 def test_the_preset_starts_warm():
