@@ -283,6 +283,9 @@ def test_progress_without_rich_is_plain_lines(capsys, monkeypatch, folder):
     assert re.fullmatch(r"3 of 3 solved, 0 given up, [\d,]+ nodes, [\d,]+ levels/s", errors.splitlines()[-1])
 
 
+@pytest.mark.skipif(
+    solve_command.available_cores() < 2, reason="a CPU is as many devices as it has cores, and here it has one"
+)
 def test_devices_change_no_number(capsys, tmp_path):
     """Two in a process of its own: the number of CPU devices is fixed when JAX starts."""
     from envs_jax.sokoban.board import Layout
