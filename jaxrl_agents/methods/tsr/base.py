@@ -15,11 +15,11 @@ from envs_jax.frozen_lake import planning
 from envs_jax.frozen_lake.env import FrozenLake
 from envs_jax.sokoban.env import Sokoban
 from envs_jax.tasks import TaskBank
-from jaxrl_agents import search
 from jaxrl_agents.methods.tsr import learning
 from jaxrl_agents.methods.tsr.learning import Problem, Sizes
 from jaxrl_agents.rollouts import Policy, Standard, Trajectory, demonstrated
 from jaxrl_agents.training.experts import expert_for
+from jaxrl_agents.training.planned import best_plans
 from jaxrl_agents.training.warm_start import WarmStart
 
 BATCH_SIZE = 256  # demonstrations of an update
@@ -109,14 +109,8 @@ def _solutions(env: Any, tasks: TaskBank[Any], limit: int) -> tuple[np.ndarray, 
 
 @partial(jax.jit, static_argnames="limit")
 def _solve(env: Sokoban, instances: Any, limit: int) -> tuple[jax.Array, jax.Array]:
-    model = search.from_env(env)
+    actions = best_plans(env, instances, limit, _WIDTH)
     states = jax.vmap(lambda task: env.initial(jnp.uint32(0), task))(instances)
-    root = model.root(None, states, instances)
-    output = search.beam_search(
-        None, jax.random.key(0), root, model, tasks=instances,
-        num_turns=limit, beam_width=_WIDTH, candidates="enumerate", deduplicate=True,
-    )  # fmt: skip
-    actions = output.trajectories(1).plan()
     step = lambda state, action: (_played(env, state, action, instances), None)
     last, _ = jax.lax.scan(step, states, actions.T)
     return actions, jax.vmap(env.success)(last, instances)
