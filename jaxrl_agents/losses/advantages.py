@@ -232,6 +232,7 @@ def gigpo_advantages(
     groups: Any,
     mask: Any,
     *,
+    learned: Any = None,
     discount: float = 0.95,
     step_weight: float = 1.0,
     scale: str = "none",
@@ -249,7 +250,8 @@ def gigpo_advantages(
       rewards: [B, K], of K steps (turns).
       anchors: [B, K] or [B, K, W] integers: the state before each step, such as `env.state_key`.
       groups: int[B].
-      mask: bool[B, K].
+      mask: bool[B, K], the steps that were taken: their rewards make the returns.
+      learned: bool[B, K], within the mask: the steps that are compared and get an advantage; all of them by default.
       discount: γ of the step returns.
       step_weight: w.
       scale: "none" (the default of the authors' scripts), or "group": divide both by the standard deviation + ε.
@@ -259,19 +261,22 @@ def gigpo_advantages(
         long episodes weigh more (their older code).
 
     Returns:
-      float[B, K]; 0 where the mask is False.
+      float[B, K]; 0 where the mask or `learned` is False.
     """
     mask = arguments.mask_of("mask", mask, "B", "K")
+    learned = mask if learned is None else arguments.mask_of("learned", learned, "B", "K")
+    if learned.shape != mask.shape:
+        raise ValueError(f"learned has shape {learned.shape}; the mask has {mask.shape}")
     groups = arguments.group_ids(groups, len(mask))
     arguments.choice("scale", scale, ("group", "none"))
     arguments.choice("baseline", baseline, ("episode", "step"))
     rewards = arguments.masked("rewards", rewards, mask)
-    step_groups = _same_state(anchors, groups, mask)
+    step_groups = _same_state(anchors, groups, learned)
     returns = discounted_returns(rewards, mask, discount=discount).reshape(-1)
     options: dict[str, Any] = {"scale": scale, "epsilon": epsilon}
-    step = group_advantages(returns, step_groups, valid=mask.reshape(-1), **options).reshape(mask.shape)
-    episode = _of_episodes(rewards.sum(axis=-1), groups, mask, baseline, singleton=singleton, **options)
-    return jnp.where(mask, episode + step_weight * step, 0.0)
+    step = group_advantages(returns, step_groups, valid=learned.reshape(-1), **options).reshape(mask.shape)
+    episode = _of_episodes(rewards.sum(axis=-1), groups, learned, baseline, singleton=singleton, **options)
+    return jnp.where(learned, episode + step_weight * step, 0.0)
 
 
 def _of_episodes(totals: jax.Array, groups: jax.Array, mask: jax.Array, baseline: str, **options: Any) -> jax.Array:

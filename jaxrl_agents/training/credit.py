@@ -69,13 +69,17 @@ def check(
 def assign(
     algorithm: Algorithm,
     trajectory: Trajectory,
-    mask: jax.Array,
+    taken: jax.Array,
+    learned: jax.Array,
     values: jax.Array | None,
     *,
     credit: Credit | None,
     discount: float | None,
 ) -> Credited:
     """The advantage of each decision.
+
+    Returns and the advantages of value functions are of all that was taken: a reward counts also where its own turn is
+    not learned from. What is compared, whitened and given an advantage is what is learned from.
 
     Algorithms are told apart by the names of the arguments that their advantages take: with `values` (PPO) over single
     decisions, whitened over the batch as verl does; with `anchors` (GiGPO) over turns and the states they were taken
@@ -84,47 +88,53 @@ def assign(
     Args:
       algorithm: of `jaxrl_agents.losses`.
       trajectory: B rows.
-      mask: bool[B, K, L], the decisions that are learned from.
+      taken: bool[B, K, L], all decisions.
+      learned: bool[B, K, L], those that are learned from; within `taken`.
       values: float32[B, K, L], for algorithms that take them.
       credit: of algorithms that are relative to the group. "episode", or None: all turns have the advantage of the
         episode's return. "step": the return from a turn on is compared with those of the group from the same turn on.
       discount: of rewards to come; None: the algorithm's own, 1 for "step".
     """
-    turns = mask.any(axis=-1)
     options = {} if discount is None else {"discount": discount}
     if takes_values(algorithm):
-        return _over_decisions(algorithm, trajectory, mask, values, options)
+        return _over_decisions(algorithm, trajectory, taken, learned, values, options)
+    turns = learned.any(axis=-1)
     if "anchors" in _arguments(algorithm):
         advantages = algorithm.advantages(
-            trajectory.rewards, trajectory.state_keys, trajectory.groups, turns, **options
+            trajectory.rewards, trajectory.state_keys, trajectory.groups, trajectory.mask, learned=turns, **options
         )
     elif credit == "step":
         advantages = _over_turns(algorithm, trajectory, turns, 1.0 if discount is None else discount)
     else:
         advantages = algorithm.advantages(trajectory.returns, trajectory.groups, valid=turns.any(axis=-1))[:, None]
-    return Credited(jnp.broadcast_to(advantages[..., None], mask.shape), None)
+    return Credited(jnp.broadcast_to(advantages[..., None], learned.shape), None)
 
 
 def _over_turns(algorithm: Algorithm, trajectory: Trajectory, turns: jax.Array, discount: float) -> jax.Array:
     num_turns = turns.shape[1]
-    returns = losses.discounted_returns(trajectory.rewards, turns, discount=discount)
+    returns = losses.discounted_returns(trajectory.rewards, trajectory.mask, discount=discount)
     groups = trajectory.groups[:, None] * num_turns + jnp.arange(num_turns)
     advantages = algorithm.advantages(returns.reshape(-1), groups.reshape(-1), valid=turns.reshape(-1))
     return advantages.reshape(turns.shape)
 
 
 def _over_decisions(
-    algorithm: Algorithm, trajectory: Trajectory, mask: jax.Array, values: Any, options: dict[str, float]
+    algorithm: Algorithm,
+    trajectory: Trajectory,
+    taken: jax.Array,
+    learned: jax.Array,
+    values: Any,
+    options: dict[str, float],
 ) -> Credited:
-    flat = lambda leaf: leaf.reshape(len(mask), -1)
-    last = jnp.sum(mask, axis=-1, keepdims=True) - 1 == jnp.arange(mask.shape[-1])
-    ends = mask & last
+    flat = lambda leaf: leaf.reshape(len(taken), -1)
+    last = jnp.sum(taken, axis=-1, keepdims=True) - 1 == jnp.arange(taken.shape[-1])
+    ends = taken & last
     rewards = jnp.where(ends, trajectory.rewards[..., None], 0)
     if "turn_ends" in _arguments(algorithm):
         options = options | {"turn_ends": flat(ends)}
-    advantages, targets = algorithm.advantages(flat(rewards), flat(values), flat(mask), **options)
-    advantages = losses.whiten(advantages, flat(mask))
-    return Credited(advantages.reshape(mask.shape), targets.reshape(mask.shape))
+    advantages, targets = algorithm.advantages(flat(rewards), flat(values), flat(taken), **options)
+    advantages = losses.whiten(advantages, flat(learned))
+    return Credited(advantages.reshape(taken.shape), targets.reshape(taken.shape))
 
 
 def _arguments(algorithm: Algorithm) -> set[str]:

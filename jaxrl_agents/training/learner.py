@@ -21,10 +21,11 @@ from jaxrl_agents.losses import Algorithm
 from jaxrl_agents.rollouts.filtering import Filter
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Strategy, Trajectory
-from jaxrl_agents.training import credit as credits
+from jaxrl_agents.training import credit as crediting
 from jaxrl_agents.training import metrics as metrics_of
 from jaxrl_agents.training import sharding, update
-from jaxrl_agents.training.update import Batch, Metrics
+from jaxrl_agents.training.metrics import Metrics
+from jaxrl_agents.training.update import Batch
 
 _VALUE_COEFFICIENT = 0.5
 
@@ -93,7 +94,7 @@ class Learner:
     num_minibatches: int = 1
     num_micro_batches: int = 1
     filter: Filter | None = None
-    credit: credits.Credit | None = None
+    credit: crediting.Credit | None = None
     discount: float | None = None
     value_coefficient: float | None = None
     reference_step_size: float = 0.0
@@ -103,7 +104,7 @@ class Learner:
     def __post_init__(self) -> None:
         for name in ("num_turns", "num_groups", "group_size", "num_epochs", "num_minibatches", "num_micro_batches"):
             count(name, getattr(self, name))
-        if self.credit not in (None, *get_args(credits.Credit)):
+        if self.credit not in (None, *get_args(crediting.Credit)):
             raise ValueError(f"credit={self.credit!r} is neither 'episode' nor 'step'")
         if self.discount is not None and not 0 < self.discount <= 1:
             raise ValueError(f"discount={self.discount} is not in (0, 1]")
@@ -112,7 +113,7 @@ class Learner:
             raise ValueError(f"value_coefficient={coefficient} must be a finite number of at least 0")
         if not 0 <= self.reference_step_size <= 1:
             raise ValueError(f"reference_step_size={self.reference_step_size} is not in [0, 1]")
-        credits.check(
+        crediting.check(
             self.algorithm, group_size=self.group_size, credit=self.credit, discount=self.discount,
             value_coefficient=coefficient, reference_step_size=self.reference_step_size,
         )  # fmt: skip
@@ -283,9 +284,8 @@ class Learner:
         return picked.replace(loss_mask=learned, groups=numbers), jnp.mean(kept.astype(jnp.float32))
 
     def _decisions(self, policy: Policy, trajectory: Trajectory) -> Batch:
-        """The decisions that are learned from; a turn that the episode's end cut short was not ended by the policy."""
-        mask = models.decision_mask(policy.model.config, trajectory.actions) & trajectory.loss_mask[..., None]
-        mask &= (trajectory.actions >= 0) | ~trajectory.final[..., None]
+        """The decisions that are learned from."""
+        mask = _taken(policy, trajectory) & trajectory.loss_mask[..., None]
         return Batch(trajectory.observations, trajectory.actions, trajectory.action_mask, mask)
 
     def _batch(self, policy: Policy, state: TrainState, trajectory: Trajectory) -> Batch:
@@ -295,13 +295,14 @@ class Learner:
         decided = lambda params: update.in_parts(lambda part: update.decided(policy, params, part), batch, parts)
         old_log_probs, values = trajectory.log_probs[..., None], None
         several = policy.max_turn_actions > 1  # a search keeps the log-probability of such a turn as a whole
-        if several or credits.takes_values(self.algorithm):
+        if several or crediting.takes_values(self.algorithm):
             now = decided(state.params)
             values = now.values
             old_log_probs = now.log_probs if several else old_log_probs
-        credited = credits.assign(
-            self.algorithm, trajectory, batch.mask, values, credit=self.credit, discount=self.discount
-        )
+        credited = crediting.assign(
+            self.algorithm, trajectory, _taken(policy, trajectory), batch.mask, values,
+            credit=self.credit, discount=self.discount,
+        )  # fmt: skip
         return batch._replace(
             old_log_probs=old_log_probs,
             advantages=credited.advantages,
@@ -354,3 +355,9 @@ class Learner:
         turns_apart = policy.context == "turn"
         (params, opt_state), metrics = self._apply(loss, state.params, state.opt_state, batch, turns_apart)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+
+
+def _taken(policy: Policy, trajectory: Trajectory) -> jax.Array:
+    """bool[B, K, L]: all decisions; a turn that the episode's end cut short was not ended by the policy."""
+    decided = models.decision_mask(policy.model.config, trajectory.actions)
+    return decided & ((trajectory.actions >= 0) | ~trajectory.final[..., None])

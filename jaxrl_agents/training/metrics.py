@@ -12,7 +12,7 @@ import numpy as np
 from jaxrl_agents.rollouts.types import Trajectory
 from jaxrl_agents.search import rng
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]  # numbers, [] each, by name
 
 
 def of_trajectory(trajectory: Trajectory, group_size: int, num_actions: int) -> Metrics:

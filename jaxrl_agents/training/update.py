@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxrl_agents import losses
 from jaxrl_agents.losses import Algorithm, Counts
 from jaxrl_agents.rollouts.policy import Decided, Policy
+from jaxrl_agents.training.metrics import Metrics
 
-Metrics = dict[str, jax.Array]
 Loss = Callable[[Any, Any, Counts], tuple[jax.Array, Metrics]]  # (params, batch, counts) -> loss, metrics
 
 

@@ -17,7 +17,7 @@ from jaxrl_agents.rollouts.performed import performed
 from jaxrl_agents.rollouts.types import Trajectory
 from jaxrl_agents.training import sharding
 from jaxrl_agents.training.learner import Learner, TrainState
-from jaxrl_agents.training.update import Metrics
+from jaxrl_agents.training.metrics import Metrics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -41,8 +41,8 @@ def bi_level_reference(rewards, values, mask, ends, discount, turn_discount, dec
     return gae_reference(np.where(ends, returns, rewards), values, mask, discount, decay, ends=ends)
 
 
-def gigpo_reference(rewards, anchors, groups, mask, discount, weight, scale, singleton, baseline, eps=1e-6):
-    """Dictionaries of lists, as the authors' code."""
+def gigpo_reference(rewards, anchors, groups, mask, learned, discount, weight, scale, singleton, baseline, eps=1e-6):
+    """Dictionaries of lists, as the authors' code, of the steps that are learned from; returns are of all."""
     steps = [(b, t) for b in range(mask.shape[0]) for t in range(mask.shape[1]) if mask[b, t]]
     totals = [sum(rewards[b, t] for b_, t in steps if b_ == b) for b in range(mask.shape[0])]
     episodes, states, returns = {}, {}, {}
@@ -51,10 +51,12 @@ def gigpo_reference(rewards, anchors, groups, mask, discount, weight, scale, sin
         for t in reversed([t for b_, t in steps if b_ == b]):
             running = rewards[b, t] + discount * running
             returns[b, t] = running
+            if not learned[b, t]:
+                continue
             states.setdefault((groups[b], tuple(np.ravel(anchors[b, t]))), []).append(running)
             if baseline == "step":
                 episodes.setdefault(groups[b], []).append(totals[b])
-        if baseline == "episode" and mask[b].any():
+        if baseline == "episode" and learned[b].any():
             episodes.setdefault(groups[b], []).append(totals[b])
 
     def relative(value, peers, alone):
@@ -63,7 +65,7 @@ def gigpo_reference(rewards, anchors, groups, mask, discount, weight, scale, sin
         return (value - np.mean(peers)) / (np.std(peers, ddof=1) + eps if scale == "group" else 1.0)
 
     advantages = np.zeros(mask.shape)
-    for b, t in steps:
+    for b, t in zip(*np.nonzero(learned), strict=True):
         state = states[groups[b], tuple(np.ravel(anchors[b, t]))]
         episode = relative(totals[b], episodes[groups[b]], singleton)
         advantages[b, t] = episode + weight * relative(returns[b, t], state, "zero")
@@ -227,8 +229,10 @@ def test_gigpo_against_dictionaries(scale, baseline, singleton, words):
     groups = np.array([0, 0, 0, 0, 4, 4, 4, 8, 1])
     mask = np.arange(6) < rng.integers(1, 7, 9)[:, None]
     mask[3] = False
-    expected = gigpo_reference(rewards, anchors, groups, mask, 0.95, 0.7, scale, singleton, baseline)
+    learned = mask if words is None else mask & (rng.random(mask.shape) < 0.7)
+    expected = gigpo_reference(rewards, anchors, groups, mask, learned, 0.95, 0.7, scale, singleton, baseline)
     options = {"step_weight": 0.7, "scale": scale, "singleton": singleton, "baseline": baseline}
+    options |= {} if words is None else {"learned": learned}
     with jax.enable_x64(True):
         dirty = np.where(mask, rewards, np.nan)
         actual = jax.jit(partial(losses.gigpo_advantages, **options))(dirty, anchors, groups, mask)

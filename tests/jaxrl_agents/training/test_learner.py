@@ -156,7 +156,7 @@ def test_credit_by_step_compares_returns_from_the_same_turn_on():
     taken = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]], bool)
     trajectory = first_batch("sgd")[1].replace(rewards=rewards, mask=taken, groups=np.array([0, 0, 1, 1]))
     assign = partial(credit.assign, losses.dr_grpo(), values=None, credit="step", discount=0.5)
-    made = jax.jit(assign)(trajectory, mask=taken[..., None])
+    made = jax.jit(assign)(trajectory, taken[..., None], taken[..., None])
     returns = np.array([[0.25, 0.5, 1], [1, 2, 0], [1, 0, 0], [0, 0, 0]])
     expected = np.zeros((4, 3))
     for first in (0, 2):
@@ -174,7 +174,7 @@ def test_bi_level_gae_goes_over_turns_and_then_over_their_actions():
     trajectory = first_batch("sgd")[1].replace(rewards=rewards)
     mask = np.arange(2) < lengths[..., None]
     algorithm = losses.ppo()._replace(advantages=partial(losses.bi_level_gae, turn_discount=0.9, decay=0.5))
-    made = jax.jit(partial(credit.assign, algorithm, credit=None, discount=0.8))(trajectory, mask, values)
+    made = jax.jit(partial(credit.assign, algorithm, credit=None, discount=0.8))(trajectory, mask, mask, values)
     gains = np.zeros((4, 3, 2))
     for row in range(4):
         gain = worth = 0.0  # of the turn's last action, and of having come to that of the next turn
@@ -189,6 +189,33 @@ def test_bi_level_gae_goes_over_turns_and_then_over_their_actions():
     whitened = (gains - gains[mask].mean()) / gains[mask].std(ddof=1)
     np.testing.assert_allclose(made.advantages, np.where(mask, whitened, 0), atol=1e-5)
     np.testing.assert_allclose(made.value_targets, targets, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "chosen", "advantage"),
+    [
+        (losses.dr_grpo(), "episode", 0.5),
+        (losses.dr_grpo(), "step", 0.5),
+        (losses.gigpo(), None, 1.0),  # of the episode, and of the step
+        (losses.ppo()._replace(advantages=losses.gae), None, np.sqrt(0.75)),  # ± 0.5 by the deviation of four
+    ],
+    ids=["episode", "step", "gigpo", "ppo"],
+)
+def test_a_reward_counts_where_its_own_turn_is_not_learned_from(algorithm, chosen, advantage):
+    """Returns 1 and 0 by the last of three turns, which another than the policy chose."""
+    trajectory = jax.tree.map(lambda leaf: leaf[:2], first_batch("sgd")[1]).replace(
+        rewards=np.array([[0, 0, 1], [0, 0, 0]], np.float32),
+        mask=np.ones((2, 3), bool),
+        state_keys=np.tile(np.arange(3, dtype=np.uint32)[:, None], (2, 1, 1)),
+        groups=np.zeros(2, np.int32),
+    )
+    taken, learned = np.ones((2, 3, 1), bool), np.tile(np.array([True, True, False])[:, None], (2, 1, 1))
+    assign = jax.jit(partial(credit.assign, algorithm, credit=chosen, discount=1.0))
+    made = assign(trajectory, taken, learned, np.zeros((2, 3, 1), np.float32))
+    found = np.where(learned, made.advantages, 0)[..., 0]
+    np.testing.assert_allclose(found, [[advantage, advantage, 0], [-advantage, -advantage, 0]], rtol=1e-6)
+    if made.value_targets is not None:
+        np.testing.assert_array_equal(made.value_targets[:, :2, 0], [[1, 1], [0, 0]])
 
 
 @pytest.mark.parametrize("name", ["ppo", "gigpo", "grpo"])
