@@ -56,9 +56,8 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
 def machine_line(machine: dict[str, Any]) -> str:
     """The machine in one line."""
     accelerators = ", ".join(machine["accelerators"]) or "no accelerator"
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {accelerators}, {machine['system']}"
-    )
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    return f"{machine['cpu']}, {cores}, {machine['memory_gib']} GiB, {accelerators}, {machine['system']}"
 
 
 def head(results: Results) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -30,6 +31,11 @@ def final(name: str) -> Values:
 success = final("success")
 
 
+def gain(run: Run) -> float:
+    """The final success less that of the base model, which has fewer episodes."""
+    return run.final["success"] - run.curve["success"][0]
+
+
 def at(budget: float, currency: Currency) -> Values:
     """The success when so much was spent, linear between evaluations."""
     return lambda run: float(np.interp(budget, run.curve[currency], run.curve["success"]))
@@ -56,15 +62,26 @@ def reached(run: Run, share: float, of: Run | None = None) -> float:
     Of the run's own success, or of that of another run. Updates beyond those that are compared do not count; where
     no evaluation got there, the last one stands for it.
     """
-    updates = np.asarray(run.curve["updates"])
-    there = np.asarray(run.curve["success"]) >= share * (run if of is None else of).final["success"]
-    there &= updates <= run.num_updates
-    return float(updates[np.argmax(there)]) if there.any() else float(run.num_updates)
+    there = _there(run, share, of)
+    return float(run.curve["updates"][int(np.argmax(there))]) if there.any() else float(run.num_updates)
+
+
+def _there(run: Run, share: float, of: Run | None) -> np.ndarray:
+    """Which evaluations of the compared updates have the share of the final success."""
+    enough = np.asarray(run.curve["success"]) >= share * (run if of is None else of).final["success"]
+    return enough & (np.asarray(run.curve["updates"]) <= run.num_updates)
 
 
 def steps_to(share: float) -> Values:
     """`reached` for that share."""
     return lambda run: reached(run, share)
+
+
+def common_steps(runs: Runs, method: str) -> tuple[np.ndarray, int]:
+    """Updates to SHARE of what the baseline ends with, seed by seed, and how many runs did not get there."""
+    pairs = list(zip(runs[method], runs[BASELINE], strict=True))
+    late = sum(not _there(run, SHARE, base).any() for run, base in pairs)
+    return np.array([reached(run, SHARE, base) for run, base in pairs]), late
 
 
 def recorded(run: Run, name: str) -> np.ndarray:
@@ -123,10 +140,49 @@ def compared(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str
     return Claim(f"{domain}: {claim}", verdict_of(found), text)
 
 
-def falling(claim: str, domain: str, runs: Runs, methods: Sequence[str], name: str) -> Claim:
-    """A claim that under each method what was recorded under a name is lower late in training than early."""
-    found = [mean_of(runs, method, lambda run: early(run, name) - late(run, name)) for method in methods]
+def positive(claim: str, domain: str, runs: Runs, methods: Sequence[str], value: Values) -> Claim:
+    """A claim that a value is above 0 under each method."""
+    found = [mean_of(runs, method, value) for method in methods]
     text = "; ".join(f"{method} {interval(one)}" for method, one in zip(methods, found, strict=True))
+    return Claim(f"{domain}: {claim}", verdict_of(found), text)
+
+
+def alike(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str]], value: Values) -> Claim:
+    """A claim that a value is the same in each pair, which a difference refutes and its absence does not prove."""
+    found = compared(claim, domain, runs, pairs, value)
+    if found.verdict == "not tested":
+        return found
+    differences = [difference(runs, a, b, value) for a, b in pairs if a in runs and b in runs]
+    differ = any(one.low > 0 or one.high < 0 for one in differences)
+    return dataclasses.replace(found, verdict="does not hold" if differ else "not separated")
+
+
+def sooner(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str]], share: float) -> Claim:
+    """A claim that in each pair the second method needs fewer updates to a share of its own final success.
+
+    Where a method does not end above its base model, or both have the share from the start, there is nothing to time.
+    """
+    idle = {method for pair in pairs for method in pair if mean_of(runs, method, gain).low <= 0}
+    updates = steps_to(share)
+    started = lambda pair: any(updates(run) for method in pair for run in runs[method])
+    timed = [pair for pair in pairs if not idle & set(pair) and started(pair)]
+    if not timed:
+        why = [f"{', '.join(sorted(idle))}: not above the base model at the end"] if idle else []
+        if any(not idle & set(pair) for pair in pairs):
+            why.append(f"the base model has {percents(share)} already")
+        return Claim(f"{domain}: {claim}", "not tested", "; ".join(why))
+    found = compared(claim, domain, runs, timed, updates)
+    left_out = "".join(f"; {a} − {b} is not tested" for a, b in pairs if (a, b) not in timed)
+    return dataclasses.replace(found, found=found.found + left_out)
+
+
+def first_there(claim: str, domain: str, runs: Runs, others: Sequence[str], method: str) -> Claim:
+    """A claim that a method gets to SHARE of what the baseline ends with before the others do."""
+    updates = {name: common_steps(runs, name)[0] for name in (*others, method)}
+    if not any(values.any() for values in updates.values()):
+        return Claim(f"{domain}: {claim}", "not tested", "the base model has that much already")
+    found = [estimate(updates[other] - updates[method]) for other in others]
+    text = "; ".join(f"{other} − {method} {interval(one)}" for other, one in zip(others, found, strict=True))
     return Claim(f"{domain}: {claim}", verdict_of(found), text)
 
 
@@ -154,3 +210,15 @@ def budget_claim(domain: str, runs: Runs, narrow: str, wide: str, many: str) -> 
     values: list[Any] = [[success(run) for run in runs[method]] for method in (narrow, wide, many)]
     gap = estimate(2 * np.asarray(values[1]) - values[0] - values[2])
     return Claim(claim, verdict_of([gap]), f"W {interval(wider)}, M {interval(more)}, between them {interval(gap)}")
+
+
+def diminishing(domain: str, runs: Runs, few: str, some: str, many: str) -> Claim:
+    """Tables 4 to 7: twice the candidates gain, and the next two gain less."""
+    claim = f"{domain}: more candidates bring diminishing returns (M 2 → 4 gains, M 4 → 6 less)"
+    if not {few, some, many} <= set(runs):
+        return Claim(claim, "not tested", "these budgets were not run")
+    first, second = difference(runs, some, few, success), difference(runs, many, some, success)
+    values: list[Any] = [[success(run) for run in runs[method]] for method in (few, some, many)]
+    less = estimate(2 * np.asarray(values[1]) - values[0] - values[2])
+    found = f"M 2 → 4 {interval(first)}, 4 → 6 {interval(second)}, between them {interval(less)}"
+    return Claim(claim, verdict_of([first, less]), found)

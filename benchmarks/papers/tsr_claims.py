@@ -7,26 +7,33 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.papers.study import Claim
 from benchmarks.papers.tsr_analysis import (
+    NEARLY,
     SHARE,
     SPIKE,
     Currency,
     Runs,
     Values,
+    alike,
     at,
     budget_claim,
     common_budget,
     compared,
-    falling,
+    diminishing,
+    early,
     final,
+    first_there,
+    gain,
     ladder,
     late,
     percents,
+    positive,
+    sooner,
     spikes,
-    steps_to,
     success,
 )
 from benchmarks.papers.tsr_plan import BASELINE, FIRST_BUDGETS, METHODS
 
+BEAM = METHODS[-1]
 ORDER = " > ".join(reversed(METHODS))
 PAPER_LAKE = 0.607  # success on FrozenLake of the paper's largest model with beam search
 
@@ -52,7 +59,11 @@ def _of_training(domain: str, runs: Runs) -> Iterator[Claim]:
                 if after is None
                 else dataclasses.replace(found, found=f"after {after:,.0f}: {found.found} (not in the paper)")
             )
-    yield budget_claim(domain, runs, *FIRST_BUDGETS)
+    narrow, wide, many = FIRST_BUDGETS
+    yield budget_claim(domain, runs, narrow, wide, many)
+    yield diminishing(domain, runs, wide, BEAM, many)
+    yield compared("M=4, W=2 is better than M=2, W=1", domain, runs, [(BEAM, narrow)], success)
+    yield positive("training ends above the base model (final less base)", domain, runs, methods, gain)
 
 
 def _comparisons(runs: Runs, methods: Sequence[str]) -> Iterator[tuple[str, float | None, Values]]:
@@ -68,18 +79,22 @@ def _comparisons(runs: Runs, methods: Sequence[str]) -> Iterator[tuple[str, floa
 
 def _of_behaviour(domain: str, runs: Runs) -> Iterator[Claim]:
     methods = [method for method in METHODS if method in runs]
+    yield from _of_speed(domain, runs, methods)
     fewer = [(BASELINE, method) for method in methods if method != BASELINE]
-    yield compared(
-        f"search needs fewer updates to {percents(SHARE)} of its final success ({BASELINE}'s less the search's)",
-        domain, runs, fewer, steps_to(SHARE),
-    )  # fmt: skip
     yield compared(
         f"search makes for fewer turns ({BASELINE}'s less the search's)", domain, runs, fewer, final("turns"),
     )  # fmt: skip
     yield compared(
         f"returns of training rollouts: {ORDER}", domain, runs, ladder(methods), lambda run: late(run, "return")
     )
-    yield falling("entropy falls with every method (early less late)", domain, runs, methods, "entropy")
+    yield positive(
+        "entropy falls with every method (first quarter less last)",
+        domain, runs, methods, lambda run: early(run, "entropy") - late(run, "entropy"),
+    )  # fmt: skip
+    yield alike(
+        f"entropy ends like {BASELINE}'s (last quarter)",
+        domain, runs, [(method, BASELINE) for _, method in fewer], lambda run: late(run, "entropy"),
+    )  # fmt: skip
     worst = {method: max(spikes(run) for run in runs[method]) for method in methods}
     text = ", ".join(f"{method} {ratio:.1f}" for method, ratio in worst.items())
     yield Claim(
@@ -87,6 +102,24 @@ def _of_behaviour(domain: str, runs: Runs) -> Iterator[Claim]:
         "holds" if max(worst.values()) <= SPIKE else "does not hold",
         f"largest over median, of all seeds: {text}",
     )
+
+
+def _of_speed(domain: str, runs: Runs, methods: Sequence[str]) -> Iterator[Claim]:
+    yield sooner(
+        f"search needs fewer updates to {percents(SHARE)} of its final success ({BASELINE}'s less the search's)",
+        domain, runs, [(BASELINE, method) for method in methods if method != BASELINE], SHARE,
+    )  # fmt: skip
+    others = [method for method in methods if method != BEAM]
+    if not others or BEAM not in methods:
+        return
+    yield sooner(
+        f"beam converges in the fewest updates ({percents(NEARLY)} of its own final success)",
+        domain, runs, [(other, BEAM) for other in others], NEARLY,
+    )  # fmt: skip
+    yield first_there(
+        f"beam gets to {percents(SHARE)} of {BASELINE}'s final success in the fewest updates",
+        domain, runs, others, BEAM,
+    )  # fmt: skip
 
 
 def _attainable(domain: str, optimum: float) -> Claim:

@@ -16,18 +16,21 @@ from benchmarks.papers.tsr_analysis import (
     Values,
     at,
     common_budget,
+    common_steps,
     early,
     final,
+    gain,
     late,
     mean_of,
     per_update,
     percents,
-    reached,
     recorded,
     steps_to,
     success,
 )
 from benchmarks.papers.tsr_plan import BASELINE, METHODS
+from benchmarks.papers.tsr_runs import CURVE_TIMES, FINAL_TIMES
+from jaxrl_agents.methods.tsr import NUM_HELD_OUT
 
 BASE, OPTIMUM = "base model", "best of all policies, exact"
 
@@ -137,19 +140,20 @@ def tables(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Iterator
     yield _diagnostics(domains, optima)
 
 
-_HEADER = ("", "success %", "turns", "actions", "paper 0.5B %", "turns", "paper 3B %", "turns")
+_HEADER = ("", "success %", "less base", "turns", "actions", "paper 0.5B %", "turns", "paper 3B %", "turns")
 
 
-def _outcome(runs: Runs, method: str) -> tuple[str, str, str]:
-    """Final success, turns and actions of a method, as `_row` takes them."""
+def _outcome(runs: Runs, method: str) -> tuple[str, ...]:
+    """Final success, what it is above the base model's, turns and actions of a method, as `_row` takes them."""
     turns, actions = (mean_of(runs, method, final(name)) for name in ("turns", "actions"))
-    return percent(mean_of(runs, method, success)), _count(turns, 2), _count(actions, 2)
+    gained = percent(mean_of(runs, method, gain), signed=True)
+    return percent(mean_of(runs, method, success)), gained, _count(turns, 2), _count(actions, 2)
 
 
-def _start(runs: Runs) -> tuple[str, str, str]:
+def _start(runs: Runs) -> tuple[str, ...]:
     """The same of the base model, which all runs of a domain share."""
     curve = runs[BASELINE][0].curve
-    return f"{100 * curve['success'][0]:.1f}", f"{curve['turns'][0]:.2f}", f"{curve['actions'][0]:.2f}"
+    return f"{100 * curve['success'][0]:.1f}", "", f"{curve['turns'][0]:.2f}", f"{curve['actions'][0]:.2f}"
 
 
 def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
@@ -161,9 +165,11 @@ def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
             rows.append(_row(f"{domain}: {method}", _outcome(runs, method), paper.get(method, _NOTHING)))
         rows += _optimum_rows(domain, optima, len(_HEADER))
     note = (
-        "Success on the 256 held-out tasks at temperature 0.5, after equally many updates; mean over the seeds, with "
-        "95 % intervals. Seeds differ in what training draws; the base model, the held-out tasks and the draws of an "
-        "evaluation are the same for all runs of a domain, so that the base model has no interval. It has seen some "
+        f"Success on the {NUM_HELD_OUT} held-out tasks at temperature 0.5, after equally many updates; mean over the "
+        f"seeds, with 95 % intervals. The base model is measured in {CURVE_TIMES * NUM_HELD_OUT:,} episodes, a final "
+        f"policy in {FINAL_TIMES * NUM_HELD_OUT:,}; the difference, in points, has the interval of the final one. "
+        "Seeds differ in what training draws; the base model, the held-out tasks and the draws of an evaluation are "
+        "the same for all runs of a domain, so that the base model has no interval. It has seen some "
         "plans, the paper's is a language model. Turns and actions are means over episodes: fewer turns may be longer "
         "ones. Response lengths have no counterpart: this policy writes actions only. Nor has Table 3, which compares "
         "language models."
@@ -192,11 +198,13 @@ def _equal_budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> 
         rows.append((f"{domain}: compared after", "", f"{steps:,.0f}", f"{forwards:,.0f}", "", ""))
         rows += _optimum_rows(domain, optima, len(header))
     note = (
-        "The paper compares at equal updates only. All steps and forwards of a search count, used or not; a forward is "
-        "of one observation, so the later actions of a turn, which are decoded one token each, are in the steps alone. "
-        "At equal cost the success is read off the learning curve, linearly between evaluations, which have a quarter "
-        "of the episodes of the final one; filtering goes on for longer to get there, and a dear search has made few "
-        "updates by then."
+        "The paper compares at equal updates only. All steps and forwards of a search count, used or not. A forward "
+        "is of one observation, so the later actions of a turn, which are decoded one token each, are in the steps "
+        "alone. Forwards are those that the machine computes: one for each row of the batch in every turn until its "
+        "last episode ends, rows of ended episodes among them; steps are of living episodes only. At equal cost the "
+        "success is read off the learning curve, linearly between evaluations, which have a quarter of the episodes "
+        "of the final one; all methods of a domain are compared where the run that has spent the least in all its "
+        "updates ends. Filtering goes on for longer, and an expensive search has made few updates by then."
     )
     return Table("Success in per cent, at equal cost", header, rows, note)
 
@@ -229,13 +237,12 @@ def _speed(domains: Mapping[str, Runs]) -> Table:
     rows = []
     for domain, runs in domains.items():
         for method in ordered(runs):
-            common = estimate(
-                [reached(run, SHARE, base) for run, base in zip(runs[method], runs[BASELINE], strict=True)]
-            )
-            ours = mean_of(runs, method, steps_to(SHARE)), common, mean_of(runs, method, steps_to(NEARLY))
+            common, missing = common_steps(runs, method)
+            there = _count(estimate(common)) + (f" ({missing} of {len(common)} did not)" if missing else "")
+            own, nearly = (_count(mean_of(runs, method, steps_to(share))) for share in (SHARE, NEARLY))
             numbers = ((model.updates_80, model.updates_end) for model in clocked(domain, method))
             paper = (plain(number, 0) for pair in numbers for number in pair)
-            rows.append((f"{domain}: {method}", *map(_count, ours), *paper))
+            rows.append((f"{domain}: {method}", own, there, nearly, *paper))
     note = (
         "Updates until an evaluation has that share of the run's own final success, as in the paper; 0 is the base "
         f"model's, and a method that ends lower gets there sooner. So the next column has {percents(SHARE)} of what "
@@ -268,7 +275,7 @@ def _diagnostics(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Ta
     return Table("Exploitation, exploration and stability (the paper's Figure 4)", header, rows, note)
 
 
-def _row(name: str, ours: tuple[str, str, str], paper: Published, digits: int = 1) -> tuple[str, ...]:
+def _row(name: str, ours: tuple[str, ...], paper: Published, digits: int = 1) -> tuple[str, ...]:
     """A method beside the paper's, whose turns have so many `digits`."""
     small = plain(paper.small, 1), plain(paper.small_turns, digits)
     large = plain(paper.large, 1), plain(paper.large_turns, digits)
@@ -292,9 +299,9 @@ def ordered(runs: Runs) -> list[str]:
     return [method for method in METHODS if method in runs]
 
 
-def percent(one: Estimate) -> str:
-    """A share in per cent with half its interval."""
-    return f"{100 * one.mean:.1f} ± {50 * (one.high - one.low):.1f}"
+def percent(one: Estimate, *, signed: bool = False) -> str:
+    """A share in per cent, or a difference of two with its sign, with half its interval."""
+    return f"{100 * one.mean:{'+' if signed else ''}.1f} ± {50 * (one.high - one.low):.1f}"
 
 
 def _count(one: Estimate, digits: int = 0) -> str:
