@@ -30,7 +30,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except argparse.ArgumentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ImportError as error:

@@ -21,15 +21,15 @@ from jaxrl_agents.outputs import check_folder
 from jaxrl_agents.training import distributed, fields, plots, records
 from jaxrl_agents.training.config import DEFAULT_ENV, TrainConfig
 from jaxrl_agents.training.loop import Outcome, train
-from jaxrl_agents.training.presets import preset, read_config
+from jaxrl_agents.training.presets import preset, read_config, with_loss
 from jaxrl_agents.training.progress import Console, evaluation_text
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import Setup, build
 
 _PROGRAM = "python -m jaxrl_agents"
-# What a run keeps: where its warm start ends, and which tasks are held out; with others it would be measured on tasks
+# What a run keeps: where its warm start ends, and what decides on its tasks; with others it would be measured on tasks
 # that it was trained on.
-_KEPT = ("warm_start.num_steps", "seed", "evaluation.num_held_out")
+_KEPT = ("env", "env_arguments", "warm_start.num_steps", "seed", "evaluation.num_held_out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,8 @@ def run_train(flags: Sequence[str]) -> int:
     """Runs `train`; returns the exit status."""
     with _wrong_arguments("train"):
         given = _first_flags(flags)
+        if given.out == "":
+            raise ValueError("--out '' names no folder")
         start = preset(given.env or DEFAULT_ENV, given.loss)
         if given.config is not None:
             start = read_config(given.config, given.env, given.loss)
@@ -97,14 +99,14 @@ def _check_new(folder: RunFolder) -> None:
 def run_resume(flags: Sequence[str]) -> int:
     """Runs `resume`; returns the exit status."""
     with _wrong_arguments("resume"):
-        if flags and not flags[0].startswith("-"):
+        if flags and flags[0] and not flags[0].startswith("-"):
             folder, flags = RunFolder(Path(flags[0])), flags[1:]
         elif {"-h", "--help"} & set(flags):
             folder = None
         else:
             raise ValueError("name the folder of the run first: resume RUN")
         before = folder.read_config() if folder else preset()
-        arguments = _parse(ResumeArguments, before, "resume RUN", flags)
+        arguments = _parse(ResumeArguments, with_loss(before, _first_flags(flags).loss), "resume RUN", flags)
         config = _config_of(arguments)
         _check_change(before, config)
         if folder is None or arguments.print_config:
@@ -125,7 +127,7 @@ def _check_change(before: TrainConfig, after: TrainConfig) -> None:
         if old != new:
             raise ValueError(
                 f"{field}={new} cannot differ from the {old} that the run began with: leave it out, or start another "
-                "run with train"
+                "run with train" + ("; files have to stay where they were" if field == "env_arguments" else "")
             )
 
 
@@ -173,6 +175,7 @@ def _first_flags(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--env")
     parser.add_argument("--loss")
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--out")
     return parser.parse_known_args(flags)[0]
 
 
@@ -183,11 +186,12 @@ def _parse(kind: type[ArgumentsT], start: TrainConfig, command: str, flags: Sequ
     except ImportError as error:
         raise ImportError('flags are read with tyro: pip install "envs-jax[train]"') from error
     values = {field.name: getattr(start, field.name) for field in dataclasses.fields(TrainConfig)}
+    pairs = _pairs_rule(tyro, start.env_arguments)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                kind, prog=f"{_PROGRAM} {command}", args=list(flags), default=kind(**values), registry=_pairs_rule(tyro)
+                kind, prog=f"{_PROGRAM} {command}", args=list(flags), default=kind(**values), registry=pairs
             )
     except SystemExit as end:
         if not end.code:
@@ -195,8 +199,8 @@ def _parse(kind: type[ArgumentsT], start: TrainConfig, command: str, flags: Sequ
         raise ValueError(_one_line(complaint.getvalue(), kind)) from None
 
 
-def _pairs_rule(tyro: Any) -> Any:
-    """Makes tyro read dicts as NAME=VALUE, where values are JSON, and else text."""
+def _pairs_rule(tyro: Any, start: dict[str, Any]) -> Any:
+    """Makes tyro read dicts as NAME=VALUE, where values are JSON, and else text; they are added to `start`."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -206,7 +210,7 @@ def _pairs_rule(tyro: Any) -> Any:
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs="*",
             metavar="NAME=VALUE ...",
-            instance_from_str=lambda texts: dict(map(_pair, texts)),
+            instance_from_str=lambda texts: fields.merged(start, dict(map(_pair, texts))),
             is_instance=lambda value: isinstance(value, dict),
             str_from_instance=lambda pairs: [f"{name}={json.dumps(value)}" for name, value in pairs.items()],
         )

@@ -60,6 +60,8 @@ def check(config: Any, prefix: str = "") -> None:
 def updated(config: T, document: Any, prefix: str = "") -> T:
     """`config` with the fields that `document`, an object of JSON, names; nested objects update nested dataclasses.
 
+    Objects update dicts too: their names are added, and those that are null are taken out (RFC 7396).
+
     Raises:
       ValueError: `document` is no object, or names a field that is not there; what `check` says of a wrong value.
     """
@@ -73,8 +75,18 @@ def updated(config: T, document: Any, prefix: str = "") -> T:
             hint = f"; did you mean {prefix}{close[0]}?" if close else f"; there are {', '.join(hints)}"
             raise ValueError(f"{prefix}{name}={value!r} is no field{hint}")
         nested = getattr(config, name)
-        fields[name] = updated(nested, value, f"{prefix}{name}.") if dataclasses.is_dataclass(nested) else value
+        if dataclasses.is_dataclass(nested):
+            value = updated(nested, value, f"{prefix}{name}.")
+        elif isinstance(nested, dict) and isinstance(value, Mapping):
+            value = merged(nested, value)
+        fields[name] = value
     return dataclasses.replace(config, **fields)  # type: ignore[type-var]
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`old` with the names of `new`; None takes a name out that is there."""
+    taken_out = {name for name, value in new.items() if value is None and name in old}
+    return {name: value for name, value in {**old, **new}.items() if name not in taken_out}
 
 
 def as_document(config: Any) -> dict[str, Any]:

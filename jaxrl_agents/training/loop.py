@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -19,7 +22,7 @@ from jaxrl_agents.training.learner import TrainState
 from jaxrl_agents.training.metrics import divergence
 from jaxrl_agents.training.preemption import CtrlCAsSigterm, StopOnSigterm
 from jaxrl_agents.training.progress import Display
-from jaxrl_agents.training.records import MetricLog
+from jaxrl_agents.training.records import MetricLog, event_writer
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import Setup
 
@@ -28,6 +31,10 @@ _COUNTED = {"env_steps": "env_steps_per_second", "policy_forwards": "forwards_pe
 
 class Diverged(FloatingPointError):
     """Metrics or parameters are no longer finite."""
+
+
+class OutOfMemory(MemoryError):
+    """A step or an evaluation needs more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ def train(
 ) -> Outcome:
     """Trains until the configuration's `total_steps`, or until SIGTERM or Ctrl-C, which finish the step and save.
 
-    With several processes all call it alike; process 0 alone writes metrics and shows progress.
+    With several processes all call it alike; process 0 alone writes metrics and shows progress. Nothing is written
+    before the first step is through, so that one that does not fit into the memory leaves no trace.
 
     Args:
       setup: what to train, made by `build`.
@@ -63,23 +71,31 @@ def train(
     Raises:
       CheckpointError: a checkpoint could not be written.
       Diverged: a metric or a parameter is NaN or infinite.
+      ImportError: `tensorboard` without tensorboardX.
+      OutOfMemory: a step needs more than the devices have.
       ValueError: the configuration does not fit the checkpoint.
     """
     keep, first = setup.config.checkpoint, jax.process_index() == 0
+    if tensorboard:
+        event_writer()  # says what to install, before anything is computed
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_memory_told(setup))
         stop, ctrl_c = stack.enter_context(StopOnSigterm()), stack.enter_context(CtrlCAsSigterm())
         checkpointer = stack.enter_context(
             Checkpointer(folder.checkpoints, keep_last=keep.keep_last, keep_every=keep.keep_every)
         )
         state, start = _first_state(setup, checkpointer, resume)
-        log = None
-        if first:
+
+        def open_log() -> MetricLog | None:
+            if not first:
+                return None
             folder.write_config(setup.config)
             events = folder.tensorboard if tensorboard else None
-            log = stack.enter_context(MetricLog(folder.metrics, last_step=start, tensorboard=events))
+            return stack.enter_context(MetricLog(folder.metrics, last_step=start, tensorboard=events))
+
         display = stack.enter_context(display if display and first else Display())
         display.start(setup.summary, start, setup.config.total_steps)
-        step, result = _Loop(setup, folder, checkpointer, log, display, stop).run(state, start)
+        step, result = _Loop(setup, folder, checkpointer, open_log, display, stop).run(state, start)
         return Outcome(step, step >= setup.config.total_steps, ctrl_c.pressed, result)
 
 
@@ -92,9 +108,29 @@ def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tupl
     try:
         return checkpointer.restore(setup.learner.abstract_state(), step).state, step
     except ValueError as error:
-        before = fields.updated(setup.config, checkpointer.metadata(step)["config"])
+        bare = dataclasses.replace(setup.config, env_arguments={})
+        before = fields.updated(bare, checkpointer.metadata(step)["config"])
         changes = ", ".join(fields.differences(before, setup.config)) or "this version"
         raise ValueError(f"{changes} does not fit the checkpoint of step {step}: {error}") from error
+
+
+@contextlib.contextmanager
+def _memory_told(setup: Setup) -> Iterator[None]:
+    """Makes the devices' error of too little memory one line with a way out."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        found = re.search(r"RESOURCE_EXHAUSTED: (.+)|(Out of memory .+)", str(error))
+        if found is None:
+            raise
+        cause = (found[1] or found[2])[:200].rstrip(". ")
+        number = setup.policy.model.config.num_parameters
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(setup.learner.abstract_state()))
+        raise OutOfMemory(
+            f"too little memory ({cause}): the policy has {number:,} parameters, {size / 1e9:,.3g} GB with its "
+            "optimiser; lower --model.d-model or --model.num-layers where that is much, else raise "
+            "--batch.num-micro-batches, or lower --batch.num-groups, --batch.group-size or --evaluation.num-episodes"
+        ) from error
 
 
 @dataclass
@@ -104,10 +140,15 @@ class _Loop:
     setup: Setup
     folder: RunFolder
     checkpointer: Checkpointer
-    log: MetricLog | None  # of process 0
+    open_log: Callable[[], MetricLog | None]  # called when the first step is through
     display: Display
     stop: StopOnSigterm
     clock: np.ndarray | None = None  # wall and processor time when the last step ended; None if other work came since
+
+    @cached_property
+    def log(self) -> MetricLog | None:
+        """Where metrics go; None but for process 0."""
+        return self.open_log()
 
     def run(self, state: TrainState, start: int) -> tuple[int, Evaluation | None]:
         """The last step, which is saved, and the last evaluation.
@@ -172,13 +213,12 @@ class _Loop:
     def _diverged(self, step: int, cause: str) -> Diverged:
         good = self.checkpointer.newest_good()
         if good is None:
-            way_out = "there is no checkpoint yet: start again with another --seed or a lower --optimizer.learning-rate"
+            start = "there is no checkpoint yet: start again"
         else:
-            way_out = (
-                f"the last good checkpoint is that of step {good} in {self.folder.checkpoints}: go on from there with "
-                f"python -m jaxrl_agents resume {self.folder.path} --optimizer.learning-rate LOWER"
-            )
-        return Diverged(f"training diverged in step {step}: {cause}; {way_out}")
+            start = f"the last good checkpoint is that of step {good} in {self.folder.checkpoints}: go on from there"
+        section = "warm-start" if step <= self.setup.config.warm_start.num_steps else "optimizer"
+        command = f"python -m jaxrl_agents resume {self.folder.path} --{section}.learning-rate LOWER"
+        return Diverged(f"training diverged in step {step}: {cause}; {start} with {command}")
 
 
 def evaluation_row(result: Evaluation) -> dict[str, float]:

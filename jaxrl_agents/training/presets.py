@@ -69,7 +69,15 @@ def preset(env: str = DEFAULT_ENV, loss: str | None = None) -> TrainConfig:
     """
     if env not in envs_jax.registered_ids():
         envs_jax.make(env)  # says which there are
-    config = fields.updated(TrainConfig(env=env), PRESETS.get(env, {}))
+    return with_loss(fields.updated(TrainConfig(env=env), PRESETS.get(env, {})), loss)
+
+
+def with_loss(config: TrainConfig, loss: str | None) -> TrainConfig:
+    """The configuration with another loss, and without `objective`, which belongs to the loss it had.
+
+    Raises:
+      ValueError: there is no such loss.
+    """
     if loss is None or loss == config.loss:
         return config
     return fields.updated(dataclasses.replace(config, objective=ObjectiveConfig()), {"loss": loss})
@@ -78,10 +86,12 @@ def preset(env: str = DEFAULT_ENV, loss: str | None = None) -> TrainConfig:
 def read_config(path: str | os.PathLike[str], env: str | None = None, loss: str | None = None) -> TrainConfig:
     """The configuration in a JSON file; what it leaves out is as in the preset of its environment.
 
+    Its `env_arguments` are added to the preset's, unless the file is complete, as the config.json of a run is.
+
     Args:
       path: the file, such as the config.json of a run, or a few fields only.
       env: replaces the file's.
-      loss: replaces the file's.
+      loss: replaces the file's, and its `objective`, which belongs to it.
 
     Raises:
       ValueError: no JSON, an unknown field or a wrong value; the message begins with the file.
@@ -91,9 +101,11 @@ def read_config(path: str | os.PathLike[str], env: str | None = None, loss: str 
     try:
         if not isinstance(document, dict):
             raise ValueError(f"{document!r} must be an object of fields")
-        document = {**document, **({"env": env} if env else {}), **({"loss": loss} if loss else {})}
+        document = {**document, **({"env": env} if env else {})}
         chosen = document.get("env", DEFAULT_ENV)
         start = preset(chosen if isinstance(chosen, str) else DEFAULT_ENV, document.get("loss"))
-        return fields.updated(start, document)
+        if all(field.name in document for field in dataclasses.fields(TrainConfig)):
+            start = dataclasses.replace(start, env_arguments={})
+        return with_loss(fields.updated(start, document), loss)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error

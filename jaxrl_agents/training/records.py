@@ -34,7 +34,8 @@ class MetricLog:
           ImportError: `tensorboard` is given and tensorboardX is not installed.
           OSError: the file cannot be written.
         """
-        self._events = None if tensorboard is None else _event_writer(tensorboard, last_step + 1)
+        purged = {"purge_step": last_step + 1} if last_step else {}
+        self._events = None if tensorboard is None else event_writer()(str(tensorboard), **purged)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_rows(path) if row["step"] <= last_step] if path.exists() else []
@@ -87,9 +88,14 @@ def series(rows: list[Row], name: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in found], [value for _, value in found]
 
 
-def _event_writer(folder: Path, first_step: int) -> Any:
+def event_writer() -> Any:
+    """The class that writes TensorBoard's files.
+
+    Raises:
+      ImportError: tensorboardX is not installed.
+    """
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise ImportError('TensorBoard files need tensorboardX: pip install "envs-jax[train]"') from error
-    return SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None)
+    return SummaryWriter

@@ -49,6 +49,12 @@ class RunFolder:
                 f"{self.path} holds a run already: go on with it (python -m jaxrl_agents resume {self.path}), or name "
                 "another folder (--out)"
             )
+        for left in (self.metrics, self.checkpoints):
+            if left.exists():
+                raise ValueError(
+                    f"{self.path} holds the {left.name} of a run without its {self.config.name}: name another folder "
+                    "(--out), or remove what is there"
+                )
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; name another folder (--out)")
 

@@ -152,6 +152,14 @@ def test_the_configuration_is_printed(capsys, trained):
     assert status == 0 and json.loads(output) == {**written, "batch": {**written["batch"], "group_size": 6}}
     status, output, _ = run(capsys, "resume", trained, "--print-config")
     assert status == 0 and json.loads(output) == written
+    for flags in (["train", "--config", trained / "config.json"], ["resume", trained]):
+        status, output, _ = run(capsys, *flags, "--loss", "grpo", "--print-config")
+        assert status == 0 and written["objective"]["discount"] and json.loads(output)["objective"]["discount"] is None
+    flags = ["--env", "Sokoban-RAGEN-v0", "--env-arguments", "time_limit=20"]
+    printed = json.loads(run(capsys, "train", *flags, "--print-config")[1])["env_arguments"]
+    assert printed == {"num_levels": 16640, "time_limit": 20}
+    printed = json.loads(run(capsys, "train", *flags, "num_levels=null", "--print-config")[1])["env_arguments"]
+    assert printed == {"time_limit": 20}
     status, output, _ = run(capsys, "train", "--env", "Sokoban-RAGEN-v0", "--print-config")
     assert status == 0 and json.loads(output)["evaluation"]["num_held_out"] == 256  # the environment's preset
 
@@ -176,10 +184,13 @@ def test_help_lists_flags_and_defaults(capsys):
         (["train", "--env", "Sokobann-v0"], "id='Sokobann-v0' is not registered. Did you mean 'Sokoban-v0'?"),
         (["train", "--env"], "argument --env: expected one argument"),
         (["train", "--env-arguments", "num_levels=3"], "env_arguments: id='FrozenLake-v0' has no argument"),
+        (["train", "--env-arguments", "num_levels=null"], "env_arguments={'num_levels': None} must be names with "),
         (["train", "--env-arguments", "time_limit"], "--env-arguments: 'time_limit' is not NAME=VALUE"),
         (["train", "--config", "missing.json"], "missing.json: No such file or directory"),
         (["train", "--config", "bad.json"], "bad.json: num_stepz=3 is no field; did you mean num_steps?"),
         (["train", "--out", "bad.json"], "bad.json is a file; name another folder (--out)"),
+        (["train", "--out", ""], "--out '' names no folder"),
+        (["resume", ""], "name the folder of the run first: resume RUN"),
         (["train", "--out", "bad.json/run"], "--out bad.json/run: Not a directory; name another folder"),
         (["train", "--batch.num-groups", "2000000000"],
          "batch.num_groups=2000000000 with batch.group_size="),
@@ -224,7 +235,7 @@ def test_divergence_is_one_clear_line(capsys, tmp_path):
     with Checkpointer(folder / "checkpoints") as checkpointer:
         good = checkpointer.newest_good()
     if good is None:
-        assert step == 1 and "there is no checkpoint yet" in errors
+        assert step == 1 and "there is no checkpoint yet: start again with python -m jaxrl_agents resume " in errors
     else:
         assert (
             good == step - 1 and f"the last good checkpoint is that of step {good} in {folder}/checkpoints: " in errors
@@ -233,6 +244,13 @@ def test_divergence_is_one_clear_line(capsys, tmp_path):
         with Checkpointer(folder / "checkpoints") as checkpointer:
             params = checkpointer.restore(state, good).state.params
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_missing_tensorboardx_says_what_to_install_first(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    status, _, errors = run(capsys, "train", *TINY, "--tensorboard", "--out", tmp_path / "run")
+    assert status == 1 and errors == 'error: TensorBoard files need tensorboardX: pip install "envs-jax[train]"\n'
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_tyro_says_what_to_install(capsys, monkeypatch):

@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.checkpoint import Checkpointer
 from jaxrl_agents.training.config import TrainConfig
-from jaxrl_agents.training.loop import train
+from jaxrl_agents.training.loop import OutOfMemory, train
 from jaxrl_agents.training.plots import plot_curves
 from jaxrl_agents.training.progress import Display
 from jaxrl_agents.training.records import MetricLog, read_rows, series
@@ -137,6 +139,22 @@ def test_metrics_are_read_when_the_next_step_is_under_way(setup, tmp_path):
     assert events == ["step 1", "step 2", "read 1", "step 3", "read 2", "read 3", "step 4", "read 4"]
 
 
+def test_too_little_memory_is_one_line_and_leaves_nothing(setup, tmp_path):
+    class Hungry:
+        def __getattr__(self, name):
+            return getattr(setup.learner, name)
+
+        def step(self, state, tasks):
+            return state, {"loss": jnp.zeros((10**8, 10**8)).sum()}  # 40 petabytes
+
+    number = setup.policy.model.config.num_parameters
+    with pytest.raises(OutOfMemory) as error:
+        train(dataclasses.replace(setup, learner=Hungry()), RunFolder(tmp_path / "run"))
+    text = str(error.value)
+    assert re.match(rf"too little memory \(.*\d bytes.*\): the policy has {number:,} parameters, .* GB with its ", text)
+    assert "--model.d-model" in text and "\n" not in text and not (tmp_path / "run").exists()
+
+
 def test_rows_of_a_log_come_back(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with MetricLog(path) as log:
@@ -178,6 +196,12 @@ def test_folders_that_hold_a_run_are_refused(whole, tmp_path):
     with pytest.raises(ValueError, match=r"whole holds a run already: go on with it \(python -m jaxrl_agents resume "):
         whole.check_new()
     RunFolder(tmp_path / "new").check_new()
+    left = RunFolder(tmp_path / "left")
+    shutil.copytree(whole.path, left.path)
+    for path, name in ((left.config, "metrics.jsonl"), (left.metrics, "checkpoints")):
+        path.unlink()
+        with pytest.raises(ValueError, match=rf"left holds the {name} of a run without its config\.json: name another"):
+            left.check_new()
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file; name another folder"):
         RunFolder(tmp_path / "file").check_new()

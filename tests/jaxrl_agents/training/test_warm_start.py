@@ -95,9 +95,12 @@ def test_resume_is_exact(setup, whole, tmp_path, last):
     [
         (["--warm-start.num-steps", "2"], r"^warm_start\.num_steps=2 cannot differ from the 3 that the run began with"),
         (["--seed", "1"], r"^seed=1 cannot differ from the 0 that the run"),  # other tasks would be held out
+        (["--env-arguments", "time_limit=4"],  # says what the tasks are, from which those are held out
+         r"^env_arguments=\{'map': 'SFG', .*, 'time_limit': 4\} cannot differ from the \{.*'time_limit': 3\} that "),
+        (["--env", "Sokoban-v0"], r"^env=Sokoban-v0 cannot differ from the FrozenLake-v0 that the run"),
         (["--evaluation.num-held-out", "1"], r"^evaluation\.num_held_out=1 cannot differ from the 0 that the run"),
     ],
-)
+)  # fmt: skip
 def test_what_a_run_keeps_when_it_is_resumed(whole, flags, message):
     pytest.importorskip("tyro")
     with pytest.raises(argparse.ArgumentError, match=message):
