@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_agents.argument_types import count, seed
 from jaxrl_agents.outputs import check_file, lines_of_progress
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxrl_agents.training.progress import evaluation_lines, evaluation_text
     from jaxrl_agents.training.run_folder import RunFolder
     from jaxrl_agents.training.setup import build
+    from jaxrl_agents.training.sharding import make_mesh
 
     folder = RunFolder(arguments.run_folder)
     if arguments.num_rendered > MOST_RENDERED:  # all their pictures are in memory at once
@@ -60,17 +62,18 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.render is not None:
             check_file("--render", arguments.render)
             episodes.check_path(arguments.render)
-        setup = build(folder.read_config())
+        setup = build(folder.read_config(), spread=False)  # whatever the devices that it was trained on
     except (ValueError, TypeError) as error:
         raise argparse.ArgumentError(None, str(error)) from error
-    params, step = _policy(folder, setup, arguments.step)
+    mesh = make_mesh()
+    params, step = _policy(folder, setup, mesh, arguments.step)
     tasks = setup.tasks if arguments.tasks == "training" else setup.evaluation_tasks
     greedy, num_turns = not arguments.sample, setup.evaluation_turns
     number = arguments.episodes or setup.config.evaluation.num_episodes
     key = jax.random.key(arguments.seed)
     result = evaluate(
         params, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number, greedy=greedy,
-        mesh=setup.learner.mesh, on_progress=_progress("the policy", number),
+        mesh=mesh, on_progress=_progress("the policy", number),
     )  # fmt: skip
     held_out = arguments.tasks == "held-out" and setup.config.evaluation.num_held_out > 0
     print(f"policy     step {step} of {folder.path}, {'the likeliest actions' if greedy else 'sampled actions'}")
@@ -97,10 +100,10 @@ def _progress(player: str, number: int) -> Callable[[int], None] | None:
     return show and (lambda played: show(f"{played:,} of {number:,} episodes of {player} played"))
 
 
-def _policy(folder: Any, setup: Any, step: int | None) -> tuple[Any, int]:
-    """(parameters, step) of a checkpoint."""
+def _policy(folder: Any, setup: Any, mesh: Mesh, step: int | None) -> tuple[Any, int]:
+    """(parameters on every device of the mesh, step) of a checkpoint."""
     from jaxrl_agents.training.checkpoint import Checkpointer
 
     with Checkpointer(folder.checkpoints) as checkpointer:
         checkpoint = checkpointer.restore(setup.learner.abstract_state(), step)
-    return checkpoint.state.params, checkpoint.step
+    return jax.device_put(checkpoint.state.params, NamedSharding(mesh, PartitionSpec())), checkpoint.step

@@ -41,7 +41,8 @@ def initialize(
     except ValueError as error:
         raise ValueError(
             "no cluster was found (Slurm, Open MPI, Kubernetes or a TPU pod): give coordinator_address='host:port', "
-            f"num_processes and process_id, or do not call initialize for a run of one process ({error})"
+            f"num_processes and process_id, in commands --coordinator-address HOST:PORT --num-processes N --process-id "
+            f"I, or start one process alone ({error})"
         ) from error
     except jax.errors.JaxRuntimeError as error:
         raise RuntimeError(

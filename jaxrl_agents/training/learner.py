@@ -120,11 +120,15 @@ class Learner:
         self.rollout.check(self.policy, self.group_size)
         if self.num_rows % self.num_minibatches:
             raise ValueError(
-                f"num_minibatches = {self.num_minibatches} must divide the {self.num_rows} episodes of an update pass"
+                f"num_minibatches={self.num_minibatches} must divide the {self.num_rows} episodes of an update pass"
             )
         parts = sharding.num_parts(self.mesh)
-        if self.num_groups % parts:
-            raise ValueError(f"num_groups={self.num_groups} must be a multiple of the mesh's data × fsdp = {parts}")
+        if self.num_groups * self.group_size % parts:
+            raise ValueError(
+                f"num_groups={self.num_groups} with group_size={self.group_size}: the "
+                f"{self.num_groups * self.group_size} episodes of a step must be a multiple of the mesh's data × fsdp "
+                f"= {parts}; change either, or use another number of devices"
+            )
 
     @property
     def num_rows(self) -> int:
@@ -265,7 +269,9 @@ class Learner:
         tasks_key, rollout_key = jax.random.split(key)
         index = jax.vmap(tasks.sample_index)(jax.random.bits(tasks_key, (self.num_groups,), jnp.uint32))
         drawn = jax.tree.map(lambda leaf: leaf[index], tasks.instances)
-        keys, drawn = sharding.split_rows((jax.random.split(rollout_key, self.num_groups), drawn), self.mesh)
+        keys = jax.random.split(rollout_key, self.num_groups)
+        if self.num_groups % sharding.num_parts(self.mesh) == 0:  # else devices share groups: only their rows are split
+            keys, drawn = sharding.split_rows((keys, drawn), self.mesh)
         with jax.named_scope("rollout"):
             trajectory = self.rollout(params, keys, policy, drawn, group_size=self.group_size, num_turns=self.num_turns)
         return sharding.split_rows(trajectory, self.mesh)

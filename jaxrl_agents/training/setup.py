@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 import envs_jax
 from envs_jax.environment import Environment
@@ -74,7 +75,7 @@ class Setup:
 
     @property
     def summary(self) -> str:
-        """One line on what is trained."""
+        """One line on what is trained, and another one where parameters are not split as the mesh says."""
         config = self.config
         held_out = f"{len(self.evaluation_tasks):,} held out" if config.evaluation.num_held_out else "none held out"
         devices, num_processes = jax.devices(), jax.process_count()
@@ -85,11 +86,25 @@ class Setup:
             f"{self.learner.num_groups} × {self.learner.group_size} episodes of up to {self.learner.num_turns} turns a "
             f"step; {len(devices)} {devices[0].platform} device{'s' if len(devices) != 1 else ''}"
             f"{f' of {num_processes} processes' if num_processes > 1 else ''}"
+            f"{self._not_split}"
         )
 
+    @property
+    def _not_split(self) -> str:
+        """A line on the parameters that stay whole since the mesh does not divide them; empty without such."""
+        if self.learner.mesh is None:
+            return ""
+        whole = [item for item in self.learner.plan().replicated if item.path.startswith("params/")]
+        texts = [f"{item.path.removeprefix('params/')} ({item.note.replace(': not split', '')})" for item in whole]
+        return f"\nnot split  {', '.join(texts)}" if texts else ""
 
-def build(config: TrainConfig) -> Setup:
+
+def build(config: TrainConfig, *, spread: bool = True) -> Setup:
     """Makes the parts; the same configuration gives the same tasks on every machine.
+
+    Args:
+      config: the configuration.
+      spread: train on all devices, as `config.mesh` says; False: the learner is for one device, whatever there are.
 
     Raises:
       TypeError, ValueError: a value that does not fit the environment or the others; nothing was traced yet.
@@ -107,7 +122,8 @@ def build(config: TrainConfig) -> Setup:
     unused.check_turns(config, longest)
     _check_batch(config, longest)
     with _fields_named(config):
-        learner = _learner(config, _policy(config, env), strategy, algorithm, optimizer, chosen_filter, longest)
+        mesh = _mesh(config) if spread else None
+        learner = _learner(config, _policy(config, env), strategy, algorithm, optimizer, chosen_filter, longest, mesh)
     warm_start = _warm_start(config, learner)
     return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest, warm_start)
 
@@ -132,6 +148,7 @@ def _learner(
     optimizer: optax.GradientTransformation,
     chosen_filter: rollouts.Filter | None,
     longest: int,
+    mesh: Mesh | None,
 ) -> Learner:
     return Learner(
         policy=policy,
@@ -149,7 +166,7 @@ def _learner(
         discount=config.objective.discount,
         value_coefficient=config.objective.value_coefficient,
         reference_step_size=config.objective.reference_step_size,
-        mesh=_mesh(config),
+        mesh=mesh,
     )
 
 
@@ -229,7 +246,7 @@ def _fields_named(config: TrainConfig) -> Iterator[None]:
         yield
     except ValueError as error:
         name = str(error).partition("=")[0]
-        for section in ("batch", "objective", "filtering", "search", "policy", "model", "evaluation"):
+        for section in ("batch", "objective", "filtering", "search", "policy", "model", "evaluation", "mesh"):
             if hasattr(getattr(config, section), name):
                 raise ValueError(f"{section}.{error}") from error
         if name in config.env_arguments:
@@ -298,12 +315,9 @@ def _optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTrans
     )
 
 
-def _mesh(config: TrainConfig) -> Any:
+def _mesh(config: TrainConfig) -> Mesh | None:
     """A mesh where there are several devices; None for one."""
     sizes = dataclasses.asdict(config.mesh)
     if len(jax.devices()) == 1 and set(sizes.values()) <= {None, 1}:
         return None
-    try:
-        return make_mesh(**sizes)
-    except ValueError as error:
-        raise ValueError(f"mesh: {error}") from error
+    return make_mesh(**sizes)

@@ -25,8 +25,8 @@ pytest.importorskip("tyro")
 
 TINY = [
     "--env-arguments", "map=SFG", "time_limit=4", "--model.d-model", "8", "--model.num-layers", "1",
-    "--model.num-heads", "2", "--batch.num-groups", "2", "--batch.group-size", "8", "--optimizer.epsilon", "1e-3",
-    "--optimizer.schedule", "constant", "--evaluation.num-episodes", "16",
+    "--model.num-heads", "2", "--batch.group-size", "16", "--batch.num-micro-batches", "2",
+    "--optimizer.epsilon", "1e-3", "--optimizer.schedule", "constant", "--evaluation.num-episodes", "16",
 ]  # fmt: skip
 
 
@@ -52,16 +52,21 @@ sys.exit(cli.main(["resume", folder, "--num-steps", "1000000", "--evaluation.eve
 
 
 def start(rank, address, folder):
-    flags = ["--mesh.data", 2, "--coordinator-address", address, "--num-processes", 2, "--process-id", rank]
+    flags = ["--coordinator-address", address, "--num-processes", 2, "--process-id", rank]
+    return run(["-c", PROGRAM, folder, *TINY, *flags], num_devices=1)
+
+
+def run(arguments, *, num_devices):
+    """A process of Python."""
     environment = os.environ | {
-        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_NUM_CPU_DEVICES": str(num_devices),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, folder, *TINY, *map(str, flags)], cwd=Path(__file__).parents[2],
+        [sys.executable, *map(str, arguments)], cwd=Path(__file__).parents[2],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -129,6 +134,29 @@ def test_two_processes_train_stop_and_resume_as_one(tmp_path, alone):
     expected = {place: value for place, value in numbers(alone[0], 4).items() if place[0] < 4 or "train/" in place[1]}
     assert numbers(folder, 4) == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert len({value for (_, name), value in expected.items() if name == "train/loss"}) == 4
+
+
+# On two devices: measures a run of one device, and trains; says so where parameters cannot be split.
+ON_TWO_DEVICES = """
+import sys
+from jaxrl_agents import cli
+alone, folder, *flags = sys.argv[1:]
+assert cli.main(["evaluate", alone, "--episodes", "3"]) == 0
+sys.exit(cli.main(["train", *flags, "--num-steps", "1", "--out", folder]))
+"""
+
+
+def test_a_run_is_measured_on_other_devices_than_it_was_trained_on(tmp_path, alone):
+    sizes = ["--mesh.tensor", 2, "--model.num-heads", 1, "--model.d-ff", 7]
+    process = run(["-c", ON_TWO_DEVICES, alone[0], tmp_path / "pair", *TINY, *sizes], num_devices=2)
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert "policy     step 5 of " in output and "episodes   3\n" in output
+    assert "; 2 cpu devices\nnot split  last_layer/down (dimension 0 of 7 is not divisible by tensor=2), last" in output
+    assert "dimension 1 of 1 is not divisible by tensor=2)\nstep      1  success " in output
+    with redirect_stdout(io.StringIO()) as output:
+        assert cli.main(["evaluate", str(tmp_path / "pair"), "--episodes", "3"]) == 0
+    assert "policy     step 1 of " in output.getvalue()
 
 
 def test_the_second_ctrl_c_interrupts():

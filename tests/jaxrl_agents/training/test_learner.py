@@ -333,7 +333,7 @@ def test_coverage_and_diversity_are_those_of_the_definitions():
         ({"value_coefficient": float("nan")}, "value_coefficient=nan"),
         ({"credit": "step", "algorithm": losses.ppo()}, "credit='step' has no effect on a loss that compares single"),
         ({"group_size": 1}, "group_size=1 leaves nothing to compare"),
-        ({"num_minibatches": 3}, "= 3 must divide the 16"),
+        ({"num_minibatches": 3}, "num_minibatches=3 must divide the 16"),
         ({"filter": Top(0.1)}, "share=0.1 of 4 groups"),
     ],
 )
