@@ -90,6 +90,24 @@ def test_bad_files_are_named(tmp_path, text, message):
     assert str(error.value).startswith(f"{file}{message}") and "\n" not in str(error.value)
 
 
+def test_arguments_of_the_environment_are_added(tmp_path):
+    rooms = preset("Sokoban-RAGEN-v0")
+    shorter = dataclasses.replace(rooms, env_arguments={**rooms.env_arguments, "time_limit": 20})
+    few = {"env": "Sokoban-RAGEN-v0", "env_arguments": {"time_limit": 20}}
+    assert fields.updated(rooms, few) == shorter
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(few))
+    assert read_config(file) == shorter
+    own = dataclasses.replace(rooms, env_arguments={"time_limit": 20})
+    assert fields.updated(shorter, {"env_arguments": {"num_levels": None}}) == own
+    file.write_text(fields.to_json(own))  # all there is: nothing of the preset comes back
+    assert read_config(file) == own
+    with pytest.raises(
+        ValueError, match=r"^env_arguments=\{'num_levels': 16640, 'num_level': None\} must be names with"
+    ):
+        fields.updated(rooms, {"env_arguments": {"num_level": None}})
+
+
 def test_differences_are_lines():
     old = TrainConfig()
     new = fields.updated(old, {"num_steps": 7, "optimizer": {"learning_rate": 0.5}})
@@ -227,6 +245,9 @@ def test_another_loss_leaves_the_objective_of_the_preset(tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"batch": {"num_groups": 2}}))
     assert read_config(file, loss="grpo") == dataclasses.replace(other, batch=read_config(file).batch)
+    file.write_text(json.dumps({"loss": "ppo", "objective": {"gae_lambda": 0.9}}))
+    assert read_config(file).objective.gae_lambda == read_config(file, loss="ppo").objective.gae_lambda == 0.9
+    assert read_config(file, loss="grpo").objective == TrainConfig().objective
     with pytest.raises(ValueError, match="^loss='trpo' must be one of grpo"):
         preset("FrozenLake-v0", "trpo")
 
