@@ -13,7 +13,7 @@ import pytest
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.checkpoint import Checkpointer
 from jaxrl_agents.training.config import TrainConfig
-from jaxrl_agents.training.loop import OutOfMemory, train
+from jaxrl_agents.training.loop import Diverged, OutOfMemory, train
 from jaxrl_agents.training.plots import plot_curves
 from jaxrl_agents.training.progress import Display
 from jaxrl_agents.training.records import MetricLog, read_rows, series
@@ -153,6 +153,25 @@ def test_too_little_memory_is_one_line_and_leaves_nothing(setup, tmp_path):
     text = str(error.value)
     assert re.match(rf"too little memory \(.*\d bytes.*\): the policy has {number:,} parameters, .* GB with its ", text)
     assert "--model.d-model" in text and "\n" not in text and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("num_warm", "section"), [(1, "warm-start"), (0, "optimizer")])
+def test_divergence_names_the_rate_to_lower(setup, tmp_path, num_warm, section):
+    class Lost:
+        def __getattr__(self, name):
+            return getattr(setup.learner, name)
+
+        def step(self, state, tasks):
+            return state, {"loss": jnp.float32(np.nan)}
+
+    config = fields.updated(setup.config, {"warm_start": {"num_steps": num_warm}, "evaluation": {"every": 0}})
+    folder = RunFolder(tmp_path / "run")
+    lost = dataclasses.replace(setup, config=config, learner=Lost(), warm_start=Lost() if num_warm else None)
+    with pytest.raises(Diverged) as error:
+        train(lost, folder)
+    advice = f"start again with python -m jaxrl_agents resume {folder.path} --{section}.learning-rate LOWER"
+    assert str(error.value) == f"training diverged in step 1: loss is nan; there is no checkpoint yet: {advice}"
+    assert folder.read_config() == config  # so that the command works
 
 
 def test_rows_of_a_log_come_back(tmp_path):
