@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     from jaxrl_agents.training import baselines, episodes
-    from jaxrl_agents.training.evaluation import evaluate
+    from jaxrl_agents.training.evaluation import evaluate, num_played
     from jaxrl_agents.training.progress import evaluation_lines, evaluation_text
     from jaxrl_agents.training.run_folder import RunFolder
     from jaxrl_agents.training.setup import build
@@ -69,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     params, step = _policy(folder, setup, mesh, arguments.step)
     tasks = setup.tasks if arguments.tasks == "training" else setup.evaluation_tasks
     greedy, num_turns = not arguments.sample, setup.evaluation_turns
-    number = arguments.episodes or setup.config.evaluation.num_episodes
+    asked = arguments.episodes or setup.config.evaluation.num_episodes
+    number = num_played(setup.env, tasks, asked, draws=not greedy)
     key = jax.random.key(arguments.seed)
     result = evaluate(
         params, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number, greedy=greedy,
@@ -77,13 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     held_out = arguments.tasks == "held-out" and setup.config.evaluation.num_held_out > 0
     print(f"policy     step {step} of {folder.path}, {'the likeliest actions' if greedy else 'sampled actions'}")
-    print(f"tasks      {len(tasks):,} of {setup.config.env}, {'held out' if held_out else 'trained on'}")
+    played = f"the first {number:,} of {len(tasks):,}" if number < len(tasks) else f"{len(tasks):,}"
+    once = ", each once: nothing is left to chance" if number < asked else ""
+    print(f"tasks      {played} of {setup.config.env}, {'held out' if held_out else 'trained on'}{once}")
     print("\n".join(evaluation_lines(result)))
     if arguments.baselines:
         for name, script in baselines.baselines(setup.policy).items():
             reached = baselines.measure(
-                script, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number,
-                on_progress=_progress(name, number),
+                script, key, setup.policy, tasks, num_turns=num_turns, num_episodes=asked,
+                on_progress=_progress(name, asked),
             )  # fmt: skip
             print(f"{name:17} {evaluation_text(reached)}")
     if arguments.render is not None:

@@ -22,10 +22,11 @@ def performed(policy: Policy, key: jax.Array, tasks: Any, script: Script, *, num
     """Trajectories of a script, for `Learner.supervised_step` or to be compared with.
 
     Args:
-      policy: its environment is played, a turn for each action of the script.
+      policy: its environment is played; a turn is `max_turn_actions` of the script's actions, fewer where the episode
+        ends. The script sees what each of them leads to, the policy will see the first state of the turn.
       key: see `Strategy`; draws the first states, the words of the steps and those that the script may use.
       tasks: leaves [P, …], or a TaskBank of P.
-      script: see `envs_jax.scripted`; it plans for episodes of at most `num_turns` steps.
+      script: see `envs_jax.scripted`; it plans for episodes of at most `num_turns` turns.
       num_turns: K.
 
     Returns:
@@ -33,9 +34,10 @@ def performed(policy: Policy, key: jax.Array, tasks: Any, script: Script, *, num
     """
     num_turns, tasks = count("num_turns", num_turns), unbanked(tasks)
     keys, states = starts(policy, key, tasks)
-    limit = jnp.minimum(tasks.time_limit, num_turns).astype(tasks.time_limit.dtype)
-    words = turn_words(keys, num_turns)
+    num_actions = num_turns * policy.max_turn_actions
+    limit = jnp.minimum(tasks.time_limit.astype(jnp.int32), num_actions).astype(tasks.time_limit.dtype)
+    words = rng.action_words(turn_words(keys, num_turns)[..., None], jnp.arange(policy.max_turn_actions))
+    words = words.reshape(-1, num_actions)
     play = jax.vmap(partial(perform, policy.env, script))
     actions = play(states, replace(tasks, time_limit=limit), words, rng.mix(words, rng.PROPOSE))
-    others = [(0, 0), (0, 0), (0, policy.max_turn_actions - 1)]
-    return demonstrated(policy, key, tasks, jnp.pad(actions[..., None], others, constant_values=-1))
+    return demonstrated(policy, key, tasks, actions.reshape(-1, num_turns, policy.max_turn_actions))

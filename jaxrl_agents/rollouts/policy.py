@@ -18,6 +18,8 @@ from jaxrl_agents.search.model import without_actions
 
 Context = Literal["turn", "episode"]
 
+LOWEST_TEMPERATURE = 1e-6  # the likeliest action is all but certain, and divided logits are finite in float32
+
 
 class Decided(NamedTuple):
     """The decisions of given turns under a policy: entry i of a turn is which action comes i-th, or that it ends."""
@@ -44,8 +46,8 @@ class Policy:
     def __post_init__(self) -> None:
         if self.context not in get_args(Context):
             raise ValueError(f"context={self.context!r} is neither 'turn' nor 'episode'")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature={self.temperature} must be a finite number above 0")
+        if not (math.isfinite(self.temperature) and self.temperature >= LOWEST_TEMPERATURE):
+            raise ValueError(f"temperature={self.temperature} must be a finite number of at least {LOWEST_TEMPERATURE}")
         models.check_turns(self.model.config, self.max_turn_actions)
         models.adapter_for(self.env)
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 
 from envs_jax.environment import check_playable
 from envs_jax.random_words import check_key
@@ -16,7 +15,7 @@ from envs_jax.tasks import TaskBank
 from jaxrl_agents.arguments import count
 from jaxrl_agents.rollouts.performed import performed
 from jaxrl_agents.rollouts.policy import Policy
-from jaxrl_agents.training.evaluation import Evaluation, normal, optimum, wilson
+from jaxrl_agents.training.evaluation import Evaluation, measured, num_played, optimum
 from jaxrl_agents.training.experts import EXPERTS
 
 
@@ -44,24 +43,27 @@ def measure(
       key: a typed key.
       policy: its environment is played.
       tasks: played in turn, from the first on.
-      num_turns: K, turns of an episode, one action each.
-      num_episodes: all tasks once by default.
+      num_turns: K, turns of an episode, of as many actions as those of the policy.
+      num_episodes: all tasks once by default. Experts in environments without chance play at most that.
       batch_size: episodes played at once.
-      on_progress: called with the number of episodes that are played.
+      on_progress: called with the number of episodes that are played, while others are.
     """
     check_playable(policy.env, tasks)
     check_key(key)
-    number = count("num_episodes", len(tasks) if num_episodes is None else num_episodes)
-    size = min(count("batch_size", batch_size), number)
-    batches = []
-    for start in range(0, number, size):
-        episodes = np.minimum(np.arange(start, start + size, dtype=np.int32), number - 1)  # all batches have one shape
-        batches.append(jax.device_get(_play(script, key, policy, tasks, episodes, count("num_turns", num_turns))))
-        if on_progress is not None:
-            on_progress(min(start + size, number))
-    success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*batches, strict=True))
-    best = optimum(policy, tasks, num_turns, number)
-    return Evaluation(wilson(int(success.sum()), number), normal(returns), normal(lengths), number, best)
+    num_turns = count("num_turns", num_turns)
+    return measured(
+        lambda episodes: _play(script, key, policy, tasks, episodes, num_turns),
+        num_played(policy.env, tasks, num_episodes, draws=draws(script, policy)),
+        batch_size=batch_size,
+        num_parts=1,
+        best=partial(optimum, policy, tasks, num_turns),
+        on_progress=on_progress,
+    )
+
+
+def draws(script: Script, policy: Policy) -> bool:
+    """Whether a script may draw its actions: experts do not."""
+    return script not in EXPERTS.get(type(policy.env), {}).values()
 
 
 @partial(jax.jit, static_argnames=("script", "num_turns"))

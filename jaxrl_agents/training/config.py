@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from envs_jax.arguments import MAX_SEED
+from jaxrl_agents.rollouts.policy import LOWEST_TEMPERATURE
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.fields import (
     Bounds,
@@ -17,6 +18,8 @@ from jaxrl_agents.training.fields import (
     Positive,
     PositiveFraction,
 )
+
+Temperature = Annotated[float, Bounds(LOWEST_TEMPERATURE)]
 
 DEFAULT_ENV = "FrozenLake-v0"
 
@@ -60,7 +63,7 @@ class PolicyConfig:
     context: Literal["turn", "episode"] = "turn"
     max_turn_actions: Count = 1
     action_mask: bool = False
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,8 @@ class BatchConfig:
     Attributes:
       num_groups: tasks a step.
       group_size: episodes of each task.
-      num_turns: turns of an episode; none: as many as the longest task's time limit.
+      num_turns: turns of an episode; none: as many as the longest task's time limit. Fewer are the end of the episode
+        as the time limit is: what might have come later counts 0, also with a value function.
       num_epochs: passes over the trajectories.
       num_minibatches: updates in each pass.
       num_micro_batches: parts that an update's gradient is summed from; they change memory and speed, not the result.
@@ -104,8 +108,8 @@ class OptimizerConfig:
     warmup_steps: CountOrZero = 0
     max_gradient_norm: Positive = 1.0
     weight_decay: NotNegative = 0.0
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
+    beta1: Annotated[float, Bounds(0, 1, below=True)] = 0.9
+    beta2: Annotated[float, Bounds(0, 1, below=True)] = 0.999
     epsilon: Positive = 1e-8
 
 
@@ -116,14 +120,14 @@ class WarmStartConfig:
     Attributes:
       num_steps: supervised steps, an update each; 0 for none.
       expert: whose episodes; none: the best that the environment has.
-      num_episodes: episodes of a step, each of a training task of its own.
-      learning_rate: of the supervised steps.
+      num_episodes: episodes of a step, each of a training task of its own; none: 64.
+      learning_rate: of the supervised steps; none: that of `optimizer`.
     """
 
     num_steps: CountOrZero = 0
     expert: str | None = None
-    num_episodes: Count = 64
-    learning_rate: Positive = 3e-3
+    num_episodes: Count | None = None
+    learning_rate: Positive | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +214,7 @@ class SearchConfig:
     steps_back: Count | None = None
     distance: Literal["uniform", "fixed"] | None = None
     max_retries: Count | None = None
-    retry_temperature: Positive | None = None
+    retry_temperature: Temperature | None = None
     free_backtrack: bool | None = None
     score: str | None = None
 

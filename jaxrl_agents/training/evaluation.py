@@ -8,21 +8,26 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from envs_jax.environment import check_playable
-from envs_jax.frozen_lake import planning
+from envs_jax import bitboard
+from envs_jax.environment import Environment, check_playable
+from envs_jax.frozen_lake import planning, rules
 from envs_jax.frozen_lake.env import FrozenLake
 from envs_jax.random_words import check_key
+from envs_jax.sokoban.env import Sokoban
 from envs_jax.tasks import TaskBank
+from envs_jax.web.tabular import TabularWeb
+from envs_jax.web.webshop import WebShop
 from jaxrl_agents.arguments import count
-from jaxrl_agents.rollouts.policy import Policy
+from jaxrl_agents.rollouts.policy import LOWEST_TEMPERATURE, Policy
 from jaxrl_agents.rollouts.standard import Standard
 from jaxrl_agents.training import sharding
 from jaxrl_agents.training.distributed import fetched
 
-GREEDY = 1e-6  # a temperature at which the likeliest action is all but certain
+GREEDY = LOWEST_TEMPERATURE
 _Z = 1.959964  # of 95 %
 
 
@@ -65,7 +70,7 @@ def evaluate(
       policy: environment and model.
       tasks: played in turn, from the first on: each equally often where `num_episodes` is a multiple of their number.
       num_turns: K, turns of an episode.
-      num_episodes: all tasks once by default.
+      num_episodes: all tasks once by default. Where nothing is left to chance at most that: see `num_played`.
       greedy: take the likeliest action; False draws at the policy's temperature.
       batch_size: episodes played at once.
       mesh: from `training.make_mesh`: episodes are split over `data` and `fsdp`; None plays all of them on each device
@@ -75,25 +80,69 @@ def evaluate(
     check_playable(policy.env, tasks)
     check_key(key)
     num_turns = count("num_turns", num_turns)
-    number = count("num_episodes", len(tasks) if num_episodes is None else num_episodes)
-    parts = sharding.num_parts(mesh)
-    size = -(-min(count("batch_size", batch_size), number) // parts) * parts
     played = policy.replace(temperature=GREEDY) if greedy else policy
+    return measured(
+        lambda episodes: _play(params, key, played, tasks, episodes, num_turns, mesh),
+        num_played(policy.env, tasks, num_episodes, draws=not greedy),
+        batch_size=batch_size,
+        num_parts=sharding.num_parts(mesh),
+        best=partial(optimum, policy, tasks, num_turns),
+        on_progress=on_progress,
+    )
+
+
+def measured(
+    play: Callable[[np.ndarray], tuple[jax.Array, jax.Array, jax.Array]],
+    number: int,
+    *,
+    batch_size: int,
+    num_parts: int,
+    best: Callable[[int], float | None],
+    on_progress: Callable[[int], None] | None,
+) -> Evaluation:
+    """How the episodes 0 … `number` − 1 went.
+
+    Args:
+      play: from the numbers of episodes, int32[B], to success, return and length of each, [B].
+      number: of episodes.
+      batch_size: episodes played at once.
+      num_parts: B is a multiple of it.
+      best: the optimum of that many episodes.
+      on_progress: called with the number of episodes that are played, while others are.
+    """
+    size = -(-min(count("batch_size", batch_size), number) // num_parts) * num_parts
     batches = []
     for start in range(0, number, size):
         episodes = np.minimum(np.arange(start, start + size, dtype=np.int32), number - 1)  # all batches have one shape
-        batches.append(_play(params, key, played, tasks, episodes, num_turns, mesh))
+        batches.append(play(episodes))
         if on_progress is not None and start > 0:
             jax.block_until_ready(batches[-2])
             on_progress(start)
     success, returns, lengths = (np.concatenate(leaves)[:number] for leaves in zip(*fetched(batches), strict=True))
-    return Evaluation(
-        wilson(int(success.sum()), number),
-        normal(returns),
-        normal(lengths),
-        number,
-        optimum(policy, tasks, num_turns, number),
-    )
+    return Evaluation(wilson(int(success.sum()), number), normal(returns), normal(lengths), number, best(number))
+
+
+def num_played(env: Environment[Any, Any], tasks: TaskBank[Any], num_episodes: int | None, *, draws: bool) -> int:
+    """How many of `num_episodes` are played: at most one of a task where all of its episodes are the same.
+
+    Counted again and again they would make intervals too narrow.
+
+    Args:
+      env: the environment.
+      tasks: played in turn.
+      num_episodes: all tasks once by default.
+      draws: whether actions are drawn.
+    """
+    number = count("num_episodes", len(tasks) if num_episodes is None else num_episodes)
+    return number if draws or _has_chance(env, tasks) else min(number, len(tasks))
+
+
+def _has_chance(env: Environment[Any, Any], tasks: TaskBank[Any]) -> bool:
+    """Whether the same actions may lead to different episodes of a task; True where that is not known."""
+    if type(env) is not FrozenLake:
+        return type(env) not in (Sokoban, TabularWeb, WebShop)
+    before, _, behind = rules.possible(tasks.instances.slip)
+    return bool(jnp.any(before | behind) | jnp.any(bitboard.count(tasks.instances.starts) > 1))
 
 
 @partial(jax.jit, static_argnames=("num_turns", "mesh"))

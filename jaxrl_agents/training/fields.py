@@ -26,14 +26,17 @@ class Bounds:
     low: float = -math.inf
     high: float = math.inf
     above: bool = False  # `low` itself is not allowed
+    below: bool = False  # `high` itself is not allowed
 
     def allows(self, value: float) -> bool:
         """Whether `value` lies in the bounds; NaN and the infinities never do."""
-        return math.isfinite(value) and (self.low < value if self.above else self.low <= value) and value <= self.high
+        if not math.isfinite(value) or (self.above and value == self.low) or (self.below and value == self.high):
+            return False
+        return self.low <= value <= self.high
 
     def __str__(self) -> str:
         start = f"above {self.low:,.12g}" if self.above else f"of at least {self.low:,.12g}"
-        end = f"at most {self.high:,.12g}"
+        end = f"{'below' if self.below else 'at most'} {self.high:,.12g}"
         if math.isinf(self.high):
             return start
         return f"{start} and {end}" if math.isfinite(self.low) else f"of {end}"

@@ -117,6 +117,7 @@ class Learner:
             self.algorithm, group_size=self.group_size, credit=self.credit, discount=self.discount,
             value_coefficient=coefficient, reference_step_size=self.reference_step_size,
         )  # fmt: skip
+        self._check_on_policy()
         self.rollout.check(self.policy, self.group_size)
         if self.num_rows % self.num_minibatches:
             raise ValueError(
@@ -128,6 +129,20 @@ class Learner:
                 f"num_groups={self.num_groups} with group_size={self.group_size}: the "
                 f"{self.num_groups * self.group_size} episodes of a step must be a multiple of the mesh's data × fsdp "
                 f"= {parts}; change either, or use another number of devices"
+            )
+
+    def _check_on_policy(self) -> None:
+        """Raises where a loss without a ratio would learn from what another policy did."""
+        if self.algorithm.loss.surrogate != "reinforce":
+            return
+        why = "does not go with a loss that is on-policy, without a ratio, such as rloo"
+        for name in ("num_epochs", "num_minibatches"):
+            if getattr(self, name) > 1:
+                raise ValueError(f"{name}={getattr(self, name)} {why}: use 1, or another loss")
+        retried = getattr(self.rollout, "retry_temperature", self.policy.temperature)
+        if retried != self.policy.temperature:
+            raise ValueError(
+                f"retry_temperature={retried} {why}: use that of the policy, {self.policy.temperature}, or another loss"
             )
 
     @property

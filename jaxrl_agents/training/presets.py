@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import envs_jax
+from jaxrl_agents import losses
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.config import DEFAULT_ENV, ObjectiveConfig, TrainConfig
 
@@ -50,7 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch": {"num_groups": 16, "group_size": 8, "num_turns": 8, "num_micro_batches": 4},
         "objective": {"entropy_coefficient": 0.03},
         "optimizer": {"learning_rate": 5e-3, "schedule": "linear"},
-        "warm_start": {"num_steps": 40, "learning_rate": 5e-3},
+        "warm_start": {"num_steps": 40},
         "evaluation": {"every": 50, "num_episodes": 500, "num_turns": 9, "num_held_out": 500},
         "checkpoint": {"every": 50},
     },
@@ -75,12 +76,17 @@ def preset(env: str = DEFAULT_ENV, loss: str | None = None) -> TrainConfig:
 def with_loss(config: TrainConfig, loss: str | None) -> TrainConfig:
     """The configuration with another loss, and without `objective`, which belongs to the loss it had.
 
+    Where the loss has no ratio, a step updates once.
+
     Raises:
       ValueError: there is no such loss.
     """
     if loss is None or loss == config.loss:
         return config
-    return fields.updated(dataclasses.replace(config, objective=ObjectiveConfig()), {"loss": loss})
+    config = fields.updated(dataclasses.replace(config, objective=ObjectiveConfig()), {"loss": loss})
+    if losses.ALGORITHMS[loss]().loss.surrogate != "reinforce":
+        return config
+    return fields.updated(config, {"batch": {"num_epochs": 1, "num_minibatches": 1}})
 
 
 def read_config(path: str | os.PathLike[str], env: str | None = None, loss: str | None = None) -> TrainConfig:

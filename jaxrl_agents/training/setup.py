@@ -29,8 +29,8 @@ from jaxrl_agents.training.credit import takes_values
 from jaxrl_agents.training.evaluation import Evaluation, evaluate
 from jaxrl_agents.training.experts import expert_for
 from jaxrl_agents.training.learner import Learner, TrainState
+from jaxrl_agents.training.metrics import Metrics
 from jaxrl_agents.training.sharding import make_mesh
-from jaxrl_agents.training.update import Metrics
 from jaxrl_agents.training.warm_start import WarmStart, restarted
 
 
@@ -175,8 +175,9 @@ def _warm_start(config: TrainConfig, learner: Learner) -> WarmStart | None:
     if given.num_steps == 0:
         return None
     constant = dataclasses.replace(
-        config.optimizer, learning_rate=given.learning_rate, schedule="constant", warmup_steps=0
-    )
+        config.optimizer, learning_rate=given.learning_rate or config.optimizer.learning_rate,
+        schedule="constant", warmup_steps=0,
+    )  # fmt: skip
     teacher = dataclasses.replace(learner, optimizer=_optimizer(constant, given.num_steps))
     try:
         expert = expert_for(learner.policy.env, given.expert)
@@ -184,7 +185,7 @@ def _warm_start(config: TrainConfig, learner: Learner) -> WarmStart | None:
         field = "warm_start." if given.expert is not None else f"warm_start.num_steps={given.num_steps}: "
         raise ValueError(f"{field}{error}") from error
     try:
-        return WarmStart(teacher, expert, given.num_episodes)
+        return WarmStart(teacher, expert, *([] if given.num_episodes is None else [given.num_episodes]))
     except ValueError as error:
         raise ValueError(f"warm_start.{error}") from error
 

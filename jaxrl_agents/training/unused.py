@@ -74,8 +74,10 @@ def num_updates(config: TrainConfig) -> int:
 def _in_the_loss(config: TrainConfig, loss: PolicyLoss) -> Iterator[Unused]:
     objective, batch = config.objective, config.batch
     one_update = batch.num_epochs * batch.num_minibatches == 1
-    # The ratio is not 1 where behaviour and update differ in temperature, or in the rounding of 8 bits.
-    on_policy = one_update and config.rollout != "entropy_backtrack" and config.model.dtype == "float32"
+    # The ratio is not 1 where behaviour and update differ in temperature, or in the rounding of 8 bits. Of turns of
+    # several actions the update takes the policy's log-probabilities, not the behaviour's.
+    at_another_temperature = config.rollout == "entropy_backtrack" and config.policy.max_turn_actions == 1
+    on_policy = one_update and not at_another_temperature and config.model.dtype == "float32"
     for name in ("clip_low", "clip_high", "dual_clip"):
         if getattr(objective, name) is None:
             continue
@@ -138,11 +140,13 @@ def _paths(strategy: Any) -> float:
 
 def _in_the_filter(config: TrainConfig) -> Iterator[Unused]:
     if config.filter != "none" and config.batch.group_size == 1:
-        yield Unused(
-            "filter", "that helps on groups of one, whose returns never differ", "use batch.group_size above 1"
-        )
+        why = "in groups of one, whose returns never differ"
+        yield Unused("filter", why, "use batch.group_size above 1")
 
 
 def _in_the_warm_start(config: TrainConfig) -> Iterator[Unused]:
-    if config.warm_start.expert is not None and config.warm_start.num_steps == 0:
-        yield Unused("warm_start.expert", "without supervised steps", "give warm_start.num_steps above 0")
+    if config.warm_start.num_steps:
+        return
+    for name in ("expert", "num_episodes", "learning_rate"):
+        if getattr(config.warm_start, name) is not None:
+            yield Unused(f"warm_start.{name}", "without supervised steps", "give warm_start.num_steps above 0")

@@ -31,11 +31,11 @@ from jaxrl_agents.training.setup import _optimizer, build
         ({"model": {"num_kv_heads": 0}}, "model.num_kv_heads=0 must be an integer of at least 1 or none"),
         ({"model": {"dtype": "float16"}}, "model.dtype='float16' must be one of float32, bfloat16"),
         ({"model": 3}, "model=3 must be an object of fields"),
-        ({"policy": {"temperature": 0}}, "policy.temperature=0 must be a number above 0"),
+        ({"policy": {"temperature": 1e-40}}, "policy.temperature=1e-40 must be a number of at least 1e-06"),
         ({"policy": {"action_mask": 1}}, "policy.action_mask=1 must be true or false"),
         ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate=nan must be a number above 0"),
         ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate=inf must be a number above 0"),
-        ({"optimizer": {"beta1": 1.5}}, "optimizer.beta1=1.5 must be a number of at least 0 and at most 1"),
+        ({"optimizer": {"beta1": 1}}, "optimizer.beta1=1 must be a number of at least 0 and below 1"),
         ({"filtering": {"share": 0}}, "filtering.share=0 must be a number above 0 and at most 1 or none"),
         ({"optimizer": {"learning_rat": 1.0}}, "optimizer.learning_rat=1.0 is no field; did you mean optimizer."),
         ({"zzz": 1}, "zzz=1 is no field; there are env, env_arguments, rollout"),
@@ -149,6 +149,8 @@ SMALL = {
         ({"model": {"num_heads": 3}}, "model.num_heads=3 does not divide d_model=8"),
         ({"objective": {"aggregation": "mean"}}, "objective.aggregation='mean'"),
         ({"batch": {"num_minibatches": 7}}, "batch.num_minibatches=7 must divide the 256 episodes"),
+        ({"loss": "rloo", "batch": {"num_epochs": 2}}, "batch.num_epochs=2 does not go with a loss that is on-policy"),
+        ({"loss": "rloo", "rollout": "entropy_backtrack"}, "search.retry_temperature=1.5 does not go with a loss that"),
         ({"evaluation": {"num_held_out": 1}}, "evaluation.num_held_out=1 leaves none of the 1 tasks to train on"),
         ({"mesh": {"fsdp": 1024}}, "mesh.fsdp=1024 × tensor=1 must divide the number of devices"),
     ],
@@ -181,14 +183,16 @@ DOES_NOTHING = [
     ({"objective": {"reference_step_size": 0.1}}, "objective.reference_step_size=0.1 has no effect without a refer"),
     ({"objective": {"kl_estimator": "k1"}}, "objective.kl_estimator='k1' has no effect without a penalty: give obj"),
     ({"objective": {"max_length": 9}}, "objective.max_length=9 has no effect on objective.aggregation='sequence_mean"),
-    ({"objective": {"clip_low": 0.1}, "loss": "rloo", "batch": {"num_epochs": 2}},
+    ({"objective": {"clip_low": 0.1}, "loss": "rloo"},
      "objective.clip_low=0.1 has no effect on loss='rloo', which has no ratio to clip: use another loss, or leave it"),
     ({"objective": {"dual_clip": 3.0}, "loss": "cispo", "batch": {"num_epochs": 2}},
      "objective.dual_clip=3.0 has no effect on loss='cispo', whose ratio is a weight: use another loss, or leave it"),
     ({"objective": {"clip_high": 0.3}}, "objective.clip_high=0.3 has no effect where each step updates once: "),
+    ({"objective": {"clip_high": 0.3}, "rollout": "entropy_backtrack", "policy": {"max_turn_actions": 2}},
+     "objective.clip_high=0.3 has no effect where each step updates once: "),
     ({"batch": {"group_size": 1}}, "batch.group_size=1 leaves nothing to compare an episode with, so that every ad"),
     ({"batch": {"group_size": 1}, "loss": "gigpo", "filter": "informative", "filtering": {"number": 2}},
-     "filter='informative' has no effect that helps on groups of one, whose returns never differ: use batch.group_"),
+     "filter='informative' has no effect in groups of one, whose returns never differ: use batch.group_size above"),
     ({"batch": {"num_turns": 5}}, "batch.num_turns=5 is more than the 4 actions of the longest task: use at most 4"),
     ({"evaluation": {"num_turns": 5}}, "evaluation.num_turns=5 is more than the 4 actions of the longest task"),
     ({"rollout": "best_of_n", "search": {"num_rollouts": 1, "score": "step"}},
@@ -241,6 +245,7 @@ def test_another_loss_leaves_the_objective_of_the_preset(tmp_path):
     assert preset("FrozenLake-v0").objective.discount is not None
     other = preset("FrozenLake-v0", "grpo")
     assert (other.loss, other.objective) == ("grpo", TrainConfig().objective)
+    assert preset("FrozenLake-v0").batch.num_epochs > 1 == preset("FrozenLake-v0", "rloo").batch.num_epochs
     assert other.batch == preset("FrozenLake-v0").batch and preset("FrozenLake-v0", "gigpo") == preset("FrozenLake-v0")
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"batch": {"num_groups": 2}}))

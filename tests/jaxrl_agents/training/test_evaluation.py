@@ -6,7 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrl_agents.training.evaluation import evaluate, normal, optimum, wilson
+import envs_jax
+from envs_jax.frozen_lake.scripted import Optimal
+from jaxrl_agents.models import Transformer, config_for
+from jaxrl_agents.rollouts import Policy
+from jaxrl_agents.training.baselines import measure
+from jaxrl_agents.training.evaluation import evaluate, normal, num_played, optimum, wilson
 from tests.jaxrl_agents.rollouts import cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -52,8 +57,24 @@ def test_greedy_takes_the_likeliest_action():
     (policy, params), tasks = cases.lake(is_slippery=False)
     found = {evaluate(params, jax.random.key(seed), policy, tasks, num_turns=10).length.mean for seed in range(8)}
     assert len(found) == 1  # nothing is left to chance
-    sampled = evaluate(params, jax.random.key(0), policy, tasks, num_turns=10, num_episodes=20, greedy=False)
-    assert sampled.length.low < sampled.length.high
+    measured = partial(evaluate, params, jax.random.key(0), policy, tasks, num_turns=10, num_episodes=20)
+    sampled = measured(greedy=False)
+    assert sampled.length.low < sampled.length.high and sampled.num_episodes == 20
+    assert measured().num_episodes == len(tasks) == 1  # the others would be the same
+
+
+def test_episodes_that_may_differ_are_all_played():
+    counted = lambda given, draws=False: num_played(given[0][0].env, given[1], 100, draws=draws)
+    assert counted(cases.lake()) == counted(cases.rooms(), draws=True) == 100
+    assert (counted(cases.rooms()), counted(cases.lake(is_slippery=False))) == (6, 1)
+    assert num_played(cases.rooms()[0][0].env, cases.rooms()[1], 4, draws=False) == 4
+
+
+def test_scripts_have_as_many_actions_as_the_policy():
+    env, tasks = envs_jax.make("FrozenLake-v0", map="SFFFG", is_slippery=False, observation="tokens")
+    policy = Policy(env, Transformer(config_for(env, **cases.SIZES, end_of_turn=True)), max_turn_actions=2)
+    found = measure(Optimal(), jax.random.key(0), policy, tasks, num_turns=2)
+    assert (found.success.mean, found.length.mean, found.optimum) == (1, 4, 1)
 
 
 def test_errors_name_the_argument():

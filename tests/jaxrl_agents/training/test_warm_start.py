@@ -10,6 +10,7 @@ import pytest
 from envs_jax import scripted
 from envs_jax.frozen_lake.scripted import Optimal
 from envs_jax.web.scripted import Oracle, Rule
+from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts import performed
 from jaxrl_agents.train_command import run_resume
 from jaxrl_agents.training import fields
@@ -123,6 +124,10 @@ def test_what_a_run_keeps_when_it_is_resumed(whole, flags, message):
             r"^warm_start\.expert='optimal' has no effect without supervised steps",
         ),
         (
+            {"warm_start": {"learning_rate": 0.1}},
+            r"^warm_start\.learning_rate=0\.1 has no effect without supervised steps: give warm_start\.num_steps",
+        ),
+        (
             {"warm_start": {"num_steps": 1, "num_episodes": 0}},
             r"^warm_start\.num_episodes=0 must be an integer",
         ),
@@ -181,3 +186,16 @@ def test_a_script_meets_the_outcomes_that_its_trajectory_has():
     legal = np.take_along_axis(shown.action_mask, np.maximum(shown.actions, 0), axis=-1)[..., 0]
     assert legal[shown.mask].all()  # the mask depends on where the slips led
     assert shown.mask[:, 0].all() and (np.diff(shown.mask.astype(int), axis=1) <= 0).all()
+
+
+def test_turns_of_several_actions_are_full_but_for_the_last():
+    """Replayed actions meet the words that the script met: none goes on where the other has ended."""
+    (policy, _), tasks = cases.lake()
+    model = Transformer(config_for(policy.env, **cases.SIZES, end_of_turn=True))
+    policy = policy.replace(model=model, max_turn_actions=3)
+    show = jax.jit(lambda key: performed(policy, key, cases.batch(tasks, 32), scripted.Uniform(), num_turns=3))
+    shown = jax.device_get(show(jax.random.key(3)))
+    assert shown.actions.shape == (32, 3, 3) and 0 < shown.ended.sum() < 32
+    assert (shown.ended | (shown.lengths == 9)).all()
+    taken = (shown.actions >= 0).reshape(32, 9).astype(int)
+    assert (np.diff(taken, axis=1) <= 0).all() and (taken.sum(1)[shown.ended] % 3 > 0).any()
