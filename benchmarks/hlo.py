@@ -11,7 +11,13 @@ from pathlib import PurePath
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4,
          "s64": 8, "u64": 8, "f64": 8, "c64": 8, "c128": 16}  # fmt: skip
 REST = "rest_of_mctx"  # a scope round a whole search by a package that names no phases of its own
-_CONTROL = frozenset(("while", "body", "cond", "loop", "scan", "closed_call", "eval_jaxpr", "checkpoint", "shard_map"))
+SCOPES = frozenset(
+    {"propose", "step", "settle", "evaluate", "select", "gather", "record", "output"}  # of searches
+    | {"pop", "push", "closed", "children", "push_masks", "new_states", "class", "solved", "goals", "count"}  # solving
+    | {"rows_of", "matching", "child_bound"}
+    | {"rollout", "update", "replay"}  # training
+)
+_BARRIER = "envs_jax/barriers.py:"  # its functions only pass on what their callers ask for
 
 _INSTRUCTION = re.compile(r"^\s*(ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%([\w.\-]+) \(.*\{$")
@@ -48,7 +54,7 @@ class Instruction:
     operands: tuple[str, ...] = ()
     calls: str | None = None  # the computation that a fusion, a reduction, a sort or a scatter applies
     attributes: str = ""  # what else its line says, as it stands there
-    scope: str = ""  # the outermost `jax.named_scope` around it; "" where there is none
+    scope: str = ""  # the outermost `jax.named_scope` around it, of the SCOPES; "" where there is none
     source: str = ""  # `file:function` that asked for it; "" where the compiler made the instruction
 
     @property
@@ -132,22 +138,23 @@ def _instruction(name: str, shape: str, opcode: str, rest: str, frames: dict[int
 
 
 def scope(path: str) -> str:
-    """The outermost `jax.named_scope` in the path of an operation, `REST` only where there is no other; "" for none."""
+    """The outermost of the `SCOPES` in the path of an operation, `REST` only where there is none; "" without either.
+
+    The path names control flow and functions too, and functions not only as `jit(function)`.
+    """
     rest = ""
     for part in path.split("/")[:-1]:  # the last part is the operation itself
         name = part
         while match := re.fullmatch(r"(\w+)\((.*)\)", name):
             name = "" if match.group(1) in ("jit", "pjit") else match.group(2)
-        named = name and name not in _CONTROL and not name.startswith("branch_")
-        if name == REST:
-            rest = REST
-        elif named and "<" not in name:  # a function's own name, `outer.<locals>.inner`, is no scope
+        if name in SCOPES:
             return name
+        rest = REST if name == REST else rest
     return rest
 
 
 def _frames(text: str) -> dict[int, str]:
-    """The function of each stack frame (JAX leaves its own frames out)."""
+    """The function of each stack frame, or the one that called a barrier (JAX leaves its own frames out)."""
     tables: dict[str, dict[int, str]] = {}
     table: dict[int, str] = {}
     for line in text.splitlines():
@@ -159,10 +166,12 @@ def _frames(text: str) -> dict[int, str]:
             entry = _FRAME.match(line)
             if entry:
                 table[int(entry.group(1))] = entry.group(2).strip('"')
-    location_of = {
-        frame: int(re.findall(r"=(\d+)", fields)[0]) for frame, fields in tables.get("StackFrames", {}).items()
-    }
-    return {frame: _location(tables, location) for frame, location in location_of.items()}
+    found: dict[int, str] = {}
+    for frame, fields in sorted(tables.get("StackFrames", {}).items()):  # callers before those that they call
+        location, parent = (int(number) for number in re.findall(r"=(\d+)", fields)[:2])
+        name, caller = _location(tables, location), found.get(parent - 1)  # XLA writes 1 where there is none
+        found[frame] = caller if caller and name.startswith(_BARRIER) else name
+    return found
 
 
 def _location(tables: dict[str, dict[int, str]], location: int) -> str:

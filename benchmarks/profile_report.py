@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import console
-from benchmarks.profiling import FROM_MEMORY, LIMITS, PHASES, Cost, Profile
+from benchmarks.hlo import Instruction
+from benchmarks.profiling import LIMITS, PHASES, Cost, Profile
 from benchmarks.report import markdown_table
 
 SHOWN = 15  # rows of a table
 NO_SCOPE = "(outside named scopes)"
+COPIES = "(copies made by the compiler)"
 
 Table = tuple[str, Sequence[str], list[list[str]]]  # title, header, rows
 
@@ -76,7 +78,7 @@ def markdown(profile: Profile) -> str:
 def phases(profile: Profile) -> dict[str, float]:
     """The share of the traced time of each named scope, and of what is in none; empty where nothing is in any."""
     groups = profile.grouped(lambda cost: _scope(profile, cost))
-    if all(group.name == NO_SCOPE for group in groups):
+    if all(group.name in (NO_SCOPE, COPIES) for group in groups):
         return {}
     return {group.name: group.seconds / profile.seconds for group in groups}
 
@@ -114,7 +116,7 @@ def _limits(profile: Profile) -> Table:
     header = ("as executed", "an item", "achieved", "machine's limit", "share")
     shares = profile.shares()
     near = nearest(shares)
-    title = f"nearest is that of {near}, {100 * shares[near]:.0f} %" if near else "none was measured"
+    title = f"nearest is that of {near}, {100 * shares[near]:.0f} %" if near else "none that bounds it was measured"
     return (f"Distance from the machine's limits: {title}", header, rows)
 
 
@@ -125,11 +127,12 @@ def rate(value: float, unit: str) -> str:
 
 
 def nearest(shares: Mapping[str, float]) -> str:
-    """Which limit the program is nearest to; more than memory gives comes from caches, whose limit counts then.
+    """Which limit the program is nearest to; "" where none was measured that bounds it.
 
-    "" where none was measured.
+    One that it exceeds does not: more bytes than memory gives come from caches, and more operations than the machine
+    does on words of 32 bits are on narrower ones.
     """
-    bounding = {name: share for name, share in shares.items() if not (name == FROM_MEMORY and share > 1)}
+    bounding = {name: share for name, share in shares.items() if share <= 1}
     return max(bounding, key=lambda name: bounding[name], default="")
 
 
@@ -159,12 +162,21 @@ def _instructions(profile: Profile) -> list[list[str]]:
 
 def _source(profile: Profile, cost: Cost) -> str:
     instruction = profile.instructions.get(cost.name)
-    return instruction.source if instruction and instruction.source else "(made by the compiler)"
+    if instruction and instruction.source:
+        return instruction.source
+    return COPIES if _is_copy(instruction) else "(made by the compiler)"
 
 
 def _scope(profile: Profile, cost: Cost) -> str:
     instruction = profile.instructions.get(cost.name)
-    return instruction.scope if instruction and instruction.scope else NO_SCOPE
+    if instruction and instruction.scope:
+        return instruction.scope
+    return COPIES if _is_copy(instruction) else NO_SCOPE
+
+
+def _is_copy(instruction: Instruction | None) -> bool:
+    """Whether nobody asked for the copy: the compiler needs it, for example in another layout."""
+    return instruction is not None and instruction.opcode == "copy" and not instruction.source
 
 
 def _where(profile: Profile) -> str:

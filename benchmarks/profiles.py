@@ -25,8 +25,9 @@ LEAST = 0.005  # of the time: phases below are left out
 METHOD = """A step of a program is a turn of a compiled loop, on new random numbers, without calls from Python. Rates
 are measured without tracing, in turn with programs that do nothing but one kind of work: the machine's limits.
 Operations and bytes are those of the compiled program, each as often as a trace saw it run. A cell has what an item
-takes and, in brackets, what the program reaches of the limit: the median of the shares within the repeats. More bytes
-than memory gives come from caches, whose limit counts then. Shares of time are those of the traced operations by
+takes and, in brackets, what the program reaches of the limit: the median of the shares within the repeats. A limit
+that is exceeded does not count: more bytes than memory gives come from caches, and the limit of integers is that of
+32-bit words, of which narrower ones take fewer. Shares of time are those of the traced operations by
 `jax.named_scope`, where they reach half a per cent."""
 
 
@@ -133,7 +134,8 @@ def _phases(case: str, programs: Mapping[str, Sequence[Row]]) -> list[Table]:
     for of in shares.values():
         for phase, share in of.items():
             largest[phase] = max(share, largest.get(phase, 0.0))
-    order = sorted(largest, key=lambda phase: (phase == profile_report.NO_SCOPE, -largest[phase]))
+    unnamed = (profile_report.COPIES, profile_report.NO_SCOPE)
+    order = sorted(largest, key=lambda phase: (phase in unnamed, -largest[phase]))
     cells = [
         [program, *(f"{of[phase]:.0f} %" if phase in of else "–" for phase in order)]
         for program, of in shares.items()

@@ -232,6 +232,7 @@ class _Offspring(NamedTuple):
     root_actions: jax.Array  # int32[M, B] or int32[M, B, L]
 
 
+@jax.named_scope("settle")
 def _offspring(
     model: SearchModel, branching: Branching, with_keys: bool, action_dtype: np.dtype, children: Children
 ) -> _Offspring:
@@ -255,6 +256,7 @@ def _words(keys: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(keys[..., index] for index in range(keys.shape[-1]))
 
 
+@jax.named_scope("output")
 def _output(keys: jax.Array, end: _Carry, sharpness: jax.Array, num_actions: int, simulated: bool) -> SearchOutput:
     scores, actions = weights.best_below(end.root_scores, end.nodes.score, end.origin), end.root_actions
     best = selection.take(actions, end.origin[:1].astype(jnp.int32))[0]

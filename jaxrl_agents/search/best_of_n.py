@@ -149,6 +149,7 @@ def _turn(
     return _Carry(carry.turn + 1, after, history.write(carry.history, carry.turn, record), tally)
 
 
+@jax.named_scope("output")
 def _output(keys: jax.Array, end: _Carry, sharpness: jax.Array, num_actions: int) -> SearchOutput:
     record, nodes = end.history, end.nodes
     actions = record.action[0].astype(jnp.int32)

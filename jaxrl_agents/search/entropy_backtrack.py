@@ -236,6 +236,7 @@ def _search(
     return _output(keys, end, sharpness, num_actions, rule)
 
 
+@jax.named_scope("record")
 def _start(first: Node, tally: Tally, branching: Branching, rule: Rule, num_actions: int) -> _Carry:
     width, batch_size = first.total.shape
     rows = rule.num_iterations
@@ -298,6 +299,7 @@ def _iteration(
     return _advanced(carry, back, row, ancestors, made, after, entropy)._replace(tally=tally)
 
 
+@jax.named_scope("record")
 def _advanced(
     carry: _Carry,
     back: jax.Array,
@@ -337,6 +339,7 @@ def _ahead(params: Any, branching: Branching, words: jax.Array, carry: _Carry) -
     return turns, turns.entropy[:, 0]
 
 
+@jax.named_scope("propose")
 def _retried(
     params: Any, retrying: Branching, words: jax.Array, nodes: Node, back: jax.Array, ahead: Proposal
 ) -> Proposal:
@@ -360,6 +363,7 @@ def _steps_back(carry: _Carry, rule: Rule, entropy: jax.Array, words: jax.Array)
     return jnp.where(triggers, most, 0)
 
 
+@jax.named_scope("gather")
 def _row_before(carry: _Carry, back: jax.Array) -> jax.Array:
     """int32[N, B]: the rows of the nodes `back` turns before those where the rollouts stand."""
     row = carry.row
@@ -380,12 +384,14 @@ def _restored(carry: _Carry, row: jax.Array, back: jax.Array) -> tuple[Node, tup
     return nodes, found.ancestors
 
 
+@jax.named_scope("gather")
 def _at_position(words: jax.Array, position: jax.Array) -> jax.Array:
     """uint32[N, 1, B]: the words of each rollout's position, from [K, N, B]."""
     row = jnp.minimum(position, len(words) - 1)[None]
     return jnp.take_along_axis(words, row, axis=0)[0][:, None]
 
 
+@jax.named_scope("output")
 def _output(keys: jax.Array, end: _Carry, sharpness: jax.Array, num_actions: int, rule: Rule) -> SearchOutput:
     record = end.history
     played = record.length > 0

@@ -27,6 +27,7 @@ class Record(NamedTuple):
     candidate: jax.Array | None = None  # whose word it was played with; None where that is the slot itself
 
 
+@jax.named_scope("record")
 def empty(num_turns: int, width: int, batch_size: int, num_actions: int, branching: Branching) -> Record:
     """The history in which every slot holds a copy of itself, which is what turns that are never played leave."""
     shape = (num_turns, width, batch_size)
@@ -43,12 +44,14 @@ def empty(num_turns: int, width: int, batch_size: int, num_actions: int, branchi
     )
 
 
+@jax.named_scope("record")
 def write(history: Record, turn: jax.Array, record: Record) -> Record:
     """Puts a turn's record in place."""
     put = lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row.astype(rows.dtype), turn, 0)
     return jax.tree.map(put, history, record)
 
 
+@jax.named_scope("output")
 def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.Array) -> SearchTree:
     """The history of `turns` played turns, with the final `scores` and `returns` [W, B], as a SearchTree."""
     played = jnp.arange(history.score.shape[0])[:, None, None] < turns
@@ -72,6 +75,7 @@ def as_tree(history: Record, scores: jax.Array, returns: jax.Array, turns: jax.A
     return SearchTree(node_visits=visits, final_values=scores.T, final_returns=returns.T, **rows)
 
 
+@jax.named_scope("output")
 def by_root(turn: jax.Array, rows: Any) -> Any:
     """Leaves [K, W, B, …] as [K, B, W, …]; `turn` as in `once`.
 
@@ -97,10 +101,12 @@ class Tally(NamedTuple):
         zeros = jnp.zeros(batch_size, jnp.int32)
         return Tally(zeros, zeros, zeros, zeros, jnp.int32(0), jnp.int32(0))
 
+    @jax.named_scope("record")
     def add(self, **more: Any) -> Tally:
         """The counts with the given ones increased."""
         return self._replace(**{name: getattr(self, name) + value for name, value in more.items()})
 
+    @jax.named_scope("output")
     def counts(self) -> Counts:
         """As the search reports them."""
         forwards = jnp.broadcast_to(self.forwards, self.generated.shape)
@@ -109,6 +115,7 @@ class Tally(NamedTuple):
         return Counts(self.generated, unique, self.evaluated, wasted, forwards, self.dead_ends)
 
 
+@jax.named_scope("record")
 def nodes_of_turn(kept: Children, after: Node) -> dict[str, jax.Array]:
     """What a turn adds to the nodes evaluated and the dead ends: `after` are the nodes of the candidates `kept`."""
     moved = after.filled & (kept.length > 0)

@@ -210,11 +210,16 @@ def _search(
     turn = partial(_turn, params, keys, model, plan, budget)
     going = lambda carry: (carry.turn < num_turns) & anywhere(_live(carry, plan, budget))
     end = jax.lax.while_loop(going, turn, start)
+    simulated = plan.branching.num_candidates > 1 and (plan.clairvoyant or width > 1)
+    return _output(keys, end, sharpness, num_actions, simulated)
+
+
+@jax.named_scope("output")
+def _output(keys: jax.Array, end: _Carry, sharpness: jax.Array, num_actions: int, simulated: bool) -> SearchOutput:
     scores = end.root_scores
-    if root_actions.ndim == 2:
+    if end.root_actions.ndim == 2:
         scores = weights.action_scores(scores, end.root_actions, num_actions)
     tree = history.as_tree(end.history, end.nodes.score, end.nodes.total, end.turn)
-    simulated = plan.branching.num_candidates > 1 and (plan.clairvoyant or width > 1)
     paths = trajectory.best_paths(tree, 1, simulated)
     return SearchOutput(
         action=paths.actions[:, 0, 0],
@@ -309,8 +314,9 @@ def _prospects(
         score = jnp.where(jnp.isnan(score), -jnp.inf, score)
         forwards = 0 if isinstance(model, RecurrentModel) else len(words)
         tally = tally.add(evaluated=added(live), forwards=np.int32(forwards))
-    leaves = jnp.swapaxes(score.reshape(num_candidates, -1, batch_size), 0, 1)
-    return reduced(jnp.maximum, leaves), tally
+    with jax.named_scope("select"):
+        leaves = jnp.swapaxes(score.reshape(num_candidates, -1, batch_size), 0, 1)
+        return reduced(jnp.maximum, leaves), tally
 
 
 def _as_nodes(turn: jax.Array, params: Any, model: SearchModel, words: jax.Array, made: Children) -> Node:

@@ -105,6 +105,7 @@ class Children(NamedTuple):
     first_log_prob: Any  # as in Expansion
 
 
+@jax.named_scope("evaluate")
 def root_nodes(params: Any, model: SearchModel, root: RootFnOutput, width: int, copies: int = 1) -> Node:
     """A frontier of `width` slots with the root in the first `copies`; it has ended where the model says so."""
     batch_size = root.value.shape[0]
@@ -135,6 +136,7 @@ def evaluated(
     return Node(embedding=embedding, logits=logits, value=value, **fields)
 
 
+@jax.named_scope("propose")
 def within_budget(nodes: Node, generated: jax.Array, cost: int, budget: jax.Array) -> jax.Array:
     """bool[W, B]: the live nodes of roots that may still generate `cost` nodes for each of them."""
     live = nodes.live
@@ -283,8 +285,10 @@ def candidates_of_nodes(
         drawn_with=words, all_actions=branching.enumerates,
     )  # fmt: skip
     # Integers: XLA's CPU compiler does not make vector code of what reads booleans.
-    goes, stays = once(turn, lambda *kinds: tuple(kind.astype(jnp.int32) for kind in kinds), live, nodes.filled & ~live)
-    valid = (goes > 0)[:, None] & (made.length > 0)
+    with jax.named_scope("settle"):
+        integers = lambda *kinds: tuple(kind.astype(jnp.int32) for kind in kinds)
+        goes, stays = once(turn, integers, live, nodes.filled & ~live)
+        valid = (goes > 0)[:, None] & (made.length > 0)
     before = (nodes.embedding, nodes.total, nodes.scale, nodes.score)
     return _settled(turn, params, branching, made, before, valid, (stays > 0)[:, None] & is_first, depth)
 
@@ -321,6 +325,7 @@ def flattened(children: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), children)
 
 
+@jax.named_scope("settle")
 def _settled(
     turn: jax.Array,
     params: Any,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -9,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl_agents
 from benchmarks import hlo, profiles, profiling
 from benchmarks.hlo_costs import Work, work
 from benchmarks.measure import Budget, Program
-from benchmarks.profile_report import kind, markdown, tables
+from benchmarks.profile_report import kind, markdown, nearest, tables
 from benchmarks.profiling import Cost, own_times
+from envs_jax.barriers import once
 
 pytestmark = pytest.mark.usefixtures("optimized_programs")
 
@@ -49,6 +52,8 @@ def test_opcodes_leave_out_what_is_inside_fusions():
         ("jit(loop)/while/body/vmap(jit(_threefry_fold_in))/loop/while/body/closed_call/add", ""),
         ("jit(loop)/cond/branch_1_fun/vmap()/add", ""),
         ("Program.<locals>.loop/while/body/step/add", "step"),
+        ("jit(loop)/while/body/jit(_threefry_split)/root_keys/while/body/closed_call/add", ""),
+        ("jit(loop)/while/body/jit(_search)/_output/output/reduce", "output"),
         ("select", ""),
     ],
 )
@@ -57,13 +62,27 @@ def test_scopes(path, expected):
 
 
 def test_the_scopes_of_a_compiled_program():
-    def step(x):
-        with jax.named_scope("phase"):
+    def inner(x):
+        with jax.named_scope("settle"):
             return jnp.cumsum(x)
 
-    loop = lambda x: jax.lax.scan(lambda c, _: (jax.vmap(step)(c), None), x, length=3)[0]
-    scopes = {i.scope for i in compiled(loop, jnp.ones((4, 64))).instructions.values()}
-    assert scopes == {"", "phase"}
+    loop = lambda x: jax.lax.scan(lambda c, _: (jax.vmap(inner)(c), None), x, length=3)[0]
+    scopes = {i.scope for i in compiled(loop, jnp.ones((4, 96))).instructions.values()}
+    assert scopes == {"", "settle"}
+
+
+def test_every_scope_in_use_is_known():
+    sources = [path.read_text() for path in Path(jaxrl_agents.__file__).parent.rglob("*.py")]
+    used = {name for text in sources for name in re.findall(r'named_scope\("(\w+)"\)', text)}
+    assert used == hlo.SCOPES
+
+
+def test_what_is_behind_a_barrier_is_its_callers():
+    def caller(x):
+        return once(jnp.int32(0) + (x[0] > 0), lambda x: jnp.sin(x) * 2, x)
+
+    sources = {i.source.rpartition(":")[2] for i in compiled(caller, jnp.ones(64)).instructions.values()}
+    assert "caller" in sources and not sources & {"once", "behind_conditional"}
 
 
 def test_what_a_package_does_beside_the_named_phases_has_a_name():
@@ -136,6 +155,11 @@ def test_shares_are_medians_over_the_repeats_and_the_nearest_limit_is_named():
     ((title, _, rows),) = [table for table in tables(profile) if table[0].startswith("Distance")]
     assert title.endswith("nearest is that of arithmetic on integers, 40 %")  # memory gives less: the data is in caches
     assert {row[0]: row[-1] for row in rows} == {name: f"{100 * share:.0f} %" for name, share in expected.items()}
+
+
+def test_a_limit_that_is_exceeded_is_not_the_nearest():
+    shares = {"bytes, from caches": 0.3, "arithmetic on integers": 1.2}  # on narrow words
+    assert nearest(shares) == "bytes, from caches" and nearest({"arithmetic on integers": 1.2}) == ""
 
 
 def test_the_report_of_several_programs():
