@@ -149,6 +149,7 @@ def papers_command(options: argparse.Namespace) -> int:
     command += "" if settings.levels is None else f" --levels {shlex.quote(settings.levels)}"
     with PaperProgress() as progress:
         progress.say(f"{paper.title}, {settings.budget}: {paper.budgets[settings.budget].summary}")
+        progress.say(f"results in {folder}")
         try:
             found = paper.study(settings, folder, progress)
         except KeyboardInterrupt:

@@ -15,15 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.machine import fingerprint
 from benchmarks.papers.tsr_plan import STRATEGIES, Cell, Plan
 from envs_jax.files import replaced
 from jaxrl_agents.methods import tsr
+from jaxrl_agents.methods.tsr import learning
 from jaxrl_agents.training.learner import Learner, TrainState
 from jaxrl_agents.training.metrics import divergence
 
 CURVE = ("updates", "env_steps", "policy_forwards", *tsr.Measured._fields)  # of evaluations
 STEPS = ("success", "return", "entropy", "gradient_norm")  # of updates; the first two are of what the search collected
 CURVE_TIMES, FINAL_TIMES = 2, 8  # how often each held-out task is played
+CONSTANTS = {
+    **{name: getattr(learning, name) for name in (
+        "NUM_GROUPS", "GROUP_SIZE", "KEPT", "CLIP_LOW", "CLIP_HIGH", "ENTROPY", "VALUE", "TEMPERATURE",
+    )},
+    "NUM_HELD_OUT": tsr.NUM_HELD_OUT, "CURVE_TIMES": CURVE_TIMES, "FINAL_TIMES": FINAL_TIMES,
+}  # what a run's numbers depend on beside its settings  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +120,15 @@ class Store:
 
     def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
         self.folder, self.presets = folder / "runs", plan.presets
+        self.domain = functools.lru_cache(None)(self._domain)
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder}: a file is where the runs are kept; give --out another folder")
         self.folder.mkdir(exist_ok=True)
-        self.study = {"sizes": dataclasses.asdict(plan.sizes), "seed": seed, "jax": jax.__version__}
+        machine = fingerprint()
+        self.study = {
+            "sizes": dataclasses.asdict(plan.sizes), "seed": seed, "jax": jax.__version__, "constants": CONSTANTS,
+            "backend": machine["backend"], "cores": machine["cores"],
+        }  # fmt: skip
 
     def load(self, cell: Cell, seed: int) -> Run | None:
         """The run, or None where it is not done.
@@ -133,16 +146,18 @@ class Store:
             raise ValueError(f"{path} is no file of a run ({error}); remove it, and it will be run again") from error
         if _digest(content) != digest:
             raise ValueError(f"{path} is damaged: its digest is wrong; remove it, and it will be run again")
-        asked = self._settings(cell, seed)
-        others = [f"{name} {content['settings'].get(name)}, not {value}" for name, value in asked.items()
-                  if content["settings"].get(name) != value]  # fmt: skip
+        asked, found, kept = self._settings(cell, seed), content.get("settings", {}), content.get("run", {})
+        if set(found) != set(asked) or set(kept) != {field.name for field in dataclasses.fields(Run)}:
+            raise ValueError(f"{path} was written by another version of the study; give --out another folder")
+        others = [f"{name} {found[name]}, not {value}" for name, value in asked.items() if found[name] != value]
         if others:
             raise ValueError(
                 f"{path} is of a study with other settings: {'; '.join(others)}; give --out another folder"
             )
-        if set(content["run"]) != {field.name for field in dataclasses.fields(Run)}:
-            raise ValueError(f"{path} was written by another version of the study; give --out another folder")
-        return Run(**content["run"])
+        run = Run(**kept)
+        if not _whole(run, cell):
+            raise ValueError(f"{path} does not have all that a run measures; remove it, and it will be run again")
+        return run
 
     def save(self, cell: Cell, seed: int, run: Run) -> None:
         """Keeps a finished run."""
@@ -152,12 +167,42 @@ class Store:
             partial.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
 
     def _settings(self, cell: Cell, seed: int) -> dict[str, Any]:
-        setting = {"cell": dataclasses.asdict(cell), "domain": repr(self.presets[cell.domain]), "run": seed}
+        setting = {
+            "cell": dataclasses.asdict(cell), "domain": self.domain(cell.domain),
+            "strategy": repr(STRATEGIES[cell.method]), "run": seed,
+        }  # fmt: skip
         return {**self.study, **setting}
+
+    def _domain(self, name: str) -> str:
+        """A domain as text; of levels their content, wherever they lie."""
+        domain = self.presets[name]
+        arguments = tuple((key, _digest_of(value) if key == "levels" else value) for key, value in domain.arguments)
+        return repr(dataclasses.replace(domain, arguments=arguments))
 
     def _path(self, cell: Cell, seed: int) -> Path:
         name = cell.name.replace("/", "-").replace(" ", "-").replace("=", "")
         return self.folder / f"{name}-{seed}.json"
+
+
+def _whole(run: Run, cell: Cell) -> bool:
+    """Whether a run has every number that its cell asks for."""
+    updates = {*range(0, cell.total_updates + 1, cell.every), cell.num_updates}
+    return (
+        {name: len(values) for name, values in run.curve.items()} == dict.fromkeys(CURVE, len(updates))
+        and {name: len(values) for name, values in run.steps.items()} == dict.fromkeys(STEPS, cell.total_updates)
+        and set(run.final) == set(tsr.Measured._fields)
+        and run.num_updates == cell.num_updates
+    )
+
+
+def _digest_of(path: str) -> str:
+    """Of a file, or of all files of a folder with their names in it."""
+    root, digest = Path(path), hashlib.sha256()
+    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        if file.is_file():
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _digest(content: Any) -> str:

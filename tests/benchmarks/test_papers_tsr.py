@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.papers import Settings
+from benchmarks.papers import Settings, tsr_runs
 from benchmarks.papers.progress import Progress
 from benchmarks.papers.report import markdown
 from benchmarks.papers.study import Estimate
@@ -34,6 +34,7 @@ from benchmarks.papers.tsr_plan import FIRST_BUDGETS, METHODS, PLANS, STRATEGIES
 from benchmarks.papers.tsr_runs import CURVE, STEPS, Run, Store, _digest
 from benchmarks.papers.tsr_tables import CLOCKED, PUBLISHED, PUBLISHED_BUDGETS
 from jaxrl_agents.methods import tsr
+from jaxrl_agents.rollouts import Beam
 
 SMALL = tsr.Sizes(d_model=8, num_layers=1, num_epochs=1, num_minibatches=1)
 
@@ -246,6 +247,50 @@ def test_a_run_of_another_version_is_refused(tmp_path):
     path.write_text(json.dumps({"content": content, "sha256": _digest(content)}))
     with pytest.raises(ValueError, match="written by another version"):
         store.load(CELL, 1)
+
+
+def test_a_run_says_what_its_numbers_depend_on(tmp_path, monkeypatch):
+    """Another beam under the same name, other constants, other machines, and runs of before all that was kept."""
+    Store(tmp_path, PLAN, 0).save(CELL, 1, a_run(0.4))
+    with monkeypatch.context() as changed:
+        changed.setitem(STRATEGIES, CELL.method, Beam(beam_width=7, num_candidates=9))
+        with pytest.raises(ValueError, match="other settings: strategy .*num_candidates=2.* not .*num_candidates=9"):
+            Store(tmp_path, PLAN, 0).load(CELL, 1)
+    with monkeypatch.context() as changed:
+        changed.setattr(tsr_runs, "CONSTANTS", tsr_runs.CONSTANTS | {"KEPT": 0.5})
+        with pytest.raises(ValueError, match="other settings: constants "):
+            Store(tmp_path, PLAN, 0).load(CELL, 1)
+    with monkeypatch.context() as changed:
+        changed.setattr(tsr_runs, "fingerprint", lambda: {"backend": "cpu", "cores": 1000})
+        with pytest.raises(ValueError, match="other settings: cores .* not 1000"):
+            Store(tmp_path, PLAN, 0).load(CELL, 1)
+    (path,) = (tmp_path / "runs").iterdir()
+    content = json.loads(path.read_text())["content"]
+    for missing in ({"run": content["run"]}, content | {"settings": {"seed": 0}}):
+        path.write_text(json.dumps({"content": missing, "sha256": _digest(missing)}))
+        with pytest.raises(ValueError, match="written by another version"):
+            Store(tmp_path, PLAN, 0).load(CELL, 1)
+
+
+@pytest.mark.parametrize("part, value", [("curve", {}), ("final", {}), ("steps", {"return": []})])
+def test_a_run_that_lacks_numbers_is_refused(tmp_path, part, value):
+    store = Store(tmp_path, PLAN, 0)
+    store.save(CELL, 1, dataclasses.replace(a_run(0.4), **{part: value}))
+    with pytest.raises(ValueError, match="does not have all that a run measures; remove it"):
+        store.load(CELL, 1)
+
+
+def test_levels_are_told_apart_by_what_they_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "levels").mkdir()
+    (tmp_path / "levels" / "one.txt").write_text("; 0\n####\n")
+    cell = dataclasses.replace(CELL, domain="boxoban")
+    Store(tmp_path, PLAN.with_levels("levels"), 0).save(cell, 1, a_run(0.4))
+    again = Store(tmp_path, PLAN.with_levels(tmp_path / "." / "levels"), 0)
+    assert again.load(cell, 1) == a_run(0.4)
+    (tmp_path / "levels" / "one.txt").write_text("; 0\n#  #\n")
+    with pytest.raises(ValueError, match="other settings: domain "):
+        Store(tmp_path, PLAN.with_levels("levels"), 0).load(cell, 1)
 
 
 class Impatient(Progress):

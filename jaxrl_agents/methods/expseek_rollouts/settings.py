@@ -13,6 +13,26 @@ from envs_jax.pytree import pytree_dataclass
 from envs_jax.web import tabular
 
 INITIAL_TEMPERATURE = 1.0  # of actions that are not retried
+AT_LEAST = {
+    "num_epochs": 1, "num_rollouts": 1, "num_candidates": 1, "num_turns": 1, "free_steps": 0, "plain_every": 1,
+    "kl_coefficient": 0, "entropy_threshold": 0, "steps_back": 1, "max_retries": 0, "required_pairs": 1,
+    "learning_rate": 0,
+}  # fmt: skip
+ABOVE = {"clip": 0, "retry_temperature": 0}
+MAY_BE_INFINITE = ("entropy_threshold",)
+
+
+def checked(owner: Any) -> None:
+    """Raises ValueError for the first field of a Config or Setting that is out of its range, an array's entry too."""
+    for field in dataclasses.fields(owner):
+        value = np.asarray(getattr(owner, field.name), np.float64)
+        name, infinite = field.name, field.name in MAY_BE_INFINITE
+        if not np.all(value < np.inf) and not (infinite and not np.isnan(value).any()):
+            raise ValueError(f"{name}={getattr(owner, name)} must be a finite number")
+        if name in AT_LEAST and not np.all(value >= AT_LEAST[name]):
+            raise ValueError(f"{name}={getattr(owner, name)} must be at least {AT_LEAST[name]}")
+        if name in ABOVE and not np.all(value > ABOVE[name]):
+            raise ValueError(f"{name}={getattr(owner, name)} must be above {ABOVE[name]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +49,7 @@ class Config:
     kl_coefficient: float = 0.01  # β, towards the initial policy
 
     def __post_init__(self) -> None:
+        checked(self)
         if self.num_epochs % self.plain_every:
             raise ValueError(f"plain_every={self.plain_every} does not divide num_epochs={self.num_epochs}")
 
@@ -70,11 +91,11 @@ def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
 
     Args:
       name: a key of `STRATEGIES`.
-      fields: of `Setting` and `Config`, in place of their defaults; `entropy_threshold` (0.3 by default) holds for the
-        strategies that backtrack.
+      fields: of `Setting` and `Config`, in place of their defaults; `entropy_threshold` (0.3 by default) and
+        `free_steps` only for the strategies that backtrack.
 
     Raises:
-      ValueError: there is no such strategy.
+      ValueError: there is no such strategy, or a field is out of its range or says nothing of this strategy.
       TypeError: there is no such field.
     """
     if name not in STRATEGIES:
@@ -85,8 +106,11 @@ def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
     rest = {"entropy_threshold": ENTROPY_THRESHOLD, **{key: fields[key] for key in fields if key not in sizes}}
     if not backtracks:
         rest["entropy_threshold"] = np.inf
-        config = dataclasses.replace(config, free_steps=0)
-    return Setting(**rest), config
+        for field in {"entropy_threshold", "free_steps"} & set(fields):
+            raise ValueError(f"{field}={fields[field]} has no effect on {name}, which does not backtrack; leave it out")
+    setting = Setting(**rest)
+    checked(setting)
+    return setting, config
 
 
 @pytree_dataclass

@@ -249,7 +249,7 @@ def test_strategies():
     setting, config = strategy("ExpSeek+BoN", learning_rate=3.0, free_steps=9)
     assert (setting.entropy_threshold, setting.learning_rate) == (0.3, 3.0)
     assert (config.num_candidates, config.free_steps) == (4, 9)
-    setting, config = strategy("Standard", entropy_threshold=0.1, free_steps=9)
+    setting, config = strategy("Standard")
     assert setting.entropy_threshold == np.inf and (config.num_candidates, config.free_steps) == (1, 0)
     with pytest.raises(ValueError, match="strategy 'BoN' is unknown; there are: Standard, ExpSeek"):
         strategy("BoN")
@@ -260,5 +260,34 @@ def test_strategies():
 def test_sizes_are_checked():
     with pytest.raises(ValueError, match="plain_every=10 does not divide num_epochs=15"):
         Config(num_epochs=15)
+    for field, value in (("num_candidates", 0), ("num_turns", 0), ("num_epochs", -10), ("free_steps", -5)):
+        with pytest.raises(ValueError, match=f"{field}={value} must be at least"):
+            Config(**{field: value})
+    with pytest.raises(ValueError, match="clip=-1.0 must be above 0"):
+        Config(clip=-1.0)
+    with pytest.raises(ValueError, match="kl_coefficient=nan must be a finite number"):
+        Config(kl_coefficient=float("nan"))
     with pytest.raises(ValueError, match="num_rollouts=30 is not a multiple of the 8 tasks"):
         tasks_of(30, 8)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"required_pairs": 0}, "required_pairs=0 must be at least 1"),
+        ({"steps_back": -1}, "steps_back=-1 must be at least 1"),
+        ({"retry_temperature": 0}, "retry_temperature=0 must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan must be a finite number"),
+        ({"learning_rate": np.array([1.0, -1.0])}, "must be at least 0"),
+    ],
+)
+def test_settings_are_checked(fields, message):
+    with pytest.raises(ValueError, match=message):
+        strategy("ExpSeek", **fields)
+
+
+def test_what_says_nothing_of_a_strategy_is_refused():
+    for fields in ({"entropy_threshold": 0.1}, {"free_steps": 9}):
+        with pytest.raises(ValueError, match="has no effect on Standard, which does not backtrack"):
+            strategy("Standard", **fields)
+    assert strategy("ExpSeek", entropy_threshold=np.inf)[0].entropy_threshold == np.inf
