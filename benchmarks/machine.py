@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from envs_jax.host_cores import available_cores
+
 PACKAGES = (
     "envs-jax", "jax", "jaxlib", "numpy", "flax", "optax", "mctx",
     "gymnax", "jumanji", "gymnasium", "envpool", "gym-sokoban",
@@ -23,7 +25,7 @@ def fingerprint() -> dict[str, Any]:
     accelerators = [device.device_kind for device in devices if device.platform != "cpu"]
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "memory_gib": round(_memory_bytes() / 2**30, 1),
         "backend": devices[0].platform,
         "accelerators": accelerators,

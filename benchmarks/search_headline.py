@@ -29,7 +29,10 @@ MCTX_BATCH = 256  # where mctx is fastest on CPUs
 TURNS = 32
 SIMULATIONS = 32
 ROWS = (8, 64)  # of the bare step, for each root
-FEWER = {  # roots of a device, where they are not BATCH
+MANY = 4_096  # where the lookahead is fastest on CPUs
+MANY_ROOTS = f"lookahead, {MANY:,} roots"
+ROOTS_OF = {  # roots of a device, where they are not BATCH
+    MANY_ROOTS: MANY,
     **dict.fromkeys(("mctx", "mctx, with tree", "mcts"), MCTX_BATCH),
     **dict.fromkeys(("mctx, S = 128", "mctx, 64 roots"), 64),
 }
@@ -62,7 +65,7 @@ def roots(settings: Settings, name: str, batch_size: int = BATCH) -> Problem:
 
 def batch_size(arm: str, devices: int) -> int:
     """The roots of an arm in all: as many on each of several devices as on one."""
-    return FEWER.get(arm, BATCH) * devices
+    return ROOTS_OF.get(arm, BATCH) * devices
 
 
 def is_bare(arm: str) -> bool:
@@ -139,6 +142,7 @@ def _arms(settings: Settings) -> dict[str, Callable[[Problem], Arm]]:
     if settings.full:
         arms["mctx, S = 128"] = functools.partial(gumbel, num_simulations=128)
         arms["mctx, 64 roots"] = gumbel
+        arms[MANY_ROOTS] = arms["lookahead"]
     return arms
 
 

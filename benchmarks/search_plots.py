@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.console import number
 from benchmarks.plots import COLOURS, MARKERS, OTHER, drawn, in_units, new_figure, save, styled
 from benchmarks.results import Row
-from benchmarks.search_headline import BATCH, FEWER
+from benchmarks.search_headline import BATCH, MANY_ROOTS, ROOTS_OF
 from benchmarks.suites import Plot
 
 AXES = {"batch": "roots", "width": "width (W, N; mcts: S)", "depth": "turns (lookahead, mcts: depth)"}
@@ -51,7 +51,7 @@ def _rates(rows: Sequence[Row], folder: Path) -> Plot | None:
         measured = [(y, arm) for y, arm in enumerate(arms) if (arm, on) in rates]
         values = [rates[arm, on] for _, arm in measured]
         positions = [y + (index - (len(ways) - 1) / 2) * height for y, _ in measured]
-        colours = [COLOURS[0] if arm in MODES else OTHER for _, arm in measured]
+        colours = [COLOURS[0] if arm in (*MODES, MANY_ROOTS) else OTHER for _, arm in measured]
         axes.barh(positions, values, 0.9 * height, color=colours, alpha=0.5 if index else 1.0, label=on)
         for y, rate in zip(positions, values, strict=True):
             axes.text(rate, y, f" {number(rate, '/s')}", va="center", fontsize=8)
@@ -67,9 +67,9 @@ def _rates(rows: Sequence[Row], folder: Path) -> Plot | None:
 
 
 def _shown(arm: str) -> str:
-    """The name of an arm, with the roots on each device where they are fewer than those of the others."""
+    """The name of an arm, with the roots on each device where they are not those of most others."""
     name = arm.replace("R,", "bare step,").replace("Rs,", "bare step with a word,")
-    return f"{name}, {FEWER[arm]} roots" if arm in FEWER and not name.endswith("roots") else name
+    return f"{name}, {ROOTS_OF[arm]} roots" if arm in ROOTS_OF and not name.endswith("roots") else name
 
 
 @styled

@@ -120,16 +120,13 @@ class Played:
     success: np.ndarray  # bool[B]
     nodes: float  # generated for a decision, the mean over those that a running episode took
     seconds: np.ndarray  # float64[timings]: for one decision of one episode, ended ones too: every mode computes those
-    compile_seconds: float
 
 
 def play(contender: Search, base: Problem, decisions: int) -> Played:
     """Plays an episode of at most `decisions` steps from each root, searching before each."""
     run = jax.jit(lambda *arguments: _episode(contender, base, decisions, *arguments))
     arguments = (jax.random.key(0), base.params, base.states, base.tasks)
-    start = time.perf_counter()
     executable = run.lower(*arguments).compile()
-    compile_seconds = time.perf_counter() - start
     seconds: list[float] = []
     while len(seconds) <= TIMINGS and sum(seconds) < TIMING_SECONDS:
         start = time.perf_counter()
@@ -138,7 +135,7 @@ def play(contender: Search, base: Problem, decisions: int) -> Played:
     returns, success, generated, played, steps = map(np.asarray, found)
     each = np.array(seconds[1:] or seconds) / (int(steps) * base.batch_size)
     nodes = float(generated.sum()) / max(1, int(played.sum()))
-    return Played(returns, success, nodes, each, compile_seconds)
+    return Played(returns, success, nodes, each)
 
 
 def _episode(

@@ -10,9 +10,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+
+if TYPE_CHECKING:
+    from benchmarks.suites import Settings
 
 TIMEOUT = 900  # seconds
 
@@ -37,16 +40,17 @@ def call(worker: str, arguments: dict[str, Any], flags: str = "") -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def devices(num_devices: int, batch_size: int, num_turns: int, repeats: int, seconds: float) -> dict[str, Any]:
+def devices(
+    num_devices: int, batch_size: int, num_turns: int, repeats: int, seconds: float, levels: str | None
+) -> dict[str, Any]:
     """The same beam search on one and on `num_devices` simulated devices, in turn: roots a second of each repeat."""
     jax.config.update("jax_num_cpu_devices", num_devices)
     from benchmarks.measure import Budget, measure
     from benchmarks.search_arms import Search, searching
     from benchmarks.search_problems import problem
-    from benchmarks.suites import Settings
     from jaxrl_agents import search
 
-    base = problem("Sokoban-v0", batch_size, Settings())
+    base = problem("Sokoban-v0", batch_size, _settings(levels))
     options = {"num_turns": num_turns, "beam_width": 16, "candidates": "enumerate"}
     beam = Search(search.beam_search, options)
 
@@ -56,31 +60,35 @@ def devices(num_devices: int, batch_size: int, num_turns: int, repeats: int, sec
 
 def nodes(budget: dict[str, Any], levels: str | None) -> list[dict[str, Any]]:
     """The arms of the headline case on one device and on one for each core, in turn; see `search_headline.Way`."""
-    from jaxrl_agents.solve_command import available_cores
+    from envs_jax.host_cores import available_cores
 
     jax.config.update("jax_num_cpu_devices", available_cores())
     from benchmarks.measure import Budget
     from benchmarks.search_headline import measured
-    from benchmarks.suites import Settings
 
-    settings = Settings(Budget(**budget), levels=None if levels is None else Path(levels))
-    return [way.document() for way in measured(settings)]
+    return [way.document() for way in measured(_settings(levels, budget=Budget(**budget)))]
 
 
-def mcts(batch_size: int, num_simulations: int, repeats: int, seconds: float) -> dict[str, Any]:
+def mcts(batch_size: int, num_simulations: int, repeats: int, seconds: float, levels: str | None) -> dict[str, Any]:
     """mctx, mctx with its tree as an output, and `search.mcts`, in turn: roots a second of each repeat."""
     from benchmarks.measure import Budget, measure
     from benchmarks.search_arms import mctx_gumbel, our_mcts
     from benchmarks.search_problems import problem
-    from benchmarks.suites import Settings
 
-    base = problem("Sokoban-v0", batch_size, Settings())
+    base = problem("Sokoban-v0", batch_size, _settings(levels))
     arms = {
         "mctx": lambda: mctx_gumbel(base, num_simulations),
         "mctx, with tree": lambda: mctx_gumbel(base, num_simulations, keep_tree=True),
         "mcts": lambda: our_mcts(base, num_simulations),
     }
     return _rates(measure(arms, Budget("mcts", repeats, seconds)))
+
+
+def _settings(levels: str | None, **fields: Any) -> Settings:
+    """The settings that play the level file or folder `levels`, or generated ones."""
+    from benchmarks.suites import Settings
+
+    return Settings(levels=None if levels is None else Path(levels), **fields)
 
 
 def _rates(measured: dict[str, Any]) -> dict[str, list[float]]:

@@ -13,13 +13,14 @@ import numpy as np
 
 from benchmarks import native_peer
 from benchmarks.measure import Unavailable
+from envs_jax.host_cores import available_cores
 from envs_jax.sokoban import levels as level_files
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import generate
 from envs_jax.sokoban.grid import Code
 from jaxrl_agents.search.best_first import Status
 from jaxrl_agents.search.best_first import solve as solve_levels
-from jaxrl_agents.solve_command import Batch, available_cores, batches_of
+from jaxrl_agents.solve_command import Batch, batches_of
 
 ENOUGH_LEVELS = 4_000  # of a folder: whole files up to so many (a file of Boxoban holds 1,000)
 MAX_NODES = 1_000_000  # expanded for one level before it is given up, by the peer too

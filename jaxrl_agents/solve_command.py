@@ -18,6 +18,7 @@ import numpy as np
 
 from envs_jax import host_memory
 from envs_jax.files import replaced
+from envs_jax.host_cores import available_cores
 from envs_jax.sokoban import levels as level_files
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.generator import Difficulty, generate
@@ -26,7 +27,7 @@ from envs_jax.tasks import TaskBank
 from jaxrl_agents.argument_types import count, seed
 from jaxrl_agents.outputs import check_file, lines_of_progress
 from jaxrl_agents.search.best_first import Mode, Progress, SolveResult, Status, is_compiling, solve
-from jaxrl_agents.search.best_first.bounds import MAX_CELLS
+from jaxrl_agents.search.best_first.bounds import MAX_CELLS, TOO_LONG
 
 LEVELS_WORTH_A_DEVICE = 64
 _SHOW_CURSOR = "\x1b[?25h"  # rich hides it
@@ -34,10 +35,11 @@ _LEVEL_BYTES = 2 << 10  # on the host, measured: a small level, its short plan a
 
 _REASONS = {
     Status.UNSOLVABLE: "proven unsolvable",
-    Status.NODE_LIMIT: "more than {arguments.max_nodes:,} nodes (--max-nodes)",
+    Status.NODE_LIMIT: "{nodes} expanded (--max-nodes)",
     Status.TIME_LIMIT: "more than {arguments.time_limit:g} seconds (--time-limit)",
     Status.MEMORY_LIMIT: "more than {arguments.memory:g} GiB of memory (--memory)",
     Status.INTERRUPTED: "interrupted",
+    Status.LENGTH_LIMIT: f"no plan of less than {TOO_LONG:,} pushes, the most that a search can count",
 }
 _GENERATOR_DEFAULTS = {"size": (10, 10), "boxes": 4, "difficulty": "medium", "seed": 0}
 
@@ -99,7 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
     with _quit_on_interrupt():  # nothing is solved yet
         names, batches = _levels(arguments)
     devices = devices[: max(1, -(-len(names) // LEVELS_WORTH_A_DEVICE))]
-    print(f"{_number(len(names), 'level')}, {_number(len(devices), f'{devices[0].platform} device')}", flush=True)
+    try:
+        print(f"{_number(len(names), 'level')}, {_number(len(devices), f'{devices[0].platform} device')}", flush=True)
+    except BrokenPipeError:  # nobody reads that, but the plans are wanted all the same
+        if arguments.out is None:
+            raise
     with _live_progress(len(names)) as show, _stop_on_interrupt() as stop:
         results = _solve_all(batches, arguments, devices, show, stop)
     # Before anything is printed: who reads that may leave, and the plans are what was asked for.
@@ -148,11 +154,6 @@ def _check_host_memory(num_levels: int) -> None:
 
 def _number(count: int, name: str) -> str:
     return f"{count:,} {name}{'s' if count != 1 else ''}"
-
-
-def available_cores() -> int:
-    """The cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices(wanted: int | None) -> list[jax.Device]:
@@ -375,7 +376,8 @@ def _save(
 
 def _reason(status: int, arguments: argparse.Namespace) -> str:
     """Why a level has no plan; empty where it has one."""
-    return _REASONS.get(Status(int(status)), "").format(arguments=arguments)
+    nodes = _number(arguments.max_nodes, "node")
+    return _REASONS.get(Status(int(status)), "").format(arguments=arguments, nodes=nodes)
 
 
 def _print_summary(

@@ -20,6 +20,7 @@ from benchmarks.search_arms import Search, in_nodes
 from benchmarks.search_headline import (
     BATCH,
     ID,
+    MANY_ROOTS,
     MCTX_BATCH,
     SIMULATIONS,
     TURNS,
@@ -115,7 +116,8 @@ def run_nodes(settings: Settings) -> Iterator[Row]:
     arms = dict.fromkeys(way.arm for way in ways)
     bare = {kind: fastest(ways, [arm for arm in arms if arm.startswith(f"{kind},")]) for kind in ("R", "Rs")}
     for name, (kind, least) in SHARES.items():
-        yield _over(rows, f"over {kind}", fastest(ways, [name]), bare[kind], least, parameters={"mode": name})
+        ours = fastest(ways, [name, MANY_ROOTS] if name == "lookahead" else [name])
+        yield _over(rows, f"over {kind}", ours, bare[kind], least, parameters={"mode": name})
     gumbel = fastest(ways, ["mctx", "mctx, with tree"])
     yield _over(rows, "beam over the faster mctx", fastest(ways, ["beam_search"]), gumbel, OVER_MCTX)
     both = fastest(ways, ["mcts"]), fastest(ways, ["mctx, with tree"])
@@ -129,9 +131,13 @@ def _headline(settings: Settings) -> list[Way]:
     """What the arms did: on CPUs in a process with a device for each core, else on the devices that there are."""
     if jax.default_backend() != "cpu":
         return measured(settings)
-    levels = None if settings.levels is None else str(settings.levels)
-    found = call("nodes", {"budget": dataclasses.asdict(settings.budget), "levels": levels})
+    found = call("nodes", {"budget": dataclasses.asdict(settings.budget), "levels": _levels(settings)})
     return [Way.of(document) for document in found]
+
+
+def _levels(settings: Settings) -> str | None:
+    """The level file or folder, for a process of its own."""
+    return None if settings.levels is None else str(settings.levels)
 
 
 def _over(rows: RowMaker, metric: str, a: Way, b: Way, least: float, **fields: Any) -> Row:
@@ -224,7 +230,7 @@ def run_network(settings: Settings) -> Iterator[Row]:
 
 def run_devices(settings: Settings) -> Iterator[Row]:
     """One search on one and on eight simulated devices, the same roots in all."""
-    arguments = {"num_devices": DEVICES, "batch_size": BATCH, "num_turns": TURNS}
+    arguments = {"num_devices": DEVICES, "batch_size": BATCH, "num_turns": TURNS, "levels": _levels(settings)}
     budget = {"repeats": settings.budget.repeats, "seconds": max(0.15, settings.budget.seconds)}
     found = {count: np.array(rates) for count, rates in call("devices", {**arguments, **budget}).items()}
     rows = RowMaker(NAME, f"{ID}/devices", BATCH)
@@ -244,10 +250,11 @@ SCHEDULERS = {"concurrent": "", "in order": "--xla_cpu_enable_concurrency_optimi
 
 def run_scheduler(settings: Settings) -> Iterator[Row]:
     """`search.mcts` and mctx under either scheduler of XLA:CPU; by default it runs small operations concurrently."""
+    arguments = {"batch_size": MCTX_BATCH, "num_simulations": SIMULATIONS, "levels": _levels(settings)}
     budget = {"repeats": settings.budget.repeats, "seconds": settings.budget.seconds}
     rows = RowMaker(NAME, f"{ID}/scheduler", MCTX_BATCH)
     for scheduler, flags in SCHEDULERS.items():
-        found = call("mcts", {"batch_size": MCTX_BATCH, "num_simulations": SIMULATIONS, **budget}, flags)
+        found = call("mcts", {**arguments, **budget}, flags)
         rates = {name: np.array(values) * SIMULATIONS for name, values in found.items()}
         for name, values in rates.items():
             parameters = {"arm": name, "scheduler": scheduler}

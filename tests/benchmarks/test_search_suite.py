@@ -230,7 +230,7 @@ def test_rows_of_quality(monkeypatch):
     def play(contender, base, decisions):
         size = contender.options.get("num_rollouts") or contender.options["num_simulations"]
         seconds = size * np.array([1e-6, 2e-6, 3e-6])
-        return search_quality.Played(np.array([size, size + 2.0]), np.array([True, False]), 2.0 * size, seconds, 1.0)
+        return search_quality.Played(np.array([size, size + 2.0]), np.array([True, False]), 2.0 * size, seconds)
 
     monkeypatch.setattr(search_quality, "play", play)
     monkeypatch.setattr(
@@ -406,6 +406,7 @@ def test_what_is_compared_with_is_measured_in_both_ways(monkeypatch, budget, dev
         ways.setdefault(way.arm, []).append(way.devices)
         assert way.measurement.rates[0] == (1 if way.arm.startswith("R") else 7)
     both = sorted({1, devices})
+    assert (search_headline.MANY_ROOTS in ways) == (budget == "full")
     assert set(ways) >= {*suite.modes(), "mctx", "mctx, with tree", "mcts", "R, 64 rows a root", "Rs, 8 rows a root"}
     for arm, counts in ways.items():
         assert counts == (both if budget == "full" or arm not in search_headline.OURS else [devices])
@@ -457,11 +458,14 @@ def test_mctx_under_both_schedulers(monkeypatch):
 
     def call(worker, arguments, flags):
         calls.append((worker, flags))
+        assert arguments["levels"] == "boards.txt"
         rate = 2.0 if flags else 1.0
         return {"mctx": [4 * rate] * 3, "mctx, with tree": [5 * rate] * 3, "mcts": [4.5 * rate, 5 * rate, 4 * rate]}
 
     monkeypatch.setattr(suite, "call", call)
-    rows = {(row.metric, *row.parameters.values()): row for row in suite.run_scheduler(SETTINGS)}
+    rows = {
+        (row.metric, *row.parameters.values()): row for row in suite.run_scheduler(Settings(levels=Path("boards.txt")))
+    }
     assert calls == [("mcts", flags) for flags in suite.SCHEDULERS.values()] and "=false" in calls[1][1]
     assert rows["throughput", "mctx", "in order"].value == 8 * suite.SIMULATIONS
     ratio = rows["mcts over mctx, with tree", "concurrent"]
@@ -469,10 +473,23 @@ def test_mctx_under_both_schedulers(monkeypatch):
     assert rows["throughput", "mcts", "in order"].note == suite.SCHEDULERS["in order"]
 
 
+def test_eight_devices_play_the_same_levels(monkeypatch):
+    asked = []
+    both = {"1": [2.0] * 3, str(suite.DEVICES): [1.0] * 3}
+    monkeypatch.setattr(suite, "call", lambda worker, arguments: asked.append(arguments["levels"]) or both)
+    *_, cost = suite.run_devices(Settings(levels=Path("boards.txt")))
+    assert asked == ["boards.txt"] and cost.value == 2 and cost.verdict == "miss"
+
+
 def test_the_worker_of_the_schedulers_times_all_three():
-    found = search_workers.mcts(batch_size=4, num_simulations=2, repeats=2, seconds=0.005)
+    found = search_workers.mcts(batch_size=4, num_simulations=2, repeats=2, seconds=0.005, levels=None)
     assert set(found) == {"mctx", "mctx, with tree", "mcts"}
     assert all(len(rates) == 2 and min(rates) > 0 for rates in found.values())
+
+
+def test_workers_read_the_levels_that_they_are_given():
+    with pytest.raises(FileNotFoundError, match="no_such"):
+        search_workers.mcts(batch_size=4, num_simulations=2, repeats=2, seconds=0.005, levels="no_such.txt")
 
 
 def test_cases_by_budget():

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from envs_jax.host_cores import available_cores
 from envs_jax.sokoban import levels
 from jaxrl_agents import cli, outputs, solve_command
 from tests.reference import sokoban as reference
@@ -79,9 +80,9 @@ def test_levels_given_up_are_named_with_the_reason(capsys, tmp_path):
     plans = (tmp_path / "plans").read_text().splitlines()
     assert status == 0 and "solved     1 of 3 levels" in output
     assert f"gave up on {file}:11: proven unsolvable\n" in output
-    assert f"gave up on {file}:19: more than 5 nodes (--max-nodes)\n" in output
+    assert f"gave up on {file}:19: 5 nodes expanded (--max-nodes)\n" in output
     assert replay(EASY, plans[0])
-    assert plans[1:] == [f"; {file}:11: proven unsolvable", f"; {file}:19: more than 5 nodes (--max-nodes)"]
+    assert plans[1:] == [f"; {file}:11: proven unsolvable", f"; {file}:19: 5 nodes expanded (--max-nodes)"]
 
 
 def test_generated_levels(capsys):
@@ -225,11 +226,15 @@ def test_plans_go_into_a_pipe(capsys, tmp_path):
     assert status == 0 and pipe.is_fifo() and replay(EASY, received[0].strip())
 
 
-def test_who_reads_the_output_may_leave(capsys, monkeypatch, folder):
-    """As `| head -1` does: the plans are written all the same, and nothing is complained of."""
+@pytest.mark.parametrize("lines_read", [0, 1])
+def test_who_reads_the_output_may_leave(capsys, monkeypatch, folder, lines_read):
+    """As `| true` and `| head -1` do: the plans are written all the same, and nothing is complained of."""
     reading, writing = os.pipe()
-    leaving = threading.Thread(target=lambda: (os.read(reading, 100), os.close(reading)))
+    leave = lambda: (os.read(reading, 100) if lines_read else None, os.close(reading))
+    leaving = threading.Thread(target=leave)
     leaving.start()
+    if not lines_read:
+        leaving.join(timeout=60)
     with open(writing, "w") as output:
         monkeypatch.setattr(sys, "stdout", output)
         status, _, errors = solve(capsys, folder, "--out", folder / "plans.lurd")
@@ -283,9 +288,7 @@ def test_progress_without_rich_is_plain_lines(capsys, monkeypatch, folder):
     assert re.fullmatch(r"3 of 3 solved, 0 given up, [\d,]+ nodes, [\d,]+ levels/s", errors.splitlines()[-1])
 
 
-@pytest.mark.skipif(
-    solve_command.available_cores() < 2, reason="a CPU is as many devices as it has cores, and here it has one"
-)
+@pytest.mark.skipif(available_cores() < 2, reason="a CPU is as many devices as it has cores, and here it has one")
 def test_devices_change_no_number(capsys, tmp_path):
     """Two in a process of its own: the number of CPU devices is fixed when JAX starts."""
     from envs_jax.sokoban.board import Layout

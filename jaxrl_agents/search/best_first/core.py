@@ -58,7 +58,7 @@ def start(config: Config, tables: Tables, starts: Starts, wanted: jax.Array) -> 
     hopeless = (tables.bound >= bounds.INFINITE) | ~wanted
     too_long = (tables.bound == bounds.TOO_LONG) & wanted
     conditions = [solved & ~hopeless, too_long, hopeless]
-    status = jnp.select(conditions, [Status.SOLVED, Status.MEMORY_LIMIT, Status.UNSOLVABLE], Status.OPEN)
+    status = jnp.select(conditions, [Status.SOLVED, Status.LENGTH_LIMIT, Status.UNSOLVABLE], Status.OPEN)
     place = jnp.arange(count, dtype=jnp.uint32) << LEVEL_SHIFT | starts.player.astype(jnp.uint32)
     nowhere = jnp.full(count, NO_NODE)
     zeros = jnp.zeros(count, jnp.int32)
@@ -102,7 +102,7 @@ def _round(config: Config, tables: Tables, search: Search, max_nodes: jax.Array)
     is_open = levels.status == Status.OPEN
     status = jnp.where(is_open & (levels.expanded >= max_nodes), Status.NODE_LIMIT, levels.status)
     batch, count, pages, exhausted = frontier.pop(config, pool, pages, status == Status.OPEN)
-    without = jnp.where(levels.too_long, Status.MEMORY_LIMIT, Status.UNSOLVABLE)
+    without = jnp.where(levels.too_long, Status.LENGTH_LIMIT, Status.UNSOLVABLE)
     status = jnp.where(exhausted & ~overflow, without, status).astype(jnp.uint8)
     return Search(pool, pages, table, log, dataclasses.replace(levels, status=status), batch, count, overflow)
 

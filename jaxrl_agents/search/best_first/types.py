@@ -28,8 +28,9 @@ class Status(enum.IntEnum):
     UNSOLVABLE = 2  # proven: every state that could lead to a solution was searched
     NODE_LIMIT = 3
     TIME_LIMIT = 4
-    MEMORY_LIMIT = 5  # also where only a plan of 65,534 pushes or more is not ruled out
+    MEMORY_LIMIT = 5
     INTERRUPTED = 6  # by `stop`
+    LENGTH_LIMIT = 7  # only plans of 65,534 pushes or more are not ruled out
 
 
 @dataclasses.dataclass(frozen=True)

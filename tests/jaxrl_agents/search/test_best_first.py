@@ -354,7 +354,7 @@ def test_costs_that_a_node_cannot_hold_are_reported(monkeypatch, small, solved):
     monkeypatch.setattr(bounds, "TOO_LONG", np.int32(longest + 1))
     chosen = np.flatnonzero(solved.pushes[:128] != 0)[-16:]  # of the last the bound says less than it takes
     result = solve(small[0][chosen], layout=SMALL)
-    given_up = result.status == Status.MEMORY_LIMIT
+    given_up = result.status == Status.LENGTH_LIMIT
     expected, pushes = solved.status[chosen], solved.pushes[chosen]
     assert (result.status[~given_up] == expected[~given_up]).all()
     assert (result.pushes[~given_up] == pushes[~given_up]).all()
