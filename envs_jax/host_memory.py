@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or "max"
 
 
 def check_fits(request: str, what: str, num_bytes: int, way_out: str) -> None:
@@ -17,9 +21,17 @@ def check_fits(request: str, what: str, num_bytes: int, way_out: str) -> None:
     Raises:
       ValueError: it does not fit.
     """
-    if not hasattr(os, "sysconf"):
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if num_bytes > memory:
+    memory = _num_bytes()
+    if memory is not None and num_bytes > memory:
         needed, there = (f"{number / 2**30:,.0f} GiB" for number in (num_bytes, memory))
         raise ValueError(f"{request}: {what} would take {needed} or more, and there are {there} of memory; {way_out}")
+
+
+def _num_bytes() -> int | None:
+    """The memory of the machine, or of the container where that is less; None where the system does not tell."""
+    limits = []
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(OSError, ValueError):  # no such limit
+        limits.append(int(_CGROUP_LIMIT.read_text()))
+    return min(limits, default=None)
