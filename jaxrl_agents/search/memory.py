@@ -39,7 +39,7 @@ def estimate_bytes(mode: Callable[..., SearchOutput], root: RootFnOutput, *, tas
         actions and candidates in the smallest integers (p, l, a and c bytes);
       * beside it the larger of the tree made from it, K W (r + 5) + 8 W, and of what a turn works on:
           - the frontier, W (E + 4 A + 21), and unless actions are proposed 12 A W for their probabilities, 4 A W where
-            they are enumerated (8 A W for more than 16 actions: then the larger of this and the next line);
+            they are enumerated; with more than 16 actions, enumerated or not, the larger of 8 A W and the next line;
           - the candidates, W M c(1) with c(1) = 2 E + 17, and 4 ⌈E/4⌉ each to compare their state keys; for turns of
             several actions, which are played one by one, c(L) = 2 E + 7 A + 50 + 5 L, without 7 A where they come
             from `propose`.

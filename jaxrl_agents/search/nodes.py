@@ -396,7 +396,8 @@ def rolled_on(
     made: Children,
 ) -> Node:
     """Where rollouts [N, B] are after the candidates that they `made`, one each; one without a candidate is lost."""
-    fields = {"scale": made.scale, "score": made.score, "filled": nodes.filled & (made.score > -jnp.inf)}
+    with jax.named_scope("settle"):
+        fields = {"scale": made.scale, "score": made.score, "filled": nodes.filled & (made.score > -jnp.inf)}
     total = made.score if branching.score == "return" else made.total
     return evaluated(turn, model, params, words, made.embedding, total=total, **fields)
 
