@@ -150,6 +150,26 @@ def test_every_damaged_file_is_found_and_the_newest_good_step_used(saved, damage
         assert checkpointer.newest_good() == 2
 
 
+@pytest.mark.parametrize("item", ["state", "document"])
+def test_a_lost_folder_is_damage(damaged, item):
+    shutil.rmtree(damaged / "2" / item)
+    with Checkpointer(damaged) as checkpointer:
+        assert checkpointer.newest_good() == 1
+        with pytest.raises(CheckpointError, match=f"checkpoint 2 .* is damaged: .*{item}/"):
+            checkpointer.restore(training_state(), step=2)
+
+
+def test_a_file_that_cannot_be_read_is_damage(damaged):
+    """A folder in its place cannot be read either, not even by root, who may read every file."""
+    name = next(name for name in files_of(damaged / "2") if name.startswith("state/"))
+    (damaged / "2" / name).unlink()
+    (damaged / "2" / name).mkdir()
+    with Checkpointer(damaged) as checkpointer:
+        assert checkpointer.newest_good() == 1
+        with pytest.raises(CheckpointError, match=f"checkpoint 2 .* is damaged: {name}: cannot be read"):
+            checkpointer.restore(training_state(), step=2)
+
+
 def test_restore_falls_back(damaged):
     flip_bit(next((damaged / "2" / "state").rglob("d/*")))
     with Checkpointer(damaged) as checkpointer:

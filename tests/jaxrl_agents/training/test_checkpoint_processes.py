@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -28,6 +29,7 @@ def start(role, *arguments, devices=1):
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": str(ROOT),
     }
@@ -99,7 +101,8 @@ def test_two_processes_of_two_devices(tmp_path):
     steps = {int(output.splitlines()[-1].removeprefix("stopped ")) for output in outputs}
     with Checkpointer(tmp_path) as checkpointer:
         restored = checkpointer.restore(worker.start(jax.random.key(1)))
-    assert steps == {restored.step} == {restored.metadata["step"]} == {int(restored.state["count"])}
+    assert steps == {restored.step} == {restored.metadata["step"]} == {int(restored.state.step)}
+    worker.assert_as_one_device(pickle.loads((tmp_path / worker.SECOND).read_bytes()), 2)
     worker.assert_close(worker.as_arrays(restored.state), worker.reference(restored.step)[0], 1e-4)
 
 

@@ -1,91 +1,97 @@
 """Programs that the tests run in processes of their own: `python worker.py ROLE ARGUMENT…`."""
 
+import functools
+import pickle
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxrl_agents.training import Checkpointer, StopOnSigterm, init_sharded, initialize, make_mesh, plan, shard_batch
+import envs_jax
+from jaxrl_agents import losses
+from jaxrl_agents.models import Transformer, config_for
+from jaxrl_agents.rollouts import Policy, Standard
+from jaxrl_agents.training import Checkpointer, Learner, StopOnSigterm, initialize, make_mesh, shard_batch, update
 from jaxrl_agents.training.distributed import agree
 
-RULES = ((r"up$", P(None, "fsdp", "tensor")), (r"down$", P(None, "tensor", "fsdp")), (r"bias$", P("tensor")))
-LEARNING_RATE = 0.05
+NUM_TURNS = 2
+SECOND = "second.pickle"  # what `pair` has after its second step
 
 
-def init(key):
-    """Two layers of an MLP, stacked, with a bias that no even number of devices divides."""
-    up, down = jax.random.split(key)
-    params = {
-        "up": jax.random.normal(up, (2, 8, 16)) / 4,
-        "down": jax.random.normal(down, (2, 16, 8)) / 4,
-        "bias": jnp.zeros(7),
-    }
-    return {"params": params, "key": jax.random.fold_in(key, 1), "count": jnp.uint32(0)}
+@functools.cache
+def learner(mesh=None):
+    """A transformer learner; eight devices along `tensor` do not divide its four heads of keys."""
+    env, _ = envs_jax.make("FrozenLake-v0", map=["SFF", "FHF", "FFG"], observation="tokens")
+    model = Transformer(config_for(env, d_model=16, num_layers=2, num_heads=8, num_kv_heads=4))
+    algorithm, optimizer = losses.ppo(entropy_coefficient=0.01), optax.sgd(0.01, momentum=0.9)
+    return Learner(Policy(env, model), Standard(), algorithm, optimizer, num_turns=NUM_TURNS, mesh=mesh)
 
 
-start = jax.jit(init)
+def start(key):
+    return learner().init(key)
 
 
 def known():
     """A state of NumPy's numbers: every process has the same bits, whatever its compiler made of `init`."""
     random = np.random.default_rng(1)
     state = start(jax.random.key(0))
-    params = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), leaf.dtype), state["params"])
-    return state | {"params": params, "count": jnp.uint32(2)}
-
-
-def loss(params, batch):
-    def layer(x, weights):
-        up, down = weights
-        return x + jnp.tanh(x @ up) @ down, None
-
-    x, _ = jax.lax.scan(layer, batch["x"], (params["up"], params["down"]))
-    return jnp.mean((x[:, :7] + params["bias"] - batch["y"]) ** 2)
+    draw = lambda leaf: jnp.asarray(random.normal(size=leaf.shape), leaf.dtype)
+    params, opt_state = jax.tree.map(draw, (state.params, state.opt_state))
+    return state._replace(params=params, opt_state=opt_state, step=jnp.int32(2))
 
 
 def train_step(state, batch):
-    key, noise_key = jax.random.split(state["key"])
-    noisy = batch | {"x": batch["x"] + 0.1 * jax.random.uniform(noise_key, batch["x"].shape)}
-    value, gradient = jax.value_and_grad(loss)(state["params"], noisy)
-    params = jax.tree.map(lambda p, g: p - LEARNING_RATE * g, state["params"], gradient)
-    return {"params": params, "key": key, "count": state["count"] + 1}, value, gradient
+    """An update on a batch whose advantages the state's key moves: the next state, the loss and its gradient."""
+    made = learner()
+    loss = update.policy_loss(made.policy, made.algorithm, 0.5)
+    key, noise_key = jax.random.split(state.key)
+    noise = jax.random.uniform(noise_key, batch.advantages.shape)
+    gradient, numbers = update.gradient(loss, state.params, batch._replace(advantages=batch.advantages + noise), 1)
+    change, opt_state = made.optimizer.update(gradient, state.opt_state)
+    params = optax.apply_updates(state.params, change)
+    return state._replace(params=params, opt_state=opt_state, key=key, step=state.step + 1), numbers["loss"], gradient
 
 
 train_step_on_one_device = jax.jit(train_step)
 
 
-def train_step_on(shardings):
-    return jax.jit(train_step, out_shardings=(shardings, None, shardings["params"]))
+def train_step_on(mesh, layout):
+    return jax.jit(train_step, out_shardings=(layout, NamedSharding(mesh, P()), layout.params))
 
 
 def batch_of(rows=16):
     random = np.random.default_rng(0)
-    return {"x": random.normal(size=(rows, 8)).astype(np.float32), "y": np.ones((rows, 7), np.float32)}
+    shape = (rows, NUM_TURNS, 1)
+    draw = lambda: random.normal(size=shape).astype(np.float32)
+    return update.Batch(
+        random.integers(0, 7, (rows, NUM_TURNS, 9), np.uint8), random.integers(0, 4, shape, np.int32), None,
+        random.random(shape) < 0.9, old_log_probs=0.2 * draw() - np.log(4).astype(np.float32), advantages=draw(),
+        value_targets=draw(),
+    )  # fmt: skip
 
 
-def placed(state, mesh):
-    return jax.device_put(state, plan(state, mesh, RULES).shardings)
+def as_arrays(tree):
+    """As NumPy arrays, keys as their data; of what is split over processes a copy of the whole on each."""
+    is_key = lambda leaf: jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    tree = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+    sharding = jax.tree.leaves(tree)[0].sharding
+    if not sharding.is_fully_addressable:
+        tree = jax.jit(lambda x: x, out_shardings=NamedSharding(sharding.mesh, P()))(tree)
+    return jax.tree.map(np.asarray, tree)
 
 
-def as_arrays(state):
-    """As NumPy arrays, keys as their data; in runs of several processes a copy of the whole on each."""
-    state = state | {"key": jax.random.key_data(state["key"])}
-    if jax.process_count() > 1:
-        state = jax.jit(lambda x: x, out_shardings=NamedSharding(state["count"].sharding.mesh, P()))(state)
-    return jax.tree.map(np.asarray, state)
-
-
+@functools.cache
 def reference(steps):
     """The state, loss and gradient after some steps on one device."""
     state, batch = start(jax.random.key(0)), batch_of()
     for _ in range(steps):
         state, value, gradient = train_step_on_one_device(state, batch)
-    state["key"] = jax.random.key_data(state["key"])
-    return jax.tree.map(np.asarray, (state, value, gradient))
+    return as_arrays((state, value, gradient))
 
 
 def assert_close(actual, expected, tolerance=1e-6):
@@ -97,48 +103,53 @@ def assert_equal(actual, expected):
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
+def assert_as_one_device(found, steps):
+    """State, loss and gradient after some steps, as arrays; the gradient differs by at most a millionth of its norm."""
+    (state, value, gradient), expected = found, reference(steps)
+    assert_close(state, expected[0], 2e-6)
+    assert abs(value - expected[1]) <= 1e-5
+    norm = lambda tree: np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(tree)))
+    assert norm(jax.tree.map(np.subtract, gradient, expected[2])) <= 1e-6 * norm(expected[2])
+
+
 def eight_devices(folder):
     """All combinations of axes give the numbers of one device; checkpoint 1 restores everywhere; saves 2, sharded."""
     assert jax.device_count() == 8
-    expected = reference(2)
+    first, saved = start(jax.random.key(0)), as_arrays(known())
     for shape in [(4, 2, 1), (2, 1, 4), (1, 2, 4)]:
-        assert_trains_as_one_device(make_mesh(*shape), expected)
+        mesh = make_mesh(*shape)
+        assert_trains_as_one_device(first, mesh, learner(mesh).plan().shardings)
     with Checkpointer(folder) as checkpointer:
         for shape in [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]:
             mesh = make_mesh(*shape)
-            assert_trains_as_one_device(mesh, expected)
-            target = placed(start(jax.random.key(3)), mesh)
+            target = learner(mesh).abstract_state()
+            layout = jax.tree.map(lambda leaf: leaf.sharding, target)
+            assert_trains_as_one_device(first, mesh, layout)
             restored = checkpointer.restore(target, step=1).state
-            assert jax.tree.map(lambda leaf: leaf.sharding, restored) == plan(target, mesh, RULES).shardings
-            assert_equal(as_arrays(restored), as_arrays(known()))
-        state, layout = init_sharded(init, mesh, RULES, jax.random.key(0))
-        assert jax.tree.map(lambda leaf: leaf.sharding, state) == layout.shardings
-        assert_close(as_arrays(state), as_arrays(start(jax.random.key(0))))
+            assert jax.tree.map(lambda leaf: leaf.sharding, restored) == layout
+            assert_equal(as_arrays(restored), saved)
+        state = learner(mesh).init(jax.random.key(0))
+        assert jax.tree.map(lambda leaf: leaf.sharding, state) == layout
+        assert_close(as_arrays(state), as_arrays(first))
         keys = jax.random.split(jax.random.key(0), 16)
-        rows = shard_batch({"keys": keys, **batch_of()}, mesh)
+        rows = shard_batch({"keys": keys, "batch": batch_of()}, mesh)
         assert rows["keys"].sharding.spec == P(("data", "fsdp")) and (rows["keys"] == keys).all()
         checkpointer.save(2, {"state": restored, "keys": rows["keys"]})
 
 
-def assert_trains_as_one_device(mesh, expected):
-    state = start(jax.random.key(0))
-    layout = plan(state, mesh, RULES)
-    step, state, batch = train_step_on(layout.shardings), placed(state, mesh), shard_batch(batch_of(), mesh)
+def assert_trains_as_one_device(state, mesh, layout):
+    state, batch = jax.device_put(state, layout), shard_batch(batch_of(), mesh)
+    step = train_step_on(mesh, layout)
     for _ in range(2):
         state, value, gradient = step(state, batch)
-    expected_state, expected_value, expected_gradient = expected
-    assert abs(float(value) - expected_value) < 1e-5
-    assert_close(as_arrays(state), expected_state, 2e-6)
-    norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(expected_gradient)))
-    errors = jax.tree.map(lambda a, b: np.linalg.norm(np.asarray(a) - b), gradient, expected_gradient)
-    assert max(jax.tree.leaves(errors)) < 1e-6 * norm
+    assert_as_one_device(as_arrays((state, value, gradient)), 2)
 
 
 def two_devices(folder):
     """Restores what eight devices saved."""
     mesh = make_mesh(1, 2, 1)
     target = {
-        "state": placed(start(jax.random.key(3)), mesh),
+        "state": learner(mesh).abstract_state(),
         "keys": shard_batch({"keys": jax.random.split(jax.random.key(1), 16)}, mesh)["keys"],
     }
     with Checkpointer(folder) as checkpointer:
@@ -166,18 +177,20 @@ def pair(folder, address, rank):
     mesh = make_mesh(2, 2, 1)
     rows = slice(8 * rank, 8 * rank + 8)
     batch = shard_batch(jax.tree.map(lambda leaf: leaf[rows], batch_of()), mesh)
-    state, layout = init_sharded(init, mesh, RULES, jax.random.key(0))
-    target, train = state, train_step_on(layout.shardings)
+    state, target = learner(mesh).init(jax.random.key(0)), learner(mesh).abstract_state()
+    train, found = train_step_on(mesh, jax.tree.map(lambda leaf: leaf.sharding, target)), []
     with Checkpointer(folder) as checkpointer:
         for step in (1, 2):
-            state, _, _ = train(state, batch)
+            state, value, gradient = train(state, batch)
             checkpointer.save(step, state, {"step": step})
+            found.append(as_arrays((state, value, gradient)))
+        if rank == 0:
+            (Path(folder) / SECOND).write_bytes(pickle.dumps(found[-1]))
         assert checkpointer.newest_good() == 2
-        assert_close(as_arrays(checkpointer.restore(target).state), reference(2)[0], 2e-6)
         agree(lambda: corrupt(Path(folder) / "2"))
         restored = checkpointer.restore(target)
         assert restored.step == 1 and restored.metadata == {"step": 1}
-        assert_close(as_arrays(restored.state), reference(1)[0], 2e-6)
+        assert_equal(as_arrays(restored.state), found[0][0])
         assert_raises_everywhere(lambda: checkpointer.save(1, state), ValueError)
         state, step = restored.state, 1
         with StopOnSigterm() as stop:
