@@ -7,13 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import training_arms, training_curves, training_decoding, training_plots
+from benchmarks import (
+    search_workers,
+    training_arms,
+    training_curves,
+    training_decoding,
+    training_plots,
+    training_worker,
+)
 from benchmarks.measure import BUDGETS, Measurement, Runner
 from benchmarks.results import Row, Target
 from benchmarks.rows import RowMaker
 from benchmarks.suites import Settings
 from benchmarks.suites import training as suite
-from jaxrl_agents.training import Evaluation, preset, updated
+from jaxrl_agents.training import Evaluation, make_mesh, preset, updated
 from jaxrl_agents.training.evaluation import Interval
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -122,6 +129,22 @@ def test_the_cost_of_a_step_is_its_time_over_that_of_its_parts():
     failed = Measurement(status="failed", note="no memory")
     row = suite.cost_of(ROWS, arm(1.0), [arm(1.0), failed])
     assert (row.value, row.status, row.note) == (None, "failed", "no memory")
+
+
+def test_gradients_on_meshes_are_compared_as_vectors(work):
+    """A gradient turned round has the same norm, and is twice that norm away."""
+    found = training_worker.gradient(work)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    meshed = dataclasses.replace(work, learner=dataclasses.replace(work.learner, mesh=mesh))
+    assert training_worker.change(found, training_worker.gradient(meshed)) <= suite.SAME_GRADIENT
+    assert training_worker.change(found, jax.tree.map(np.negative, found)) == pytest.approx(2)
+
+
+def test_differences_between_devices_stand_beside_their_targets(monkeypatch):
+    found = {"rates": {"1": [4.0], "8": [2.0]}, "loss": {"1": 0.5, "8": 0.5 + 2e-6}, "gradient_change": 2e-6}
+    monkeypatch.setattr(search_workers, "call", lambda worker, arguments: found)
+    *_, times, loss, gradient = suite.run_devices(Settings())
+    assert (times.value, loss.verdict, gradient.value, gradient.verdict) == (2, "pass", 2e-6, "miss")
 
 
 def test_accelerator_cases_say_that_they_were_left_out():
