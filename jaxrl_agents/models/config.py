@@ -144,7 +144,7 @@ class TransformerConfig:
         heads = num_readouts * self.d_model * (self.num_logits + 1)
         if self.pointer:
             width = self.d_model * self.head_width
-            heads += num_tokens * width + num_readouts * (width + num_tokens * (self.head_width + self.num_actions))
+            heads += num_tokens * width + num_readouts * (width + num_tokens * (self.head_width + 2 * self.num_actions))
         return 2 * (inner + last + heads)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +186,30 @@ def test_parameter_count_and_axes(fields):
     if config.num_layers > 1:
         assert axes["layers"]["qkv"] == ("layers", "embed", "kv_heads", None, "head_dim")
     jax.tree.map(lambda leaf, names: len(names) == leaf.ndim or pytest.fail(str(names)), shapes, axes)
+
+
+def matrix_operations(jaxpr):
+    """Two for each multiplication with addition of all matrix products, as often as loops run them."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
+            total += 2 * equation.outvars[0].aval.size * math.prod(sizes)
+        inner = jax.tree.leaves([equation.params.get(name) for name in ("jaxpr", "call_jaxpr")])
+        total += equation.params.get("length", 1) * sum(matrix_operations(part) for part in inner)
+    return total
+
+
+@pytest.mark.parametrize("fields", [{}, {"pointer": False, "num_slots": 0, "num_layers": 1}])
+@pytest.mark.parametrize("capacity", [0, 14])
+def test_operations_are_counted(fields, capacity):
+    model = Transformer(dataclasses.replace(SMALL, **fields))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    cache = model.init_cache(3, capacity) if capacity else None
+    tokens = random_tokens() if model.config.pointer else random_tokens().replace(slot=None)
+    traced = jax.make_jaxpr(model.apply)(params, tokens, cache)
+    assert matrix_operations(traced.jaxpr) == 3 * model.config.forward_flops(12, 2, capacity)
 
 
 def test_gradients_are_finite_and_reach_every_parameter():
