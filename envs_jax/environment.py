@@ -247,6 +247,14 @@ class Environment(abc.ABC, Generic[StateT, TaskT]):
         self.check_tasks(tasks)
         return held_out.boards_apart(tasks, num_held_out, seed, self.task_type.incidental)
 
+    def has_chance(self, tasks: TaskBank[TaskT]) -> bool:
+        """Whether the same actions may lead to different episodes of one of the tasks.
+
+        True here, as long as nobody says otherwise: then several episodes of a task are different measurements of it.
+        """
+        del tasks
+        return True
+
     def check_tasks(self, tasks: Any) -> None:
         """Raises TypeError or ValueError unless `tasks` is a TaskBank that this environment can play."""
         if not isinstance(tasks, TaskBank):

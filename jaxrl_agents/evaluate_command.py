@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_agents.argument_types import count, seed
-from jaxrl_agents.outputs import check_file, lines_of_progress
+from jaxrl_agents.outputs import check_file, counts_on_terminal
 
 MOST_RENDERED = 100
 
@@ -74,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = jax.random.key(arguments.seed)
     result = evaluate(
         params, key, setup.policy, tasks, num_turns=num_turns, num_episodes=number, greedy=greedy,
-        mesh=mesh, on_progress=_progress("the policy", number),
+        mesh=mesh, on_progress=counts_on_terminal(number, "episodes of the policy played"),
     )  # fmt: skip
     held_out = arguments.tasks == "held-out" and setup.config.evaluation.num_held_out > 0
     print(f"policy     step {step} of {folder.path}, {'the likeliest actions' if greedy else 'sampled actions'}")
@@ -86,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name, script in baselines.baselines(setup.policy).items():
             reached = baselines.measure(
                 script, key, setup.policy, tasks, num_turns=num_turns, num_episodes=asked,
-                on_progress=_progress(name, asked),
+                on_progress=counts_on_terminal(asked, f"episodes of {name} played"),
             )  # fmt: skip
             print(f"{name:17} {evaluation_text(reached)}")
     if arguments.render is not None:
@@ -95,12 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
         episodes.save(shown, setup.env, arguments.render)
         print(f"rendered   {len(shown)} episodes: {arguments.render}")
     return 0
-
-
-def _progress(player: str, number: int) -> Callable[[int], None] | None:
-    """What shows on a terminal how many of the episodes are played."""
-    show = lines_of_progress() if sys.stderr.isatty() else None
-    return show and (lambda played: show(f"{played:,} of {number:,} episodes of {player} played"))
 
 
 def _policy(folder: Any, setup: Any, mesh: Mesh, step: int | None) -> tuple[Any, int]:

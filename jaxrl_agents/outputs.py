@@ -75,6 +75,14 @@ def _unwritable_output() -> OSError | None:
     return None
 
 
+def counts_on_terminal(total: int, what: str) -> Callable[[int], None] | None:
+    """What shows on a terminal how many of `total` are done, `what` being "levels generated", say; None elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    show = lines_of_progress()
+    return lambda done: show(f"{done:,} of {total:,} {what}")
+
+
 def lines_of_progress() -> Callable[[str], None]:
     """A function that prints a line on how far the work is, every few seconds."""
     printed = time.monotonic()

@@ -25,7 +25,7 @@ from envs_jax.sokoban.generator import Difficulty, generate
 from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.argument_types import count, seed
-from jaxrl_agents.outputs import check_file, lines_of_progress
+from jaxrl_agents.outputs import check_file, counts_on_terminal, lines_of_progress
 from jaxrl_agents.search.best_first import Mode, Progress, SolveResult, Status, is_compiling, solve
 from jaxrl_agents.search.best_first.bounds import MAX_CELLS, TOO_LONG
 
@@ -177,14 +177,13 @@ def _levels(arguments: argparse.Namespace) -> tuple[list[str], list[Batch]]:
             raise argparse.ArgumentError(None, f"--out {arguments.out} is one of the level files; name another file")
         return batches_of(found)
     layout = Layout(*arguments.size)
-    show = lines_of_progress() if sys.stderr.isatty() else None
     tasks = generate(
         jax.random.key(arguments.seed),
         arguments.generate,
         layout=layout,
         num_boxes=arguments.boxes,
         difficulty=arguments.difficulty,
-        on_progress=show and (lambda made: show(f"{made:,} of {arguments.generate:,} levels generated")),
+        on_progress=counts_on_terminal(arguments.generate, "levels generated"),
     )
     names = [f"generated level {i}" for i in range(len(tasks))]
     return names, [Batch(layout, tasks, np.arange(len(tasks)))]

@@ -201,14 +201,19 @@ def ladder(methods: Sequence[str]) -> list[tuple[str, str]]:
     return [(better, worse) for worse, better in itertools.pairwise(methods)]
 
 
+def _two_gains(runs: Runs, low: str, middle: str, high: str) -> tuple[Estimate, Estimate, Estimate]:
+    """What the second of three methods gains, what the third gains on it, and the first gain less the second one."""
+    values: list[Any] = [[success(run) for run in runs[method]] for method in (low, middle, high)]
+    less = estimate(2 * np.asarray(values[1]) - values[0] - values[2])
+    return difference(runs, middle, low, success), difference(runs, high, middle, success), less
+
+
 def budget_claim(domain: str, runs: Runs, narrow: str, wide: str, many: str) -> Claim:
     """Table 4: a beam of two instead of one gains more than six candidates instead of two."""
     claim = f"{domain}: W 1 → 2 gains more than M 2 → 6"
     if not {narrow, wide, many} <= set(runs):
         return Claim(claim, "not tested", "these budgets were not run")
-    wider, more = difference(runs, wide, narrow, success), difference(runs, many, wide, success)
-    values: list[Any] = [[success(run) for run in runs[method]] for method in (narrow, wide, many)]
-    gap = estimate(2 * np.asarray(values[1]) - values[0] - values[2])
+    wider, more, gap = _two_gains(runs, narrow, wide, many)
     return Claim(claim, verdict_of([gap]), f"W {interval(wider)}, M {interval(more)}, between them {interval(gap)}")
 
 
@@ -217,8 +222,6 @@ def diminishing(domain: str, runs: Runs, few: str, some: str, many: str) -> Clai
     claim = f"{domain}: more candidates bring diminishing returns (M 2 → 4 gains, M 4 → 6 less)"
     if not {few, some, many} <= set(runs):
         return Claim(claim, "not tested", "these budgets were not run")
-    first, second = difference(runs, some, few, success), difference(runs, many, some, success)
-    values: list[Any] = [[success(run) for run in runs[method]] for method in (few, some, many)]
-    less = estimate(2 * np.asarray(values[1]) - values[0] - values[2])
+    first, second, less = _two_gains(runs, few, some, many)
     found = f"M 2 → 4 {interval(first)}, 4 → 6 {interval(second)}, between them {interval(less)}"
     return Claim(claim, verdict_of([first, less]), found)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from benchmarks.papers.study import Estimate, Table, estimate
+from benchmarks.papers.study import Table, estimate
 from benchmarks.papers.tsr_analysis import (
     CLOCKS,
     NEARLY,
@@ -138,6 +138,5 @@ def _converged(runs: Runs, method: str, most: float) -> tuple[str, str, str]:
         return "", "not tested", ""
     waits = lambda name: np.array([steps_to(NEARLY)(run) * run.seconds for run in runs[name]])
     ours, base = waits(method), waits(BASELINE)
-    longer = estimate(ours - most * base)
-    verdict = verdict_of([Estimate(-longer.mean, -longer.high, -longer.low, longer.num_seeds)])
-    return f"{ours.mean() / base.mean():.2f}", verdict, interval(longer, 1)
+    verdict = verdict_of([estimate(most * base - ours)])
+    return f"{ours.mean() / base.mean():.2f}", verdict, interval(estimate(ours - most * base), 1)

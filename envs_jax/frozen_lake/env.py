@@ -120,6 +120,11 @@ class FrozenLake(Environment[FrozenLakeState, FrozenLakeTask]):
         shape = (self.layout.rows, self.layout.columns)
         return spaces.Box(0, NUM_CODES - 1, shape if self.observation == "grid" else (math.prod(shape),), np.uint8)
 
+    def has_chance(self, tasks: TaskBank[FrozenLakeTask]) -> bool:
+        """Whether a task has slippery ice or several starts."""
+        before, _, behind = rules.possible(tasks.instances.slip)
+        return bool(jnp.any(before | behind) | jnp.any(bb.count(tasks.instances.starts) > 1))
+
     def initial(self, word: jax.Array, task: FrozenLakeTask) -> FrozenLakeState:
         cell = rules.chosen_start(task.starts, word).astype(jnp.uint32)
         row, column = cell // self.layout.columns, cell % self.layout.columns

@@ -67,6 +67,10 @@ class Sokoban(Environment[SokobanState, SokobanTask]):
         shape = self.layout.size if self.observation == "grid" else (self.layout.height * self.layout.width,)
         return spaces.Box(0, len(grid.Code) - 1, shape, np.uint8)
 
+    def has_chance(self, tasks: TaskBank[SokobanTask]) -> bool:
+        del tasks
+        return False
+
     def initial(self, word: jax.Array, task: SokobanTask) -> SokobanState:
         del word
         return SokobanState(task.boxes, task.player, jnp.uint16(0))

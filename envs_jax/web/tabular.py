@@ -109,6 +109,10 @@ class TabularWeb(Environment[TabularWebState, TabularWebTask]):
         """The pages × links table of pairs as a bitboard."""
         return Grid(self.num_pages, self.num_actions)
 
+    def has_chance(self, tasks: TaskBank[TabularWebTask]) -> bool:
+        del tasks
+        return False
+
     def initial(self, word: jax.Array, task: TabularWebTask) -> TabularWebState:
         del word
         return TabularWebState(jnp.uint8(0), tuple(word & 0 for word in task.rewarded), jnp.uint16(0))

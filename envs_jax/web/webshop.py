@@ -106,6 +106,10 @@ class WebShop(Environment[Session, WebShopTask]):
         self.check_tasks(tasks)
         return goals_of.hold_out(tasks, num_held_out, seed)
 
+    def has_chance(self, tasks: TaskBank[WebShopTask]) -> bool:
+        del tasks
+        return False
+
     def initial(self, word: jax.Array, task: WebShopTask) -> Session:
         del word, task
         return state_machine.first_session(self.actions, self.links)

@@ -8,19 +8,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from envs_jax import bitboard
 from envs_jax.environment import Environment, check_playable
-from envs_jax.frozen_lake import planning, rules
+from envs_jax.frozen_lake import planning
 from envs_jax.frozen_lake.env import FrozenLake
 from envs_jax.random_words import check_key
-from envs_jax.sokoban.env import Sokoban
 from envs_jax.tasks import TaskBank
-from envs_jax.web.tabular import TabularWeb
-from envs_jax.web.webshop import WebShop
 from jaxrl_agents.arguments import count
 from jaxrl_agents.rollouts.policy import LOWEST_TEMPERATURE, Policy
 from jaxrl_agents.rollouts.standard import Standard
@@ -134,15 +129,7 @@ def num_played(env: Environment[Any, Any], tasks: TaskBank[Any], num_episodes: i
       draws: whether actions are drawn.
     """
     number = count("num_episodes", len(tasks) if num_episodes is None else num_episodes)
-    return number if draws or _has_chance(env, tasks) else min(number, len(tasks))
-
-
-def _has_chance(env: Environment[Any, Any], tasks: TaskBank[Any]) -> bool:
-    """Whether the same actions may lead to different episodes of a task; True where that is not known."""
-    if type(env) is not FrozenLake:
-        return type(env) not in (Sokoban, TabularWeb, WebShop)
-    before, _, behind = rules.possible(tasks.instances.slip)
-    return bool(jnp.any(before | behind) | jnp.any(bitboard.count(tasks.instances.starts) > 1))
+    return number if draws or env.has_chance(tasks) else min(number, len(tasks))
 
 
 @partial(jax.jit, static_argnames=("num_turns", "mesh"))

@@ -185,7 +185,7 @@ def _warm_start(config: TrainConfig, learner: Learner) -> WarmStart | None:
         field = "warm_start." if given.expert is not None else f"warm_start.num_steps={given.num_steps}: "
         raise ValueError(f"{field}{error}") from error
     try:
-        return WarmStart(teacher, expert, *([] if given.num_episodes is None else [given.num_episodes]))
+        return WarmStart(teacher, expert, given.num_episodes or WarmStart.num_episodes)
     except ValueError as error:
         raise ValueError(f"warm_start.{error}") from error
 
