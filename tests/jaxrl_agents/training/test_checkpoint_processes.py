@@ -1,4 +1,4 @@
-"""Checkpoints across processes: other meshes, a kill in the middle of a save, full disks, two processes, SIGTERM."""
+"""Across devices and processes: meshes, checkpoints, a kill in the middle of a save, full disks, SIGTERM."""
 
 import logging
 import os
@@ -51,6 +51,11 @@ def read_until(process, number):
         if line.strip() == str(number):
             return
     pytest.fail(process.stderr.read()[-3000:])
+
+
+@pytest.mark.slow
+def test_every_mesh_of_eight_devices_gives_the_numbers_of_one():
+    finish(start("every_mesh", devices=8))
 
 
 def test_restores_on_1_2_and_8_devices(tmp_path):
