@@ -185,26 +185,37 @@ def run_search(settings: Settings) -> Iterator[Row]:
         arms[f"{name}, rollout"] = functools.partial(arms_of.rollout, made)
     measured = measure(arms, settings.budget)
     rows = RowMaker(NAME, f"{ID}/search", plain.batch_size)
-    for name, (strategy, copies) in STRATEGIES.items():
-        yield from _strategy_rows(rows, name, measured, measured[f"forwards, {copies}"], str(strategy))
+    for name in STRATEGIES:
+        yield from strategy_rows(rows, name, measured, plain)
 
 
-def _strategy_rows(
-    rows: RowMaker, name: str, measured: Mapping[str, Measurement], forwards: Measurement, strategy: str
-) -> Iterator[Row]:
-    step, rollout = measured[name], measured[f"{name}, rollout"]
-    fields: dict[str, Any] = {"parameters": {"rollout": name}, "note": strategy}
+def strategy_rows(rows: RowMaker, name: str, measured: Mapping[str, Measurement], plain: Work) -> Iterator[Row]:
+    """Rates, times and shares of the step with a strategy and of its rollout, and what the step costs."""
+    strategy, copies = STRATEGIES[name]
+    step, rollout, forwards = measured[name], measured[f"{name}, rollout"], measured[f"forwards, {copies}"]
+    fields: dict[str, Any] = {"parameters": {"rollout": name}, "note": str(strategy)}
     yield rows.rate(scaled(step, step.summary.get("env_steps", 0.0)), "env steps/s", **fields)
-    forwards_done = scaled(step, step.summary.get("policy_forwards", 0.0))
-    yield dataclasses.replace(rows.rate(forwards_done, "forwards/s", **fields), compile_seconds=None)
-    yield milliseconds(rows, step, {"rollout": name, "program": "step"})
-    yield milliseconds(rows, rollout, {"rollout": name, "program": "rollout"})
-    share = ratio(step, rollout)
-    if share is not None:
-        yield rows.sample("rollout's share of the step", "%", 100 * share, parameters={"rollout": name})
-    asked = step.summary.get("policy_forwards", 0.0) / max(1.0, forwards.summary.get("rows", 1.0))
+    played = step.summary.get("policy_forwards", 0.0)
+    yield dataclasses.replace(rows.rate(scaled(step, played), "forwards/s", **fields), compile_seconds=None)
+    for program, arm, learned in (("step", step, plain.update_rows), ("rollout", rollout, 0)):
+        parameters = {"rollout": name, "program": program}
+        tokens = scaled(arm, (arm.summary.get("policy_forwards", 0.0) + learned) * plain.num_tokens)
+        yield dataclasses.replace(rows.rate(tokens, "tokens/s", parameters=parameters), compile_seconds=None)
+        yield milliseconds(rows, arm, parameters)
+    yield from _shares(rows, name, ratio(step, rollout), ratio(step, measured["standard, rollout"]))
+    asked = played / max(1.0, forwards.summary.get("rows", 1.0))
     bare = scaled(forwards, 1 / asked) if asked else forwards
     yield cost_of(rows, step, [bare, measured["gradient"]], **fields)
+
+
+def _shares(rows: RowMaker, name: str, rollout: Any, plain: Any) -> Iterator[Row]:
+    """The parts of the step's time that go into its rollout, and into the search in it."""
+    parameters = {"rollout": name}
+    if rollout is not None:
+        yield rows.sample("rollout's share of the step", "%", 100 * rollout, parameters=parameters)
+    if name != "standard" and rollout is not None and plain is not None:
+        note = "what the rollout takes longer than plain rollouts of as many episodes"
+        yield rows.sample("search's share of the step", "%", 100 * (rollout - plain), parameters=parameters, note=note)
 
 
 # The transformer ----------------------------------------------------------------------------------------------------
