@@ -45,12 +45,9 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    from jaxrl_agents.training import baselines, episodes
-    from jaxrl_agents.training.evaluation import evaluate, num_played
-    from jaxrl_agents.training.progress import evaluation_lines, evaluation_text
+    from jaxrl_agents.training import episodes, memory
     from jaxrl_agents.training.run_folder import RunFolder
     from jaxrl_agents.training.setup import build
-    from jaxrl_agents.training.sharding import make_mesh
 
     folder = RunFolder(arguments.run_folder)
     if arguments.num_rendered > MOST_RENDERED:  # all their pictures are in memory at once
@@ -63,6 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
         setup = build(folder.read_config(), spread=False)  # whatever the devices that it was trained on
     except (ValueError, TypeError) as error:
         raise argparse.ArgumentError(None, str(error)) from error
+    with memory.told(lambda: f"{setup.size}; lower --episodes or --num-rendered"):
+        _measure(arguments, folder, setup)
+    return 0
+
+
+def _measure(arguments: argparse.Namespace, folder: Any, setup: Any) -> None:
+    """Plays, prints and draws what the arguments ask for."""
+    from jaxrl_agents.training import baselines, episodes
+    from jaxrl_agents.training.evaluation import evaluate, num_played
+    from jaxrl_agents.training.progress import evaluation_lines, evaluation_text
+    from jaxrl_agents.training.sharding import make_mesh
+
     mesh = make_mesh()
     params, step = _policy(folder, setup, mesh, arguments.step)
     tasks = setup.tasks if arguments.tasks == "training" else setup.evaluation_tasks
@@ -92,7 +101,6 @@ def run(arguments: argparse.Namespace) -> int:
         shown = episodes.play(params, key, setup.policy, some, num_turns=num_turns, greedy=greedy)
         episodes.save(shown, setup.env, arguments.render)
         print(f"rendered   {len(shown)} episodes: {arguments.render}")
-    return 0
 
 
 def _policy(folder: Any, setup: Any, mesh: Mesh, step: int | None) -> tuple[Any, int]:

@@ -9,6 +9,7 @@ from jaxrl_agents.training.evaluation import Evaluation, evaluate
 from jaxrl_agents.training.fields import updated
 from jaxrl_agents.training.learner import Learner, TrainState
 from jaxrl_agents.training.loop import Diverged, Outcome, train
+from jaxrl_agents.training.memory import OutOfMemory
 from jaxrl_agents.training.preemption import CtrlCAsSigterm, StopOnSigterm
 from jaxrl_agents.training.presets import preset, read_config
 from jaxrl_agents.training.run_folder import RunFolder
@@ -32,6 +33,7 @@ __all__ = [
     "Diverged",
     "Evaluation",
     "Learner",
+    "OutOfMemory",
     "Outcome",
     "Placement",
     "Plan",

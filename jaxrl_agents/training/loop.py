@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_agents.training import fields
+from jaxrl_agents.training import fields, memory
 from jaxrl_agents.training.checkpoint import Checkpointer
 from jaxrl_agents.training.evaluation import Evaluation, Interval
 from jaxrl_agents.training.learner import TrainState
@@ -27,14 +26,14 @@ from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import Setup
 
 _COUNTED = {"env_steps": "env_steps_per_second", "policy_forwards": "forwards_per_second"}
+_SMALLER = (
+    "lower --model.d-model or --model.num-layers where that is much, else raise --batch.num-micro-batches, or lower "
+    "--batch.num-groups, --batch.group-size or --evaluation.num-episodes"
+)
 
 
 class Diverged(FloatingPointError):
     """Metrics or parameters are no longer finite."""
-
-
-class OutOfMemory(MemoryError):
-    """A step or an evaluation needs more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,14 @@ def train(
       CheckpointError: a checkpoint could not be written.
       Diverged: a metric or a parameter is NaN or infinite.
       ImportError: `tensorboard` without tensorboardX.
-      OutOfMemory: a step needs more than the devices have.
+      OutOfMemory: the state, a step or an evaluation needs more than the devices have.
       ValueError: the configuration does not fit the checkpoint.
     """
     keep, first = setup.config.checkpoint, jax.process_index() == 0
     if tensorboard:
         event_writer()  # says what to install, before anything is computed
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_memory_told(setup))
+        stack.enter_context(memory.told(lambda: f"{setup.size}; {_SMALLER}"))
         stop, ctrl_c = stack.enter_context(StopOnSigterm()), stack.enter_context(CtrlCAsSigterm())
         checkpointer = stack.enter_context(
             Checkpointer(folder.checkpoints, keep_last=keep.keep_last, keep_every=keep.keep_every)
@@ -112,25 +111,6 @@ def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tupl
         before = fields.updated(bare, checkpointer.metadata(step)["config"])
         changes = ", ".join(fields.differences(before, setup.config)) or "this version"
         raise ValueError(f"{changes} does not fit the checkpoint of step {step}: {error}") from error
-
-
-@contextlib.contextmanager
-def _memory_told(setup: Setup) -> Iterator[None]:
-    """Makes the devices' error of too little memory one line with a way out."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        found = re.search(r"RESOURCE_EXHAUSTED: (.+)|(Out of memory .+)", str(error))
-        if found is None:
-            raise
-        cause = (found[1] or found[2])[:200].rstrip(". ")
-        number = setup.policy.model.config.num_parameters
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(setup.learner.abstract_state()))
-        raise OutOfMemory(
-            f"too little memory ({cause}): the policy has {number:,} parameters, {size / 1e9:,.3g} GB with its "
-            "optimiser; lower --model.d-model or --model.num-layers where that is much, else raise "
-            "--batch.num-micro-batches, or lower --batch.num-groups, --batch.group-size or --evaluation.num-episodes"
-        ) from error
 
 
 @dataclass

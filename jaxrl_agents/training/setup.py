@@ -23,7 +23,7 @@ from jaxrl_agents.losses import Algorithm, PolicyLoss
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts.policy import Policy
 from jaxrl_agents.rollouts.types import Strategy
-from jaxrl_agents.training import unused
+from jaxrl_agents.training import memory, unused
 from jaxrl_agents.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig, chosen
 from jaxrl_agents.training.credit import takes_values
 from jaxrl_agents.training.evaluation import Evaluation, evaluate
@@ -74,6 +74,13 @@ class Setup:
         )  # fmt: skip
 
     @property
+    def size(self) -> str:
+        """What the state takes, for people."""
+        number = self.policy.model.config.num_parameters
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.learner.abstract_state()))
+        return f"the policy has {number:,} parameters, {size / 1e9:,.3g} GB with its optimiser"
+
+    @property
     def summary(self) -> str:
         """One line on what is trained, and another one where parameters are not split as the mesh says."""
         config = self.config
@@ -107,6 +114,7 @@ def build(config: TrainConfig, *, spread: bool = True) -> Setup:
       spread: train on all devices, as `config.mesh` says; False: the learner is for one device, whatever there are.
 
     Raises:
+      OutOfMemory: the tasks need more than the devices have.
       TypeError, ValueError: a value that does not fit the environment or the others; nothing was traced yet.
     """
     strategy, algorithm, chosen_filter = _strategy(config), _algorithm(config), _filter(config)
@@ -114,7 +122,8 @@ def build(config: TrainConfig, *, spread: bool = True) -> Setup:
     unused.check(config, algorithm.loss, strategy)
     unused.check_warmup(config)
     optimizer = _optimizer(config.optimizer, unused.num_updates(config))
-    with _fields_named(config):
+    fewer = f"make fewer tasks of {config.env}, or smaller ones: env_arguments says how many"
+    with _fields_named(config), memory.told(lambda: fewer):
         env, bank = _make(config)
         number = config.evaluation.num_held_out
         tasks, held_out = env.hold_out(bank, number, config.seed) if number else (bank, bank)

@@ -3,10 +3,8 @@
 import contextlib
 import io
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,9 +14,10 @@ import numpy as np
 import pytest
 
 from jaxrl_agents import cli
-from jaxrl_agents.training import Checkpointer, build
+from jaxrl_agents.training import Checkpointer, build, evaluation
 from jaxrl_agents.training.records import read_rows
 from jaxrl_agents.training.run_folder import RunFolder
+from tests.jaxrl_agents.training.runs import petabytes, process_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -96,18 +95,8 @@ def test_sigterm_saves_and_resume_goes_on_with_changed_flags(capsys, tmp_path):
 
 def stopped_by_sigterm(folder):
     """Trains in a process of its own, and stops it as a scheduler would; returns the last step."""
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_PLATFORMS": "cpu",
-    }
     flags = [*TINY, "--num-steps", "100000", "--out", str(folder), "--evaluation.every", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jaxrl_agents", "train", *flags], cwd=Path(__file__).parents[2], env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = process_of("-m", "jaxrl_agents", "train", *flags)
     deadline = time.monotonic() + 120
     while not (folder / "metrics.jsonl").exists() or len(read_rows(folder / "metrics.jsonl")) < 5:
         assert process.poll() is None and time.monotonic() < deadline
@@ -244,6 +233,13 @@ def test_divergence_is_one_clear_line(capsys, tmp_path):
         with Checkpointer(folder / "checkpoints") as checkpointer:
             params = checkpointer.restore(state, good).state.params
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_too_little_memory_to_evaluate_is_one_clear_line(capsys, monkeypatch, trained):
+    monkeypatch.setattr(evaluation, "evaluate", petabytes)
+    status, output, errors = run(capsys, "evaluate", trained)
+    assert status == 1 and output == "" and errors.count("\n") == 1
+    assert re.match(r"error: too little memory \(.*\d bytes.*\): the policy has [\d,]+ parameters, .*; lower", errors)
 
 
 def test_missing_tensorboardx_says_what_to_install_first(capsys, monkeypatch, tmp_path):

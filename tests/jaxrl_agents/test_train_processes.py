@@ -1,23 +1,19 @@
 """`python -m jaxrl_agents train` and `resume` on two processes, and Ctrl-C in one or in several."""
 
 import io
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 
-import jax
 import pytest
 
 from jaxrl_agents import cli
 from jaxrl_agents.training.preemption import CtrlCAsSigterm, StopOnSigterm
 from jaxrl_agents.training.progress import Console
 from jaxrl_agents.training.records import read_rows
+from tests.jaxrl_agents.training.runs import process_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "interruptible")
 
@@ -53,22 +49,7 @@ sys.exit(cli.main(["resume", folder, "--num-steps", "1000000", "--evaluation.eve
 
 def start(rank, address, folder):
     flags = ["--coordinator-address", address, "--num-processes", 2, "--process-id", rank]
-    return run(["-c", PROGRAM, folder, *TINY, *flags], num_devices=1)
-
-
-def run(arguments, *, num_devices):
-    """A process of Python."""
-    environment = os.environ | {
-        "JAX_NUM_CPU_DEVICES": str(num_devices),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)], cwd=Path(__file__).parents[2],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return process_of("-c", PROGRAM, folder, *TINY, *flags)
 
 
 def trained_by_two(folder):
@@ -148,7 +129,7 @@ sys.exit(cli.main(["train", *flags, "--num-steps", "1", "--out", folder]))
 
 def test_a_run_is_measured_on_other_devices_than_it_was_trained_on(tmp_path, alone):
     sizes = ["--mesh.tensor", 2, "--model.num-heads", 1, "--model.d-ff", 7]
-    process = run(["-c", ON_TWO_DEVICES, alone[0], tmp_path / "pair", *TINY, *sizes], num_devices=2)
+    process = process_of("-c", ON_TWO_DEVICES, alone[0], tmp_path / "pair", *TINY, *sizes, num_devices=2)
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert "policy     step 5 of " in output and "episodes   3\n" in output

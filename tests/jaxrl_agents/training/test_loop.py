@@ -13,13 +13,14 @@ import pytest
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.checkpoint import Checkpointer
 from jaxrl_agents.training.config import TrainConfig
-from jaxrl_agents.training.loop import Diverged, OutOfMemory, train
+from jaxrl_agents.training.loop import Diverged, train
+from jaxrl_agents.training.memory import OutOfMemory
 from jaxrl_agents.training.plots import plot_curves
 from jaxrl_agents.training.progress import Display
 from jaxrl_agents.training.records import MetricLog, read_rows, series
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import build
-from tests.jaxrl_agents.training.runs import StopAfter, assert_same_run
+from tests.jaxrl_agents.training.runs import StopAfter, assert_same_run, petabytes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -70,6 +71,15 @@ def test_a_run_leaves_configuration_metrics_and_checkpoints(setup, whole):
     with Checkpointer(whole.checkpoints) as checkpointer:
         assert checkpointer.steps() == [4, 6]
         assert checkpointer.metadata(6)["config"] == fields.as_document(setup.config)
+
+
+def test_rates_are_counts_a_second(whole):
+    timed = [row for row in read_rows(whole.metrics) if "time/step_seconds" in row]
+    for row in timed:
+        for rate, count in (("env_steps", "env_steps"), ("forwards", "policy_forwards")):
+            done = row[f"time/{rate}_per_second"] * row["time/step_seconds"]
+            assert done == pytest.approx(row[f"train/{count}"]) and done > 0
+    assert len(timed) == 3
 
 
 def test_sigterm_finishes_the_step_saves_and_resume_is_exact(setup, whole, tmp_path):
@@ -139,13 +149,11 @@ def test_metrics_are_read_when_the_next_step_is_under_way(setup, tmp_path):
     assert events == ["step 1", "step 2", "read 1", "step 3", "read 2", "read 3", "step 4", "read 4"]
 
 
-def test_too_little_memory_is_one_line_and_leaves_nothing(setup, tmp_path):
+@pytest.mark.parametrize("hungry", ["init", "step"])
+def test_too_little_memory_is_one_line_and_leaves_nothing(setup, tmp_path, hungry):
     class Hungry:
         def __getattr__(self, name):
-            return getattr(setup.learner, name)
-
-        def step(self, state, tasks):
-            return state, {"loss": jnp.zeros((10**8, 10**8)).sum()}  # 40 petabytes
+            return petabytes if name == hungry else getattr(setup.learner, name)
 
     number = setup.policy.model.config.num_parameters
     with pytest.raises(OutOfMemory) as error:
@@ -153,6 +161,12 @@ def test_too_little_memory_is_one_line_and_leaves_nothing(setup, tmp_path):
     text = str(error.value)
     assert re.match(rf"too little memory \(.*\d bytes.*\): the policy has {number:,} parameters, .* GB with its ", text)
     assert "--model.d-model" in text and "\n" not in text and not (tmp_path / "run").exists()
+
+
+def test_more_tasks_than_the_memory_holds_are_one_error():
+    many = {"env_arguments": {"preset": "random", "size": 4, "num_maps": 10**15}}
+    with pytest.raises(OutOfMemory, match=r"^too little memory \(.*\d bytes\): make fewer tasks of FrozenLake-v0, or "):
+        build(fields.updated(TrainConfig(), many))
 
 
 @pytest.mark.parametrize(("num_warm", "section"), [(1, "warm-start"), (0, "optimizer")])
