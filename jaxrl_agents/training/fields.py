@@ -75,7 +75,7 @@ def updated(config: T, document: Any, prefix: str = "") -> T:
     for name, value in document.items():
         if name not in hints:
             close = difflib.get_close_matches(str(name), hints, n=1)
-            hint = f"; did you mean {prefix}{close[0]}?" if close else f"; there are {', '.join(hints)}"
+            hint = f"; did you mean {prefix}{close[0]}?" if close else f": leave it out; there are {', '.join(hints)}"
             raise ValueError(f"{prefix}{name}={value!r} is no field{hint}")
         nested = getattr(config, name)
         if dataclasses.is_dataclass(nested):
@@ -84,6 +84,16 @@ def updated(config: T, document: Any, prefix: str = "") -> T:
             value = merged(nested, value)
         fields[name] = value
     return dataclasses.replace(config, **fields)  # type: ignore[type-var]
+
+
+def left_out(config: Any, document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, value in `config`) of the fields that `document`, which `updated` has taken, does not name."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from left_out(value, document.get(field.name, {}), f"{prefix}{field.name}.")
+        elif field.name not in document:
+            yield f"{prefix}{field.name}", value
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,10 +125,11 @@ class Learner:
             )
         parts = sharding.num_parts(self.mesh)
         if self.num_groups * self.group_size % parts:
+            size = parts // math.gcd(parts, self.num_groups)  # that a group's must be a multiple of
             raise ValueError(
                 f"num_groups={self.num_groups} with group_size={self.group_size}: the "
                 f"{self.num_groups * self.group_size} episodes of a step must be a multiple of the mesh's data × fsdp "
-                f"= {parts}; change either, or use another number of devices"
+                f"= {parts}: use group_size={-(-self.group_size // size) * size}, another num_groups or other devices"
             )
 
     def _check_on_policy(self) -> None:

@@ -33,6 +33,7 @@ class MetricLog:
         Raises:
           ImportError: `tensorboard` is given and tensorboardX is not installed.
           OSError: the file cannot be written.
+          ValueError: it is there, and not a log, see `read_rows`.
         """
         purged = {"purge_step": last_step + 1} if last_step else {}
         self._events = None if tensorboard is None else event_writer()(str(tensorboard), **purged)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from envs_jax.files import replaced
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.config import TrainConfig
-from jaxrl_agents.training.presets import read_config
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,22 @@ class RunFolder:
             partial.write_text(fields.to_json(config) + "\n", encoding="utf-8")
 
     def read_config(self) -> TrainConfig:
-        """The configuration of the run.
+        """The configuration of the run; nothing is filled in that might be another one.
 
         Raises:
-          ValueError: no run is there, or its configuration is not valid.
+          ValueError: no run is there, or its configuration is not valid or not complete.
         """
         if not self.config.exists():
             raise ValueError(f"{self.path} holds no run: {self.config} is not there")
-        return read_config(self.config)
+        document = fields.read_json(self.config)
+        try:
+            config = fields.updated(TrainConfig(), document)
+            missing = next(fields.left_out(config, document), None)
+            if missing is not None:
+                raise ValueError(
+                    f"{missing[0]} is missing, as in runs of another version: add what the run had; the default is now "
+                    f"{json.dumps(missing[1])}"
+                )
+        except ValueError as error:
+            raise ValueError(f"{self.config}: {error}") from error
+        return config

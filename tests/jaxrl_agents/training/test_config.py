@@ -12,6 +12,7 @@ from jaxrl_agents import losses
 from jaxrl_agents.training import fields
 from jaxrl_agents.training.config import BatchConfig, ModelConfig, OptimizerConfig, SearchConfig, TrainConfig
 from jaxrl_agents.training.presets import PRESETS, preset, read_config
+from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import _optimizer, build
 
 
@@ -38,7 +39,7 @@ from jaxrl_agents.training.setup import _optimizer, build
         ({"optimizer": {"beta1": 1}}, "optimizer.beta1=1 must be a number of at least 0 and below 1"),
         ({"filtering": {"share": 0}}, "filtering.share=0 must be a number above 0 and at most 1 or none"),
         ({"optimizer": {"learning_rat": 1.0}}, "optimizer.learning_rat=1.0 is no field; did you mean optimizer."),
-        ({"zzz": 1}, "zzz=1 is no field; there are env, env_arguments, rollout"),
+        ({"zzz": 1}, "zzz=1 is no field: leave it out; there are env, env_arguments, rollout"),
         ([], "the configuration=[] must be an object of fields"),
     ],
     ids=str,
@@ -88,6 +89,31 @@ def test_bad_files_are_named(tmp_path, text, message):
     with pytest.raises(ValueError) as error:
         read_config(file)
     assert str(error.value).startswith(f"{file}{message}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "document", "message"),
+    [
+        ("warm_start", None, "warm_start.num_steps is missing, as in runs of another version: add what the run had; "
+         "the default is now 0"),  # and not the preset's
+        ("warm_start", {"num_steps": 0, "expert": None, "num_episodes": 9},
+         "warm_start.learning_rate is missing, as in runs of another version: add what the run had; the default is "
+         "now null"),
+        ("search", {"annealing": 3}, "search.annealing=3 is no field: leave it out; there are num_rollouts, beam_"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_runs_of_another_version_are_refused(tmp_path, section, document, message):
+    folder, config = RunFolder(tmp_path), preset("WebShop-v0")
+    folder.write_config(config)
+    assert folder.read_config() == config
+    written = json.loads(folder.config.read_text())
+    assert written["warm_start"]["num_episodes"] is None  # the default
+    written.pop(section)
+    folder.config.write_text(json.dumps(written | ({} if document is None else {section: document})))
+    with pytest.raises(ValueError) as error:
+        folder.read_config()
+    assert str(error.value).startswith(f"{folder.config}: {message}") and "\n" not in str(error.value)
 
 
 def test_arguments_of_the_environment_are_added(tmp_path):

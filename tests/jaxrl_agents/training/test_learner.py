@@ -10,12 +10,13 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AbstractMesh
 
 import envs_jax
 from jaxrl_agents import losses
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts import Beam, Policy, Standard, Top, demonstrated
-from jaxrl_agents.training import Checkpointer, Learner, credit, make_mesh, metrics, update
+from jaxrl_agents.training import Checkpointer, Learner, credit, make_mesh, metrics, sharding, update
 from tests.jaxrl_agents.rollouts import cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -335,6 +336,10 @@ def test_coverage_and_diversity_are_those_of_the_definitions():
         ({"group_size": 1}, "group_size=1 leaves nothing to compare"),
         ({"num_minibatches": 3}, "num_minibatches=3 must divide the 16"),
         ({"filter": Top(0.1)}, "share=0.1 of 4 groups"),
+        (
+            {"mesh": AbstractMesh((3, 2, 1), sharding.AXES)},
+            "the 16 episodes of a step must be a multiple of .* = 6: use group_size=6, another",
+        ),
     ],
 )
 def test_errors_name_the_argument_and_the_value(options, message):
