@@ -121,14 +121,40 @@ def test_all_that_can_be_run_is_a_case():
     assert listed == {run for name, run in vars(suite).items() if name.startswith("run_")}
 
 
+def failed():
+    return Measurement(status="failed", note="no memory")
+
+
 def test_the_cost_of_a_step_is_its_time_over_that_of_its_parts():
     arm = lambda *rates: Measurement(np.array(rates, float))
     row = suite.cost_of(ROWS, arm(1.0, 2.0), [arm(2.0, 4.0), arm(4.0, 8.0)])
     assert row.value == pytest.approx(1 / 0.75) and row.verdict == "miss"
     assert suite.cost_of(ROWS, arm(1.0), [arm(1.5), arm(4.0)]).verdict == "pass"
-    failed = Measurement(status="failed", note="no memory")
-    row = suite.cost_of(ROWS, arm(1.0), [arm(1.0), failed])
+    row = suite.cost_of(ROWS, arm(1.0), [arm(1.0), failed()])
     assert (row.value, row.status, row.note) == (None, "failed", "no memory")
+
+
+def test_a_search_has_its_share_of_the_step(work):
+    arm = lambda rate, **summary: Measurement(np.array([rate]), summary=summary)
+    measured = {
+        "beam": arm(2.0, env_steps=100.0, policy_forwards=300.0),
+        "beam, rollout": arm(4.0, policy_forwards=300.0),
+        "standard, rollout": arm(10.0),
+        "forwards, 4": arm(8.0, rows=600.0),
+        "gradient": arm(8.0),
+    }
+    found = {(row.metric, row.unit, row.parameters.get("program")): row.value
+             for row in suite.strategy_rows(ROWS, "beam", measured, work)}  # fmt: skip
+    assert found == pytest.approx({
+        ("throughput", "env steps/s", None): 200, ("throughput", "forwards/s", None): 600,
+        ("throughput", "tokens/s", "step"): 2 * (300 + work.update_rows) * work.num_tokens,
+        ("throughput", "tokens/s", "rollout"): 4 * 300 * work.num_tokens,
+        ("time", "ms", "step"): 500, ("time", "ms", "rollout"): 250,
+        ("rollout's share of the step", "%", None): 50, ("search's share of the step", "%", None): 30,
+        ("time over forwards and gradient", "×", None): 0.5 / (0.0625 + 0.125),
+    })  # fmt: skip
+    names = [row.metric for row in suite.strategy_rows(ROWS, "beam", measured | {"beam, rollout": failed()}, work)]
+    assert "search's share of the step" not in names and names.count("time") == 2
 
 
 def test_gradients_on_meshes_are_compared_as_vectors(work):
