@@ -23,8 +23,13 @@ MAY_BE_INFINITE = ("entropy_threshold",)
 
 
 def checked(owner: Any) -> None:
-    """Raises ValueError for the first field of a Config or Setting that is out of its range, an array's entry too."""
+    """Raises ValueError for the first field of a Config or Setting that is out of its range, an array's entry too.
+
+    A traced field has no value to check, and passes.
+    """
     for field in dataclasses.fields(owner):
+        if isinstance(getattr(owner, field.name), jax.core.Tracer):
+            continue
         value = np.asarray(getattr(owner, field.name), np.float64)
         name, infinite = field.name, field.name in MAY_BE_INFINITE
         if not np.all(value < np.inf) and not (infinite and not np.isnan(value).any()):
@@ -69,6 +74,9 @@ class Setting:
     one_group: jax.Array | bool = False  # advantages relative to all rollouts of the epoch, not to those of the task
     shared_policy: jax.Array | bool = False  # one table for all tasks
 
+    def __post_init__(self) -> None:
+        checked(self)
+
 
 class Strategy(NamedTuple):
     """How the rollouts of an epoch are made."""
@@ -108,9 +116,7 @@ def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
         rest["entropy_threshold"] = np.inf
         for field in {"entropy_threshold", "free_steps"} & set(fields):
             raise ValueError(f"{field}={fields[field]} has no effect on {name}, which does not backtrack; leave it out")
-    setting = Setting(**rest)
-    checked(setting)
-    return setting, config
+    return Setting(**rest), config
 
 
 @pytree_dataclass

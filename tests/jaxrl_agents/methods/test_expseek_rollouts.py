@@ -1,6 +1,7 @@
 """Training on rollouts that step back: against the search library, and against one epoch in NumPy."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -278,12 +279,15 @@ def test_sizes_are_checked():
         ({"steps_back": -1}, "steps_back=-1 must be at least 1"),
         ({"retry_temperature": 0}, "retry_temperature=0 must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be a finite number"),
+        ({"entropy_threshold": float("nan")}, "entropy_threshold=nan must be a finite number"),
+        ({"max_retries": jnp.int32(-1)}, "max_retries=-1 must be at least 0"),
         ({"learning_rate": np.array([1.0, -1.0])}, "must be at least 0"),
     ],
 )
-def test_settings_are_checked(fields, message):
+@pytest.mark.parametrize("make", [Setting, functools.partial(strategy, "ExpSeek")])
+def test_settings_are_checked(make, fields, message):
     with pytest.raises(ValueError, match=message):
-        strategy("ExpSeek", **fields)
+        make(**fields)
 
 
 def test_what_says_nothing_of_a_strategy_is_refused():
