@@ -153,8 +153,8 @@ def papers_command(options: argparse.Namespace) -> int:
         try:
             found = paper.study(settings, folder, progress)
         except KeyboardInterrupt:
-            goes_on = f"; `{command} --out {shlex.quote(str(folder))}` goes on from here" if paper.resumable else ""
-            progress.say(f"interrupted{goes_on}")
+            again = f"{command} --out {shlex.quote(str(folder))}"
+            progress.say(f"interrupted; finished runs are kept in {folder / 'runs'}, `{again}` goes on from there")
             return INTERRUPTED
     paper_study.save(found, paper.name, dataclasses.asdict(settings), folder / "results.json")
     paper_report.write(found, paper.title, command, folder / "report.md")

@@ -42,7 +42,8 @@ class Paper:
     """A paper and the study that repeats it.
 
     `study` prints nothing itself: it tells `progress` how far it is, draws its plots into the folder, and returns what
-    is to be shown. The same settings give the same Study, its `timings` apart.
+    is to be shown. The same settings give the same Study, its `timings` and `time_tables` apart. It keeps finished runs
+    in the folder (see `store`): after an interruption the same settings and folder go on from there.
     """
 
     name: str
@@ -51,7 +52,6 @@ class Paper:
     default_budget: str
     study: Callable[[Settings, Path, Progress], Study]
     takes_levels: bool = False  # it can play Boxoban's levels
-    resumable: bool = False  # the study keeps what is done in the folder, and goes on from there
 
 
 def load(name: str) -> Paper:

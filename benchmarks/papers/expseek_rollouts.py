@@ -15,13 +15,12 @@ from benchmarks.papers.expseek_rollouts_plan import (
     LEARNED,
     READINGS,
     Arm,
-    Runs,
     ablations,
     arms,
     fits,
-    train_all,
 )
 from benchmarks.papers.expseek_rollouts_plots import plots
+from benchmarks.papers.expseek_rollouts_runs import Runs, Trainer, train_all
 from benchmarks.papers.expseek_rollouts_tables import LAST, METRICS, plain, tables, trained_on
 from benchmarks.papers.progress import Progress
 from benchmarks.papers.study import Study, estimate
@@ -43,11 +42,12 @@ def wanted(budget: str) -> list[Arm]:
 
 
 def study(settings: Settings, folder: Path, progress: Progress, *, num_epochs: int = Config.num_epochs) -> Study:
-    """Trains, and says what came of it; see `Paper`."""
+    """Trains what is not done yet, and says what came of it; see `Paper`."""
     whole, fitted = settings.budget != "quick", settings.budget == "full"
     start = time.perf_counter()
     asked = wanted(settings.budget)
-    runs = train_all(asked, settings.num_seeds, settings.seed, num_epochs, progress)
+    trainer = Trainer(folder, settings.num_seeds, settings.seed, num_epochs)
+    runs, num_kept = train_all(asked, trainer, progress)
     trained = time.perf_counter()
     steps = sum(int(run.steps.sum()) for run in runs.values())
     found = Study(
@@ -59,7 +59,8 @@ def study(settings: Settings, folder: Path, progress: Progress, *, num_epochs: i
         timings={},
     )
     shown = time.perf_counter()
-    timings = {"compiling and training": trained - start, "tables and plots": shown - trained}
+    kept = f", without {num_kept} trainings that were kept from before" if num_kept else ""
+    timings = {f"compiling and training{kept}": trained - start, "tables and plots": shown - trained}
     return dataclasses.replace(found, timings=timings)
 
 

@@ -1,23 +1,16 @@
-"""ExpSeek as rollout augmentation: what is trained, and the training of it."""
+"""ExpSeek as rollout augmentation: what is trained."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jax
-import numpy as np
-
-from benchmarks import machine
-from benchmarks.papers.progress import Progress
-from jaxrl_agents.methods.expseek_rollouts import STRATEGIES, Config, Run, Setting, Web, make_web, strategy, train_many
+from jaxrl_agents.methods.expseek_rollouts import STRATEGIES, Config, Setting, strategy
 
 BACKTRACKING = ("ExpSeek", "ExpSeek+BoN")
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.8)  # η of the paper's ablation, nats
 BACKTRACKS = (1, 2, 3, 4, 5)  # B of the paper's ablation
-CHUNK = 2  # settings trained by one call: enough to fill the loops, few enough for a bar that moves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +74,6 @@ class Arm:
         return self.reading, self.strategy
 
 
-Runs = dict[tuple[str, str], Run]  # leaves are NumPy arrays [seeds, …]
-
-
 def arms(readings: Iterable[Reading]) -> Iterator[Arm]:
     """The trainings that the readings ask for."""
     for reading in readings:
@@ -106,49 +96,3 @@ def fits() -> Iterator[Arm]:
         for rate in rates:
             setting, config = strategy("Standard", required_pairs=k, learning_rate=rate)
             yield Arm(f"k = {k}, rate {rate:g}", "Standard", setting, config)
-
-
-def run_of(runs: Runs, reading: str, name: str) -> Run:
-    """The run of a strategy; under a reading that is silent about it, that of the default."""
-    return runs[reading, name] if (reading, name) in runs else runs[DEFAULT.name, name]
-
-
-def train_all(wanted: Sequence[Arm], num_seeds: int, seed: int, num_epochs: int, progress: Progress) -> Runs:
-    """Trains the arms, chunk by chunk, on as many threads as there are cores."""
-    seeds = np.random.SeedSequence(seed).generate_state(num_seeds)
-    webs = jax.tree.map(lambda *leaves: np.stack(leaves), *(make_web(int(number)) for number in seeds))
-    keys = jax.vmap(jax.random.key)(seeds)
-    progress.started(f"training {num_seeds} seeds", total=len(wanted))
-    runs: Runs = {}
-    pool = ThreadPoolExecutor(max_workers=machine.fingerprint()["cores"])
-    try:
-        futures: dict[Future[list[Run]], Sequence[Arm]] = {
-            pool.submit(_trained, chunk, webs, keys, num_epochs): chunk for chunk in _chunks(wanted)
-        }
-        for future in as_completed(futures):
-            chunk = futures[future]
-            runs |= {arm.name: run for arm, run in zip(chunk, future.result(), strict=True)}
-            progress.advanced(len(chunk))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return runs
-
-
-def _chunks(wanted: Sequence[Arm]) -> list[Sequence[Arm]]:
-    """Arms that one call can train; the longest first, so that no core waits for them at the end."""
-    kinds: dict[tuple[Config, bool], list[Arm]] = {}
-    for arm in wanted:
-        kinds.setdefault((arm.config, arm.one_web), []).append(arm)
-    chunks = [alike[i : i + CHUNK] for alike in kinds.values() for i in range(0, len(alike), CHUNK)]
-    return sorted(chunks, key=lambda chunk: -chunk[0].config.num_candidates)
-
-
-def _trained(chunk: Sequence[Arm], webs: Web, keys: jax.Array, num_epochs: int) -> list[Run]:
-    """The runs of a chunk; it is filled up with its last arm, so that all are of one program."""
-    filled = [*chunk, *[chunk[-1]] * (CHUNK - len(chunk))]
-    settings = jax.tree.map(lambda *fields: np.stack(fields), *(arm.setting for arm in filled))
-    config = dataclasses.replace(chunk[0].config, num_epochs=num_epochs)
-    if chunk[0].one_web:
-        webs = jax.tree.map(lambda leaf: np.broadcast_to(leaf[:1], leaf.shape), webs)
-    runs = jax.tree.map(np.asarray, train_many(settings, webs, keys, config))
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], runs) for i in range(len(chunk))]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers.expseek_rollouts_plan import BACKTRACKING, BACKTRACKS, DEFAULT, FREE, LEARNED, THRESHOLDS, Runs
-from benchmarks.papers.expseek_rollouts_plan import run_of as _run_of
+from benchmarks.papers.expseek_rollouts_plan import BACKTRACKING, BACKTRACKS, DEFAULT, FREE, LEARNED, THRESHOLDS
+from benchmarks.papers.expseek_rollouts_runs import Runs
+from benchmarks.papers.expseek_rollouts_runs import run_of as _run_of
 from benchmarks.papers.expseek_rollouts_tables import PAPER, plain, swept, trained_on
 from benchmarks.papers.study import estimate
 from benchmarks.plots import COLOURS, MARKERS, OTHER, new_figure, save, styled

@@ -16,11 +16,10 @@ from benchmarks.papers.expseek_rollouts_plan import (
     LEARNED,
     READINGS,
     THRESHOLDS,
-    Runs,
-    run_of,
 )
+from benchmarks.papers.expseek_rollouts_runs import Measured, Runs, run_of
 from benchmarks.papers.study import Estimate, Table, estimate
-from jaxrl_agents.methods.expseek_rollouts import STRATEGIES, Run
+from jaxrl_agents.methods.expseek_rollouts import STRATEGIES
 
 METRICS = ("success", "return", "coverage", "diversity")
 PAPER = {  # Table 1
@@ -40,17 +39,17 @@ LAST = 10  # epochs that the paper's Table 1 is a mean of
 TARGET = 0.85  # success, of the paper's convergence analysis
 
 
-def trained_on(run: Run, metric: str) -> np.ndarray:
+def trained_on(run: Measured, metric: str) -> np.ndarray:
     """[seeds]: of the rollouts trained on, mean of the last epochs."""
     return getattr(run.trained_on, FIELDS.get(metric, metric))[:, -LAST:].mean(axis=1)
 
 
-def plain(run: Run, metric: str, look: int = -1) -> np.ndarray:
+def plain(run: Measured, metric: str, look: int = -1) -> np.ndarray:
     """[seeds]: of plain rollouts of the policy at a look, the final one by default."""
     return getattr(run.plain, FIELDS.get(metric, metric))[:, look]
 
 
-def epochs_to_target(run: Run) -> np.ndarray:
+def epochs_to_target(run: Measured) -> np.ndarray:
     """[seeds]: the first epoch at which the last ten had the target's mean success; all epochs where none had."""
     success = run.trained_on.success
     sums = np.cumsum(np.pad(success, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
@@ -59,7 +58,7 @@ def epochs_to_target(run: Run) -> np.ndarray:
     return np.where(reached.any(axis=1), reached.argmax(axis=1) + width, success.shape[1])
 
 
-def equal_steps_look(run: Run, reference: Run) -> int:
+def equal_steps_look(run: Measured, reference: Measured) -> int:
     """The look at which `run` has taken about as many steps of the environment as `reference` in all."""
     looks = run.plain.success.shape[1]
     share = reference.steps.sum() / run.steps.sum()

@@ -11,8 +11,7 @@ from benchmarks.report import machine_line, markdown_table
 from envs_jax.files import replaced
 
 COLOURS: dict[Verdict, str] = {
-    "holds": "green", "does not hold": "red", "depends on the reading": "yellow", "not separated": "yellow",
-    "not tested": "dim",
+    "holds": "green", "does not hold": "red", "not separated": "yellow", "not tested": "dim",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from envs_jax.files import replaced
 
 SCHEMA_VERSION = 1
 
-Verdict = Literal["holds", "does not hold", "depends on the reading", "not separated", "not tested"]
+Verdict = Literal["holds", "does not hold", "not separated", "not tested"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,13 @@ def estimate(values: Any) -> Estimate:
         raise ValueError(f"values has shape {values.shape}; it must be [seeds], two or more")
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half), len(values))
+
+
+def verdict_of(differences: Sequence[Estimate]) -> Verdict:
+    """Whether all the differences are above 0: the intervals of all of them, or that of one of them the other way."""
+    if any(difference.high < 0 for difference in differences):
+        return "does not hold"
+    return "holds" if all(difference.low > 0 for difference in differences) else "not separated"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.papers.study import Claim, Estimate, Verdict, estimate
-from benchmarks.papers.tsr_plan import BASELINE
+from benchmarks.papers.study import Claim, Estimate, estimate, verdict_of
+from benchmarks.papers.tsr_plan import BASELINE, Cell
 from benchmarks.papers.tsr_runs import Run
 
 Runs = Mapping[str, Sequence[Run]]  # of one domain: by method, a run a seed
@@ -21,6 +21,43 @@ CLOCKS = ("seconds", "cpu_seconds")
 SPIKE = 10.0  # a gradient norm that is so many times the run's median
 
 Values = Callable[[Run], float]
+
+
+def counted(run: Run, cell: Cell) -> Run:
+    """The run as tables, claims and plots count it: one that diverged has failed from that update on.
+
+    There its evaluations have no success, the least return that it had, at most 0, and the most turns and actions; the
+    rollouts to train on have no success and the least return too. Entropy and gradient norm stay where they were last
+    (at 0 where there was none), and an update costs the mean of those before. What was measured earlier stays, the
+    final evaluation too where the run diverged after the compared updates.
+    """
+    end = run.diverged
+    if end is None:
+        return run
+    curve, steps = run.curve, run.steps
+    updates = sorted({end.update, *(update for update in cell.evaluations if update > end.update)})
+    costs = {name: getattr(end, name) / end.update for name in ("env_steps", "policy_forwards")} | {"updates": 1.0}
+    lost = {
+        "success": 0.0, "turns": max(curve["turns"]), "actions": max(curve["actions"]),
+        "episode_return": min(0.0, *curve["episode_return"]),
+    }  # fmt: skip
+    still = {
+        "success": 0.0, "return": min([0.0, *steps["return"]]),
+        **{name: steps[name][-1] if steps[name] else 0.0 for name in ("entropy", "gradient_norm")},
+    }  # fmt: skip
+    rest = {name: [costs[name] * update if name in costs else lost[name] for update in updates] for name in curve}
+    missing = cell.total_updates - len(steps["success"])
+    return dataclasses.replace(
+        run,
+        curve={name: values + rest[name] for name, values in curve.items()},
+        steps={name: values + [still[name]] * missing for name, values in steps.items()},
+        final=run.final or lost,
+    )
+
+
+def failed(run: Run) -> bool:
+    """Whether it diverged in the updates after which methods are compared."""
+    return run.diverged is not None and run.diverged.update <= run.num_updates
 
 
 def final(name: str) -> Values:
@@ -60,7 +97,7 @@ def reached(run: Run, share: float, of: Run | None = None) -> float:
     """Updates until an evaluation has `share` of the final success; the paper's "steps to 80 %" for 0.8.
 
     Of the run's own success, or of that of another run. Updates beyond those that are compared do not count; where
-    no evaluation got there, the last one stands for it.
+    no evaluation got there, the last one stands for it, and a run that failed did not get there.
     """
     there = _there(run, share, of)
     return float(run.curve["updates"][int(np.argmax(there))]) if there.any() else float(run.num_updates)
@@ -69,7 +106,7 @@ def reached(run: Run, share: float, of: Run | None = None) -> float:
 def _there(run: Run, share: float, of: Run | None) -> np.ndarray:
     """Which evaluations of the compared updates have the share of the final success."""
     enough = np.asarray(run.curve["success"]) >= share * (run if of is None else of).final["success"]
-    return enough & (np.asarray(run.curve["updates"]) <= run.num_updates)
+    return enough & (np.asarray(run.curve["updates"]) <= run.num_updates) & (not failed(run))
 
 
 def steps_to(share: float) -> Values:
@@ -102,7 +139,9 @@ def late(run: Run, name: str) -> float:
 
 
 def spikes(run: Run) -> float:
-    """The largest gradient norm over the run's median, of the compared updates."""
+    """The largest gradient norm over the run's median, of the compared updates; infinite where the run failed."""
+    if failed(run):
+        return float("inf")
     norms = recorded(run, "gradient_norm")
     return float(norms.max() / max(float(np.median(norms)), 1e-12))
 
@@ -121,13 +160,6 @@ def times_the_baseline(runs: Runs, method: str, currency: Currency) -> float:
     """What an update spends of a currency over what one of the baseline does."""
     each = per_update(currency)
     return mean_of(runs, method, each).mean / mean_of(runs, BASELINE, each).mean
-
-
-def verdict_of(differences: Sequence[Estimate]) -> Verdict:
-    """Whether all the differences are above 0: the intervals of all of them, or that of one of them the other way."""
-    if any(difference.high < 0 for difference in differences):
-        return "does not hold"
-    return "holds" if all(difference.low > 0 for difference in differences) else "not separated"
 
 
 def compared(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str]], value: Values) -> Claim:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from benchmarks.papers.study import Claim
 from benchmarks.papers.tsr_analysis import (
     NEARLY,
@@ -96,7 +98,9 @@ def _of_behaviour(domain: str, runs: Runs) -> Iterator[Claim]:
         domain, runs, [(method, BASELINE) for _, method in fewer], lambda run: late(run, "entropy"),
     )  # fmt: skip
     worst = {method: max(spikes(run) for run in runs[method]) for method in methods}
-    text = ", ".join(f"{method} {ratio:.1f}" for method, ratio in worst.items())
+    text = ", ".join(
+        f"{method} {ratio:.1f}" if np.isfinite(ratio) else f"{method} diverged" for method, ratio in worst.items()
+    )
     yield Claim(
         f"{domain}: gradient norms have no spikes (none above {SPIKE:.0f} times the median of its run)",
         "holds" if max(worst.values()) <= SPIKE else "does not hold",

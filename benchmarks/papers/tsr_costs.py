@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from benchmarks.papers.study import Table, estimate
+from benchmarks.papers.study import Table, estimate, verdict_of
 from benchmarks.papers.tsr_analysis import (
     CLOCKS,
     NEARLY,
@@ -20,10 +20,9 @@ from benchmarks.papers.tsr_analysis import (
     percents,
     steps_to,
     times_the_baseline,
-    verdict_of,
 )
 from benchmarks.papers.tsr_plan import BASELINE
-from benchmarks.papers.tsr_tables import CLOCKED, clocked, ordered, plain
+from benchmarks.papers.tsr_tables import CLOCKED, clocked, ordered, plain, row_name
 
 COST = 1.15  # time of an update over the baseline's, beyond what goes through the policy
 
@@ -42,7 +41,7 @@ def _updates(domains: Mapping[str, Runs], tokens: Mapping[str, int]) -> Table:
         "s / update", "×", "over forwards", "over tokens", "processor s / update", "×", "over forwards", "over tokens",
     )  # fmt: skip
     rows = [
-        (f"{domain}: {method}", *_costs(runs, method, tokens[domain]))
+        (row_name(domain, runs, method), *_costs(runs, method, tokens[domain]))
         for domain, runs in domains.items()
         for method in runs
     ]
@@ -90,7 +89,7 @@ def _training(domains: Mapping[str, Runs]) -> Table:
             theirs = (
                 hour for model in clocked(domain, method) for hour in (model.hours, model.hours_80, model.hours_end)
             )
-            rows.append((f"{domain}: {method}", *_waited(runs, method), *(plain(hour, 2) for hour in theirs)))
+            rows.append((row_name(domain, runs, method), *_waited(runs, method), *(plain(hour, 2) for hour in theirs)))
     note = (
         "Wall time of our compared updates, and until a run has that share of its own final success, see the speed of "
         "learning; means over the seeds. The paper's hours are those of eight A100."
@@ -118,7 +117,7 @@ def _convergence(domains: Mapping[str, Runs]) -> Table:
     """The claim that searches take as long as the baseline to converge."""
     most = comparable()
     rows = [
-        (f"{domain}: {method}", *_converged(runs, method, most))
+        (row_name(domain, runs, method), *_converged(runs, method, most))
         for domain, runs in domains.items()
         for method in ordered(runs)
         if method != BASELINE

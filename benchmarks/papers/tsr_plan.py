@@ -38,6 +38,11 @@ class Cell:
         """What runs and tables call it."""
         return f"{self.domain}/{self.method}"
 
+    @property
+    def evaluations(self) -> list[int]:
+        """The updates after which the policy is evaluated, in order; 0 is the base model."""
+        return sorted({*range(0, self.total_updates + 1, self.every), self.num_updates})
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:

@@ -1,11 +1,10 @@
-"""Runs of the study of TSR: one setting with one seed, kept in a file of its own when it is done."""
+"""Runs of the study of TSR: one setting with one seed, kept when it is done."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.machine import fingerprint
+from benchmarks.papers.store import Store
 from benchmarks.papers.tsr_plan import STRATEGIES, Cell, Plan
-from envs_jax.files import replaced
 from jaxrl_agents.methods import tsr
 from jaxrl_agents.methods.tsr import learning
 from jaxrl_agents.training.learner import Learner, TrainState
@@ -35,18 +33,35 @@ CONSTANTS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Divergence:
+    """Where a run ended because its loss, its gradient or another metric was no longer finite."""
+
+    update: int  # in which, from 1
+    cause: str  # as "loss is nan"
+    env_steps: float  # spent by then, those of this update included
+    policy_forwards: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """What one run measured; it is a JSON object in its file.
 
-    All but `seconds` and `cpu_seconds` is the same whenever the run is repeated.
+    All but `seconds` and `cpu_seconds` is the same whenever the run is repeated. A run that diverged has the numbers
+    from before the update in which it did: how it counts is said by `tsr_analysis.counted`.
     """
 
     num_updates: int  # after which methods are compared
     curve: dict[str, list[float]]  # by the names of CURVE, one number an evaluation, the first before any update
     steps: dict[str, list[float]]  # by the names of STEPS, one number an update
-    final: dict[str, float]  # `tsr.Measured` after `num_updates`, from more episodes
+    final: dict[str, float]  # `tsr.Measured` after `num_updates`, from more episodes; empty where it did not get there
     seconds: float  # wall time of an update, the median; compilation and evaluations apart
     cpu_seconds: float  # processor time of an update, the median
+    diverged: Divergence | None = None
+
+    @property
+    def updates_made(self) -> int:
+        """Those that were run, the one in which it diverged among them."""
+        return len(self.steps["success"]) if self.diverged is None else self.diverged.update
 
 
 class Workshop:
@@ -72,7 +87,7 @@ class Workshop:
 
 
 def run(workshop: Workshop, cell: Cell, seed: int, advanced: Callable[[], None]) -> Run:
-    """Trains and measures; calls `advanced` after every update.
+    """Trains and measures, to the end or until the run diverges; calls `advanced` after every update.
 
     All runs of a domain start from one base model, and those of a seed draw the same tasks.
     """
@@ -82,23 +97,26 @@ def run(workshop: Workshop, cell: Cell, seed: int, advanced: Callable[[], None])
     state = learner.init(jax.random.fold_in(start_key, seed))._replace(params=base)
     made = Run(cell.num_updates, {name: [] for name in CURVE}, {name: [] for name in STEPS}, {}, 0.0, 0.0)
     spent, clocks = {"updates": 0.0, "env_steps": 0.0, "policy_forwards": 0.0}, []
+    diverged: Divergence | None = None
     for update in range(cell.total_updates + 1):
-        if update % cell.every == 0 or update == cell.num_updates:
+        if update in cell.evaluations:
             _append(made.curve, {**spent, **_measured(given, state, evaluation_key, CURVE_TIMES)})
         if update == cell.num_updates:
             made.final.update(_measured(given, state, evaluation_key, FINAL_TIMES))
-        if update < cell.total_updates:
-            start = time.perf_counter(), time.process_time()
-            state, metrics = learner.step(state, given.tasks)
-            numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            clocks.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-            if (cause := divergence(numbers)) is not None:
-                raise ValueError(f"{cell.name}, seed {seed}: {cause} in update {update + 1}; give another --seed")
-            _append(made.steps, numbers)
-            spent = {name: value + numbers.get(name, 1.0) for name, value in spent.items()}
-            advanced()
+        if update == cell.total_updates:
+            break
+        start = time.perf_counter(), time.process_time()
+        state, metrics = learner.step(state, given.tasks)
+        numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        clocks.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        spent = {name: value + numbers.get(name, 1.0) for name, value in spent.items()}
+        advanced()
+        if (cause := divergence(numbers)) is not None:
+            diverged = Divergence(update + 1, cause, spent["env_steps"], spent["policy_forwards"])
+            break
+        _append(made.steps, numbers)
     seconds, cpu_seconds = np.median(clocks[1:] or clocks, axis=0)  # the first one may have compiled the program
-    return dataclasses.replace(made, seconds=float(seconds), cpu_seconds=float(cpu_seconds))
+    return dataclasses.replace(made, seconds=float(seconds), cpu_seconds=float(cpu_seconds), diverged=diverged)
 
 
 def _append(lists: dict[str, list[float]], numbers: Mapping[str, float]) -> None:
@@ -112,66 +130,27 @@ def _measured(given: tsr.Problem, state: TrainState, key: jax.Array, times: int)
     return {name: float(np.mean([getattr(one, name) for one in found])) for name in tsr.Measured._fields}
 
 
-class Store:
-    """The finished runs of a study, in a folder: an interrupted study goes on from there.
-
-    A file is written at once, with the digest of its content and all that its numbers depend on.
-    """
+class RunStore:
+    """The finished runs of a study, in a folder; see `Store`."""
 
     def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
-        self.folder, self.presets = folder / "runs", plan.presets
+        self.store = Store(folder, sizes=dataclasses.asdict(plan.sizes), seed=seed, constants=CONSTANTS)
+        self.presets = plan.presets
         self.domain = functools.lru_cache(None)(self._domain)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(f"{self.folder}: a file is where the runs are kept; give --out another folder")
-        self.folder.mkdir(exist_ok=True)
-        machine = fingerprint()
-        self.study = {
-            "sizes": dataclasses.asdict(plan.sizes), "seed": seed, "jax": jax.__version__, "constants": CONSTANTS,
-            "backend": machine["backend"], "cores": machine["cores"],
-        }  # fmt: skip
 
     def load(self, cell: Cell, seed: int) -> Run | None:
-        """The run, or None where it is not done.
-
-        Raises:
-          ValueError: the file is damaged, or of a study with other settings; it says what to do.
-        """
-        path = self._path(cell, seed)
-        if not path.exists():
-            return None
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            content, digest = document["content"], document["sha256"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no file of a run ({error}); remove it, and it will be run again") from error
-        if _digest(content) != digest:
-            raise ValueError(f"{path} is damaged: its digest is wrong; remove it, and it will be run again")
-        asked, found, kept = self._settings(cell, seed), content.get("settings", {}), content.get("run", {})
-        if set(found) != set(asked) or set(kept) != {field.name for field in dataclasses.fields(Run)}:
-            raise ValueError(f"{path} was written by another version of the study; give --out another folder")
-        others = [f"{name} {found[name]}, not {value}" for name, value in asked.items() if found[name] != value]
-        if others:
-            raise ValueError(
-                f"{path} is of a study with other settings: {'; '.join(others)}; give --out another folder"
-            )
-        run = Run(**kept)
-        if not _whole(run, cell):
-            raise ValueError(f"{path} does not have all that a run measures; remove it, and it will be run again")
-        return run
+        """The run, or None where it is not done; raises ValueError as `Store.load` does."""
+        return self.store.load(f"{cell.name}-{seed}", self._settings(cell, seed), functools.partial(_unpacked, cell))
 
     def save(self, cell: Cell, seed: int, run: Run) -> None:
         """Keeps a finished run."""
-        content = {"settings": self._settings(cell, seed), "run": dataclasses.asdict(run)}
-        document = {"sha256": _digest(content), "content": content}
-        with replaced(self._path(cell, seed)) as partial:
-            partial.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
+        self.store.save(f"{cell.name}-{seed}", self._settings(cell, seed), dataclasses.asdict(run))
 
     def _settings(self, cell: Cell, seed: int) -> dict[str, Any]:
-        setting = {
+        return {
             "cell": dataclasses.asdict(cell), "domain": self.domain(cell.domain),
             "strategy": repr(STRATEGIES[cell.method]), "run": seed,
         }  # fmt: skip
-        return {**self.study, **setting}
 
     def _domain(self, name: str) -> str:
         """A domain as text; of levels their content, wherever they lie."""
@@ -179,18 +158,23 @@ class Store:
         arguments = tuple((key, _digest_of(value) if key == "levels" else value) for key, value in domain.arguments)
         return repr(dataclasses.replace(domain, arguments=arguments))
 
-    def _path(self, cell: Cell, seed: int) -> Path:
-        name = cell.name.replace("/", "-").replace(" ", "-").replace("=", "")
-        return self.folder / f"{name}-{seed}.json"
+
+def _unpacked(cell: Cell, kept: dict[str, Any]) -> Run:
+    diverged = kept.get("diverged")
+    run = Run(**{**kept, "diverged": None if diverged is None else Divergence(**diverged)})
+    if not _whole(run, cell):
+        raise ValueError("it does not have all that a run measures")
+    return run
 
 
 def _whole(run: Run, cell: Cell) -> bool:
-    """Whether a run has every number that its cell asks for."""
-    updates = {*range(0, cell.total_updates + 1, cell.every), cell.num_updates}
+    """Whether a run has every number that its cell asks for; one that diverged, those of the updates before."""
+    recorded = cell.total_updates if run.diverged is None else run.diverged.update - 1
+    evaluations = [update for update in cell.evaluations if update <= recorded]
     return (
-        {name: len(values) for name, values in run.curve.items()} == dict.fromkeys(CURVE, len(updates))
-        and {name: len(values) for name, values in run.steps.items()} == dict.fromkeys(STEPS, cell.total_updates)
-        and set(run.final) == set(tsr.Measured._fields)
+        {name: len(values) for name, values in run.curve.items()} == dict.fromkeys(CURVE, len(evaluations))
+        and {name: len(values) for name, values in run.steps.items()} == dict.fromkeys(STEPS, recorded)
+        and set(run.final) == (set(tsr.Measured._fields) if cell.num_updates <= recorded else set())
         and run.num_updates == cell.num_updates
     )
 
@@ -203,7 +187,3 @@ def _digest_of(path: str) -> str:
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

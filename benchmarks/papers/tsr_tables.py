@@ -138,6 +138,8 @@ def tables(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Iterator
     yield _budgets(domains, optima)
     yield _speed(domains)
     yield _diagnostics(domains, optima)
+    if any(run.diverged for methods in domains.values() for runs in methods.values() for run in runs):
+        yield _diverged(domains)
 
 
 _HEADER = ("", "success %", "less base", "turns", "actions", "paper 0.5B %", "turns", "paper 3B %", "turns")
@@ -162,7 +164,7 @@ def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
         paper = PUBLISHED.get(domain, {})
         rows.append(_row(f"{domain}: {BASE}", _start(runs), paper.get(BASE, _NOTHING)))
         for method in ordered(runs):
-            rows.append(_row(f"{domain}: {method}", _outcome(runs, method), paper.get(method, _NOTHING)))
+            rows.append(_row(row_name(domain, runs, method), _outcome(runs, method), paper.get(method, _NOTHING)))
         rows += _optimum_rows(domain, optima, len(_HEADER))
     note = (
         f"Success on the {NUM_HELD_OUT} held-out tasks at temperature 0.5, after equally many updates; mean over the "
@@ -194,7 +196,7 @@ def _equal_budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> 
             values = success, at(steps, "env_steps"), at(forwards, "policy_forwards")
             cells = [percent(mean_of(runs, method, value)) for value in values]
             each = [mean_of(runs, method, per_update(name)).mean for name in _CURRENCIES]
-            rows.append((f"{domain}: {method}", *cells, *(f"{number:,.0f}" for number in each)))
+            rows.append((row_name(domain, runs, method), *cells, *(f"{number:,.0f}" for number in each)))
         rows.append((f"{domain}: compared after", "", f"{steps:,.0f}", f"{forwards:,.0f}", "", ""))
         rows += _optimum_rows(domain, optima, len(header))
     note = (
@@ -216,11 +218,12 @@ def _budgets(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
             method = "beam" if (m, w) == (4, 2) else f"beam M={m} W={w}"
             if method in runs:
                 paper = PUBLISHED_BUDGETS.get(domain, {}).get((m, w), _NOTHING)
-                rows.append(_row(f"{domain}: M={m} W={w}", _outcome(runs, method), paper, digits=2))
+                name = row_name(domain, runs, method, f"M={m} W={w}")
+                rows.append(_row(name, _outcome(runs, method), paper, digits=2))
         others = [method for method in runs if method not in METHODS and " M=" not in method]
         for method in others:
-            label = f"{domain}: {method} of a whole group, M=4 W=16"
-            rows.append(_row(label, _outcome(runs, method), _NOTHING))
+            name = row_name(domain, runs, method, f"{method} of a whole group, M=4 W=16")
+            rows.append(_row(name, _outcome(runs, method), _NOTHING))
         rows += _optimum_rows(domain, optima, len(_HEADER))
     note = (
         "W is the paper's B. It says that its main results have M=4 and B=2, but their numbers are those of M=2 and "
@@ -242,7 +245,7 @@ def _speed(domains: Mapping[str, Runs]) -> Table:
             own, nearly = (_count(mean_of(runs, method, steps_to(share))) for share in (SHARE, NEARLY))
             numbers = ((model.updates_80, model.updates_end) for model in clocked(domain, method))
             paper = (plain(number, 0) for pair in numbers for number in pair)
-            rows.append((f"{domain}: {method}", own, there, nearly, *paper))
+            rows.append((row_name(domain, runs, method), own, there, nearly, *paper))
     note = (
         "Updates until an evaluation has that share of the run's own final success, as in the paper; 0 is the base "
         f"model's, and a method that ends lower gets there sooner. So the next column has {percents(SHARE)} of what "
@@ -264,7 +267,7 @@ def _diagnostics(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Ta
     rows: list[tuple[str, ...]] = []
     for domain, runs in domains.items():
         for method in ordered(runs):
-            rows.append((f"{domain}: {method}", *(str(mean_of(runs, method, value)) for value in values)))
+            rows.append((row_name(domain, runs, method), *(str(mean_of(runs, method, value)) for value in values)))
         if domain in optima:
             rows.append((f"{domain}: {OPTIMUM}", f"{optima[domain]:.3f}", *[""] * (len(header) - 2)))
     note = (
@@ -273,6 +276,31 @@ def _diagnostics(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Ta
         "rollouts that are learned from. A search may keep lucky rollouts, and so return more than any policy can."
     )
     return Table("Exploitation, exploration and stability (the paper's Figure 4)", header, rows, note)
+
+
+def _diverged(domains: Mapping[str, Runs]) -> Table:
+    rows = [
+        (f"{domain}: {method}, seed {seed}", str(run.diverged.update), run.diverged.cause)
+        for domain, methods in domains.items()
+        for method, runs in methods.items()
+        for seed, run in enumerate(runs)
+        if run.diverged is not None
+    ]
+    note = (
+        "A run diverges where its loss, its gradient or another metric of an update is not finite. It ends there, and "
+        "from that update on it counts as failed: no success in its evaluations and rollouts, the least return that it "
+        "had, at most 0, and the most turns and actions. Its entropy and gradient norm stay where they were last, its "
+        "updates cost the mean of those before, and where it diverged in the compared updates it gets to no share of "
+        "any success. What it measured earlier counts as measured. So it is in every mean and interval of this report; "
+        "rows that have such runs say so."
+    )
+    return Table("Runs that diverged", ("", "in update", "cause"), rows, note)
+
+
+def row_name(domain: str, runs: Runs, method: str, shown: str | None = None) -> str:
+    """What the row of a method is called; how many of its seeds diverged is told where any did."""
+    diverged = sum(run.diverged is not None for run in runs[method])
+    return f"{domain}: {shown or method}" + (f" ({diverged} of {len(runs[method])} diverged)" if diverged else "")
 
 
 def _row(name: str, ours: tuple[str, ...], paper: Published, digits: int = 1) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The study of ExpSeek as rollout augmentation: the command, its tables, and its verdicts."""
 
 import contextlib
+import dataclasses
 import io
 import json
 from types import SimpleNamespace
@@ -8,12 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks import commands
 from benchmarks.__main__ import main
 from benchmarks.papers import Progress, load, settings
 from benchmarks.papers.expseek_rollouts import wanted
 from benchmarks.papers.expseek_rollouts_claims import claims
-from benchmarks.papers.expseek_rollouts_plan import DEFAULT, FREE, LEARNED, READINGS, arms, train_all
+from benchmarks.papers.expseek_rollouts_plan import DEFAULT, FREE, LEARNED, READINGS
 from benchmarks.papers.expseek_rollouts_plots import plots
+from benchmarks.papers.expseek_rollouts_runs import Trainer, chunks_of, train_all
 from benchmarks.papers.expseek_rollouts_tables import epochs_to_target, equal_steps_look, tables
 from benchmarks.papers.study import estimate
 from jaxrl_agents.methods.expseek_rollouts import STRATEGIES
@@ -23,15 +26,32 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUICK = ["papers", "expseek-rollouts", "--budget", "quick", "--seeds", "2"]
 
 
+class Impatient(Progress):
+    """Ctrl-C when the first chunk is done."""
+
+    def advanced(self, steps=1, note=None):
+        raise KeyboardInterrupt
+
+
+def printed(arguments, folder, status=0):
+    """What the command prints, which ends with that status."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        assert main([*arguments, "--out", str(folder)]) == status
+    return output.getvalue()
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """What the same command wrote twice, and the command with another seed."""
-    found = [tmp_path_factory.mktemp(name) for name in ("first", "again", "other")]
-    for folder, seed in zip(found, "001", strict=True):
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert main([*QUICK, "--seed", seed, "--out", str(folder)]) == 0
-        (folder / "printed.txt").write_text(printed.getvalue())
-    return found
+    """What the command wrote, what it wrote after an interruption, and what it wrote with another seed."""
+    first, resumed, other = (tmp_path_factory.mktemp(name) for name in ("first", "resumed", "other"))
+    (first / "printed.txt").write_text(printed(QUICK, first))
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(commands, "PaperProgress", Impatient)
+        (resumed / "interrupted.txt").write_text(printed(QUICK, resumed, status=130))
+    (resumed / "kept").write_text(" ".join(sorted(path.name for path in (resumed / "runs").iterdir())))
+    (resumed / "printed.txt").write_text(printed(QUICK, resumed))
+    (other / "printed.txt").write_text(printed([*QUICK, "--seed", "1"], other))
+    return first, resumed, other
 
 
 def deterministic(folder):
@@ -41,10 +61,45 @@ def deterministic(folder):
     return (folder / "report.md").read_text().partition("## Time")[0], document
 
 
-def test_the_same_command_gives_the_same_report(folders):
-    first, again, other = map(deterministic, folders)
-    assert first == again
+def test_the_same_command_gives_the_same_report_interrupted_or_not(folders):
+    first, resumed, other = map(deterministic, folders)
+    assert first == resumed
     assert first[0] != other[0] and first[1]["records"] != other[1]["records"]
+
+
+def test_an_interrupted_study_says_what_is_kept_and_goes_on_from_there(folders):
+    first, resumed, _ = folders
+    told = (resumed / "interrupted.txt").read_text()
+    command = "python -m benchmarks papers expseek-rollouts --budget quick --seeds 2 --seed 0 --out"
+    assert f"finished runs are kept in {resumed / 'runs'}, `{command} {resumed}` goes on from there" in told
+    kept, all_files = (resumed / "kept").read_text().split(), {path.name for path in (first / "runs").iterdir()}
+    assert 1 <= len(kept) < len(all_files) and set(kept) < all_files
+    assert all_files == {path.name for path in (resumed / "runs").iterdir()}
+    assert "trainings are kept from before" in (resumed / "printed.txt").read_text()
+    assert "trainings that were kept from before" in (resumed / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--seed", "7"], "other settings: seed 0, not 7; webs "),
+        (["--seeds", "3"], "other settings: num_seeds 2, not 3; webs "),
+    ],
+)
+def test_runs_of_another_study_are_refused(folders, arguments, message, capsys):
+    assert main([*QUICK, *arguments, "--out", str(folders[0])]) == 2
+    told = capsys.readouterr().err
+    assert message in told and "give --out another folder" in told
+
+
+def test_settings_of_trainings_are_told_apart(folders):
+    (chunk, *_) = chunks_of(wanted("quick"))
+    trainer = Trainer(folders[0], 2, 0, 150)
+    assert set(trainer.load(chunk)) == {arm.name for arm in chunk}
+    arm = chunk[0]
+    changed = dataclasses.replace(arm, setting=dataclasses.replace(arm.setting, learning_rate=7.5))
+    with pytest.raises(ValueError, match=r"other settings: arms .*learning_rate=1.9.* not .*learning_rate=7.5"):
+        trainer.load([changed, *chunk[1:]])
 
 
 def test_the_report_the_results_and_the_terminal_show_the_same(folders):
@@ -66,10 +121,11 @@ def test_the_report_the_results_and_the_terminal_show_the_same(folders):
 
 
 @pytest.fixture(scope="module")
-def runs():
+def runs(folders):
     """Runs for every arm of the full budget: each stands in for those of the same program and strategy."""
     with Progress() as progress:
-        base = train_all(list(arms((DEFAULT, FREE))), 2, 0, 150, progress)
+        base, num_kept = train_all(wanted("quick"), Trainer(folders[0], 2, 0, 150), progress)
+    assert num_kept == len(base) == len(wanted("quick"))
     of = lambda arm: base[(FREE if arm.config.free_steps else DEFAULT).name, arm.strategy]
     return {arm.name: of(arm) for arm in wanted("full")}
 
@@ -79,7 +135,8 @@ def test_every_table_claim_and_plot(runs, tmp_path):
     assert [len(table.rows) for table in found.values()] == [20, 12, 1 + len(READINGS), 10, 10, 3, 13]
     for table in found.values():
         assert all(len(row) == len(table.header) for row in table.rows), table.title
-    assert len(list(claims(runs, whole=True))) == 14
+    found_claims = [claim.claim for claim in claims(runs, whole=True)]
+    assert len(set(found_claims)) == len(found_claims) == 32
     drawn = list(plots(runs, tmp_path, whole=True))
     assert {plot.file for plot in drawn} == {path.name for path in tmp_path.iterdir()}
     assert len(drawn) == 3
@@ -89,6 +146,7 @@ def test_names_of_arms_differ():
     for budget in ("quick", "standard", "full"):
         names = [arm.name for arm in wanted(budget)]
         assert len(set(names)) == len(names)
+        assert sorted(arm.name for chunk in chunks_of(wanted(budget)) for arm in chunk) == sorted(names)
     assert len(wanted("quick")) < len(wanted("standard")) < len(wanted("full"))
 
 
@@ -104,25 +162,18 @@ def run(success, *, plain=0.5, steps=320, num_seeds=8):
     )
 
 
-@pytest.mark.parametrize(
-    ("both_default", "both_free", "verdict"),
-    [
-        (0.9, 0.9, "holds"),
-        (0.7, 0.7, "does not hold"),
-        (0.9, 0.7, "depends on the reading"),
-        (0.8, 0.7, "does not hold"),
-    ],
-)
-def test_verdicts_follow_the_readings(both_default, both_free, verdict):
+def test_each_reading_has_its_own_verdict():
     values = {"Standard": 0.5, "ExpSeek": 0.5, "Best-of-N": 0.8}
     runs = {(reading.name, name): run(value) for reading in (DEFAULT, FREE, LEARNED) for name, value in values.items()}
-    runs |= {(DEFAULT.name, "ExpSeek+BoN"): run(both_default), (FREE.name, "ExpSeek+BoN"): run(both_free)}
-    runs |= {(LEARNED.name, "ExpSeek+BoN"): run(0.9)}
-    found = {claim.claim: claim for claim in claims(runs, whole=False)}
-    assert found["ExpSeek+BoN succeeds more often than Best-of-N alone (+2.7 %)"].verdict == verdict
-    assert found["ExpSeek+BoN has the highest success (0.895)"].verdict == verdict
-    assert found["ExpSeek+BoN succeeds more often than Standard (+65 %)"].verdict == "holds"
-    assert found["Training on ExpSeek+BoN rollouts improves final performance"].verdict == "not separated"
+    runs |= {(DEFAULT.name, "ExpSeek+BoN"): run(0.7), (FREE.name, "ExpSeek+BoN"): run(0.8)}
+    runs |= {(LEARNED.name, "ExpSeek+BoN"): run(0.9, plain=0.6)}
+    found = {claim.claim: claim.verdict for claim in claims(runs, whole=False)}
+    for claim in ("has the highest success (0.895)", "succeeds more often than Best-of-N alone (+2.7 %)"):
+        assert found[f"default: ExpSeek+BoN {claim}"] == "does not hold"
+        assert found[f"free: ExpSeek+BoN {claim}"] == "not separated"
+    assert found["default: ExpSeek+BoN succeeds more often than Standard (+65 %)"] == "holds"
+    policy = "Training on ExpSeek+BoN rollouts improves final performance"
+    assert found[f"free: {policy}"] == "not separated" and found[f"trained: {policy}"] == "holds"
 
 
 def test_estimate():

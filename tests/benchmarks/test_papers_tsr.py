@@ -1,14 +1,18 @@
+import copy
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks.papers import Settings, tsr_runs
 from benchmarks.papers.progress import Progress
 from benchmarks.papers.report import markdown
-from benchmarks.papers.study import Estimate
+from benchmarks.papers.store import digest
+from benchmarks.papers.study import Estimate, verdict_of
 from benchmarks.papers.tsr import study_of
 from benchmarks.papers.tsr_analysis import (
     alike,
@@ -17,8 +21,10 @@ from benchmarks.papers.tsr_analysis import (
     common_budget,
     common_steps,
     compared,
+    counted,
     diminishing,
     first_there,
+    gain,
     ladder,
     per_update,
     reached,
@@ -26,13 +32,12 @@ from benchmarks.papers.tsr_analysis import (
     spikes,
     success,
     times_the_baseline,
-    verdict_of,
 )
 from benchmarks.papers.tsr_claims import claims
 from benchmarks.papers.tsr_costs import comparable, cost_tables
 from benchmarks.papers.tsr_plan import FIRST_BUDGETS, METHODS, PLANS, STRATEGIES, Cell, Plan
-from benchmarks.papers.tsr_runs import CURVE, STEPS, Run, Store, _digest
-from benchmarks.papers.tsr_tables import CLOCKED, PUBLISHED, PUBLISHED_BUDGETS
+from benchmarks.papers.tsr_runs import CURVE, STEPS, Divergence, Run, RunStore, Workshop
+from benchmarks.papers.tsr_tables import CLOCKED, PUBLISHED, PUBLISHED_BUDGETS, tables
 from jaxrl_agents.methods import tsr
 from jaxrl_agents.rollouts import Beam
 
@@ -209,7 +214,7 @@ CELL = Cell("sokoban", "beam M=2 W=1", 4, 4, 2)
 
 
 def test_a_run_is_kept_and_found_again(tmp_path):
-    store = Store(tmp_path, PLAN, 0)
+    store = RunStore(tmp_path, PLAN, 0)
     assert store.load(CELL, 1) is None
     store.save(CELL, 1, a_run(0.4))
     assert store.load(CELL, 1) == a_run(0.4)
@@ -217,7 +222,7 @@ def test_a_run_is_kept_and_found_again(tmp_path):
 
 
 def test_a_damaged_run_is_refused(tmp_path):
-    store = Store(tmp_path, PLAN, 0)
+    store = RunStore(tmp_path, PLAN, 0)
     store.save(CELL, 1, a_run(0.4))
     (path,) = (tmp_path / "runs").iterdir()
     document = json.loads(path.read_text())
@@ -231,53 +236,148 @@ def test_a_damaged_run_is_refused(tmp_path):
 
 
 def test_a_run_of_another_study_is_refused(tmp_path):
-    Store(tmp_path, PLAN, 0).save(CELL, 1, a_run(0.4))
+    RunStore(tmp_path, PLAN, 0).save(CELL, 1, a_run(0.4))
     with pytest.raises(ValueError, match="other settings: seed 0, not 7; give --out another folder"):
-        Store(tmp_path, PLAN, 7).load(CELL, 1)
+        RunStore(tmp_path, PLAN, 7).load(CELL, 1)
     with pytest.raises(ValueError, match="other settings"):
-        Store(tmp_path, PLAN, 0).load(dataclasses.replace(CELL, num_updates=5), 1)
+        RunStore(tmp_path, PLAN, 0).load(dataclasses.replace(CELL, num_updates=5), 1)
 
 
 def test_a_run_of_another_version_is_refused(tmp_path):
-    store = Store(tmp_path, PLAN, 0)
+    store = RunStore(tmp_path, PLAN, 0)
     store.save(CELL, 1, a_run(0.4))
     (path,) = (tmp_path / "runs").iterdir()
     content = json.loads(path.read_text())["content"]
     del content["run"]["cpu_seconds"]
-    path.write_text(json.dumps({"content": content, "sha256": _digest(content)}))
+    path.write_text(json.dumps({"content": content, "sha256": digest(content)}))
     with pytest.raises(ValueError, match="written by another version"):
         store.load(CELL, 1)
 
 
 def test_a_run_says_what_its_numbers_depend_on(tmp_path, monkeypatch):
     """Another beam under the same name, other constants, other machines, and runs of before all that was kept."""
-    Store(tmp_path, PLAN, 0).save(CELL, 1, a_run(0.4))
+    RunStore(tmp_path, PLAN, 0).save(CELL, 1, a_run(0.4))
     with monkeypatch.context() as changed:
         changed.setitem(STRATEGIES, CELL.method, Beam(beam_width=7, num_candidates=9))
         with pytest.raises(ValueError, match="other settings: strategy .*num_candidates=2.* not .*num_candidates=9"):
-            Store(tmp_path, PLAN, 0).load(CELL, 1)
+            RunStore(tmp_path, PLAN, 0).load(CELL, 1)
     with monkeypatch.context() as changed:
         changed.setattr(tsr_runs, "CONSTANTS", tsr_runs.CONSTANTS | {"KEPT": 0.5})
         with pytest.raises(ValueError, match="other settings: constants "):
-            Store(tmp_path, PLAN, 0).load(CELL, 1)
+            RunStore(tmp_path, PLAN, 0).load(CELL, 1)
     with monkeypatch.context() as changed:
-        changed.setattr(tsr_runs, "fingerprint", lambda: {"backend": "cpu", "cores": 1000})
+        changed.setattr("benchmarks.papers.store.fingerprint", lambda: {"backend": "cpu", "cores": 1000})
         with pytest.raises(ValueError, match="other settings: cores .* not 1000"):
-            Store(tmp_path, PLAN, 0).load(CELL, 1)
+            RunStore(tmp_path, PLAN, 0).load(CELL, 1)
     (path,) = (tmp_path / "runs").iterdir()
     content = json.loads(path.read_text())["content"]
     for missing in ({"run": content["run"]}, content | {"settings": {"seed": 0}}):
-        path.write_text(json.dumps({"content": missing, "sha256": _digest(missing)}))
+        path.write_text(json.dumps({"content": missing, "sha256": digest(missing)}))
         with pytest.raises(ValueError, match="written by another version"):
-            Store(tmp_path, PLAN, 0).load(CELL, 1)
+            RunStore(tmp_path, PLAN, 0).load(CELL, 1)
 
 
 @pytest.mark.parametrize("part, value", [("curve", {}), ("final", {}), ("steps", {"return": []})])
 def test_a_run_that_lacks_numbers_is_refused(tmp_path, part, value):
-    store = Store(tmp_path, PLAN, 0)
+    store = RunStore(tmp_path, PLAN, 0)
     store.save(CELL, 1, dataclasses.replace(a_run(0.4), **{part: value}))
-    with pytest.raises(ValueError, match="does not have all that a run measures; remove it"):
+    with pytest.raises(ValueError, match="another version of the study .it does not have all that a run measures."):
         store.load(CELL, 1)
+
+
+DIVERGED = Divergence(update=3, cause="loss is nan", env_steps=330.0, policy_forwards=30.0)
+
+
+def a_diverged_run():
+    """`a_run` that ended in the third of its four updates."""
+    whole = a_run(0.4)
+    return dataclasses.replace(
+        whole, final={}, diverged=DIVERGED, curve={name: values[:2] for name, values in whole.curve.items()},
+        steps={name: values[:2] for name, values in whole.steps.items()},
+    )  # fmt: skip
+
+
+def test_a_run_that_diverged_counts_as_failed_from_then_on():
+    run = counted(a_diverged_run(), CELL)
+    expected = {
+        "updates": [0, 2, 3, 4], "success": [0.1, 0.2, 0, 0], "turns": [4, 3.5, 4, 4], "actions": [0] * 4,
+        "episode_return": [0] * 4, "env_steps": [0, 200, 330, 440], "policy_forwards": [0, 20, 30, 40],
+    }  # fmt: skip
+    assert run.curve == expected
+    assert run.steps == {
+        "success": [0.5, 0.5, 0, 0], "return": [0.5, 0.5, 0, 0], "entropy": [0.5] * 4, "gradient_norm": [1.0] * 4,
+    }  # fmt: skip
+    assert run.final == {"success": 0, "turns": 4, "actions": 0, "episode_return": 0}
+    assert (success(run), gain(run), per_update("env_steps")(run)) == (0, -0.1, 110)
+    assert reached(run, 0.8) == 4 and spikes(run) == np.inf
+    assert counted(a_run(0.4), CELL) == a_run(0.4)
+
+
+def test_a_run_that_diverged_at_once_counts_too():
+    end = Divergence(update=1, cause="loss is nan", env_steps=100.0, policy_forwards=10.0)
+    start = a_run(0.4)
+    start = dataclasses.replace(
+        start, final={}, diverged=end, curve={name: values[:1] for name, values in start.curve.items()},
+        steps={name: [] for name in STEPS},
+    )  # fmt: skip
+    run = counted(start, CELL)
+    assert run.curve["success"] == [0.1, 0, 0, 0] and run.curve["env_steps"] == [0, 100, 200, 400]
+    assert run.steps == {name: [0.0] * 4 for name in STEPS}
+
+
+def test_what_was_measured_before_the_run_diverged_stays():
+    """The baseline goes on for longer than it is compared for."""
+    longer = dataclasses.replace(a_diverged_run(), num_updates=2, final=a_run(0.4).final)
+    run = counted(longer, dataclasses.replace(CELL, num_updates=2))
+    assert success(run) == 0.4 and spikes(run) == 1 and run.curve["success"][-1] == 0
+
+
+def test_tables_and_claims_say_what_diverged():
+    lost = counted(a_diverged_run(), CELL)
+    runs = {"filtering": [a_run(0.4), a_run(0.41)], "beam": [a_run(0.4), lost]}
+    found = {table.title: table for table in (*tables({"d": runs}, {}), *cost_tables({"d": runs}, {"d": 16}))}
+    rows = {title: [row[0] for row in table.rows] for title, table in found.items()}
+    for title in ("Success and turns (the paper's Tables 1 and 2)", "Success in per cent, at equal cost",
+                  "Speed of learning (the paper's Tables 8 to 10)", "Cost of an update"):  # fmt: skip
+        assert "d: beam (1 of 2 diverged)" in rows[title] and "d: filtering" in rows[title]
+    assert found["Runs that diverged"].rows == [("d: beam, seed 1", "3", "loss is nan")]
+    (shown,) = (row for row in next(iter(found.values())).rows if "beam" in row[0])
+    assert shown[1].startswith("20.0 ± ")  # of 40 % and 0
+    (norms,) = (claim for claim in claims({"d": runs}, {}) if "no spikes" in claim.claim)
+    assert norms.verdict == "does not hold" and "beam diverged" in norms.found
+
+
+def test_a_run_that_diverged_is_kept(tmp_path):
+    kept = RunStore(tmp_path, PLAN, 0)
+    kept.save(CELL, 1, a_diverged_run())
+    assert kept.load(CELL, 1) == a_diverged_run()
+    kept.save(CELL, 1, dataclasses.replace(a_diverged_run(), final=a_run(0.4).final))  # never measured
+    with pytest.raises(ValueError, match="does not have all that a run measures"):
+        kept.load(CELL, 1)
+
+
+def test_a_run_from_before_divergence_was_recorded_is_found(tmp_path):
+    kept = RunStore(tmp_path, PLAN, 0)
+    kept.save(CELL, 1, a_run(0.4))
+    (path,) = (tmp_path / "runs").iterdir()
+    content = json.loads(path.read_text())["content"]
+    del content["run"]["diverged"]
+    path.write_text(json.dumps({"content": content, "sha256": digest(content)}))
+    assert kept.load(CELL, 1) == a_run(0.4)
+
+
+def test_the_kept_study_has_the_tables_and_claims_of_its_numbers():
+    """The report in the documentation is what this code makes of the runs beside it."""
+    path = Path(__file__).parents[2] / "docs/results/xeon-2-cores-tsr-standard/results.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    plan, runs, optima = PLANS["standard"], document["records"]["runs"], document["records"]["optima"]
+    domains = {domain: {} for domain in plan.domains}
+    for cell in plan.cells():
+        kept = [Run(cell.num_updates, **run, seconds=1.0, cpu_seconds=1.0) for run in runs[cell.name]]
+        domains[cell.domain][cell.method] = [counted(run, cell) for run in kept]
+    as_json = lambda found: json.loads(json.dumps([dataclasses.asdict(one) for one in found]))
+    assert as_json(tables(domains, optima)) == document["tables"]
+    assert as_json(claims(domains, optima)) == document["claims"]
 
 
 def test_levels_are_told_apart_by_what_they_hold(tmp_path, monkeypatch):
@@ -285,12 +385,12 @@ def test_levels_are_told_apart_by_what_they_hold(tmp_path, monkeypatch):
     (tmp_path / "levels").mkdir()
     (tmp_path / "levels" / "one.txt").write_text("; 0\n####\n")
     cell = dataclasses.replace(CELL, domain="boxoban")
-    Store(tmp_path, PLAN.with_levels("levels"), 0).save(cell, 1, a_run(0.4))
-    again = Store(tmp_path, PLAN.with_levels(tmp_path / "." / "levels"), 0)
+    RunStore(tmp_path, PLAN.with_levels("levels"), 0).save(cell, 1, a_run(0.4))
+    again = RunStore(tmp_path, PLAN.with_levels(tmp_path / "." / "levels"), 0)
     assert again.load(cell, 1) == a_run(0.4)
     (tmp_path / "levels" / "one.txt").write_text("; 0\n#  #\n")
     with pytest.raises(ValueError, match="other settings: domain "):
-        Store(tmp_path, PLAN.with_levels("levels"), 0).load(cell, 1)
+        RunStore(tmp_path, PLAN.with_levels("levels"), 0).load(cell, 1)
 
 
 class Impatient(Progress):
@@ -300,19 +400,33 @@ class Impatient(Progress):
         raise KeyboardInterrupt
 
 
+FEW = {"arguments": (("num_maps", 300),), "num_turns": 2, "max_turn_actions": 2, "base_steps": 1}
+LAKES = {"frozen-lake": dataclasses.replace(tsr.DOMAINS["frozen-lake"], **FEW)}
+LAKE_PLAN = Plan(("frozen-lake",), {}, 1, longer=2, every=1, sizes=SMALL, methods=("filtering",), presets=LAKES)
+LAKE_SETTINGS = Settings("quick", 2, 3)
+
+
+@pytest.fixture(scope="module")
+def workshop():
+    """That of `LAKE_PLAN`, for studies that need not compile it anew."""
+    return Workshop(LAKE_PLAN, LAKE_SETTINGS.seed)
+
+
+def study_with(workshop, folder, progress, monkeypatch):
+    """The study of `LAKE_PLAN`, with what the workshop has made already."""
+    folder.mkdir(exist_ok=True)
+    with monkeypatch.context() as changed:
+        changed.setattr("benchmarks.papers.tsr.Workshop", lambda plan, seed: workshop)
+        return study_of(LAKE_PLAN, LAKE_SETTINGS, folder, progress)
+
+
 @pytest.mark.usefixtures("quick_compilation")
-def test_an_interrupted_study_goes_on_to_the_same_end(tmp_path):
-    few = {"arguments": (("num_maps", 300),), "num_turns": 2, "max_turn_actions": 2, "base_steps": 1}
-    lakes = {"frozen-lake": dataclasses.replace(tsr.DOMAINS["frozen-lake"], **few)}
-    plan = Plan(("frozen-lake",), {}, 1, longer=2, every=1, sizes=SMALL, methods=("filtering",), presets=lakes)
-    settings = Settings("quick", 2, 3)
-    for name in ("interrupted", "whole"):
-        (tmp_path / name).mkdir()
+def test_an_interrupted_study_goes_on_to_the_same_end(workshop, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
-        study_of(plan, settings, tmp_path / "interrupted", Impatient())
+        study_with(workshop, tmp_path / "interrupted", Impatient(), monkeypatch)
     assert len(list((tmp_path / "interrupted" / "runs").iterdir())) == 1
-    resumed = study_of(plan, settings, tmp_path / "interrupted", Progress())
-    whole = study_of(plan, settings, tmp_path / "whole", Progress())
+    resumed = study_of(LAKE_PLAN, LAKE_SETTINGS, tmp_path / "interrupted", Progress())  # all made anew
+    whole = study_with(workshop, tmp_path / "whole", Progress(), monkeypatch)
     assert resumed.records == whole.records
     assert (resumed.tables, resumed.claims) == (whole.tables, whole.claims)
     runs = whole.records["runs"]["frozen-lake/filtering"]
@@ -324,3 +438,24 @@ def test_an_interrupted_study_goes_on_to_the_same_end(tmp_path):
     text = markdown(whole, "TSR", "command")
     assert "best of all policies, exact" in text and "tsr_success.png" in text
     assert (tmp_path / "whole" / "tsr_success.png").exists()
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_study_goes_on_when_a_run_diverges(workshop, tmp_path, monkeypatch):
+    """The first run starts from parameters of which no gradient comes, the second one from the base model."""
+    base = workshop.base("frozen-lake")
+    starts = iter([jax.tree.map(lambda leaf: 1e30 * leaf, base), base])
+    broken = copy.copy(workshop)
+    broken.base = lambda domain: next(starts)
+    found = study_with(broken, tmp_path, Progress(), monkeypatch)
+    lost, other = found.records["runs"]["frozen-lake/filtering"]
+    assert lost["diverged"]["update"] == 1 and lost["diverged"]["cause"] == "gradient_norm is nan"
+    assert lost["curve"]["updates"] == [0] and lost["steps"]["return"] == [] and lost["final"] == {}
+    assert lost["diverged"]["env_steps"] > 0 and lost["diverged"]["policy_forwards"] > 0
+    assert "diverged" not in other and other["curve"]["updates"] == [0, 1, 2]
+    assert "1 of the 2 runs diverged and count as failed" in found.summary
+    name, shown, *_ = found.tables[0].rows[1]
+    assert name == "frozen-lake: filtering (1 of 2 diverged)"
+    assert shown.startswith(f"{100 * other['final']['success'] / 2:.1f} ± ")
+    again = study_with(workshop, tmp_path, Progress(), monkeypatch)  # from what is kept
+    assert (found.tables, found.claims, found.records) == (again.tables, again.claims, again.records)
