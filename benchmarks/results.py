@@ -59,7 +59,7 @@ class Row:
     @property
     def key(self) -> tuple[Any, ...]:
         """What identifies the row among those of another run."""
-        return (self.suite, self.case, self.metric, self.batch_size, tuple(sorted(self.parameters.items())))
+        return (self.suite, self.case, self.metric, self.unit, self.batch_size, tuple(sorted(self.parameters.items())))
 
     @property
     def verdict(self) -> Literal["pass", "miss", ""]:

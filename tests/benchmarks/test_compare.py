@@ -60,6 +60,12 @@ def test_rows_are_matched_by_what_they_measure():
     }
 
 
+def test_rows_in_two_units_are_two():
+    """Environment steps a second and tokens a second of one arm, say."""
+    pairs = compare(results(row(1, unit="u"), row(2, unit="v")), results(row(10, unit="u"), row(20, unit="v")))
+    assert [(pair.row.unit, pair.ratio) for pair in pairs] == [("u", 10), ("v", 10)]
+
+
 def test_values_that_neither_has_are_left_out():
     assert compare(results(row(None, status="failed")), results(row(None, status="unavailable"))) == []
 
