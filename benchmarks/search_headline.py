@@ -1,5 +1,8 @@
 """The headline case of the search suite: every mode, the bare step and mctx, on one device and on all of them.
 
+All of them play every action, as the bare step and mctx do; a full run has the modes with masks too, which leave out
+actions that have no effect.
+
 XLA splits little of a search between the cores of a CPU, so one device leaves most of them idle. An arm is therefore
 measured in two ways: on one device, with the threads that XLA gives it, and on all devices, where each has as many
 roots as the one and runs by itself. A CPU is a device for each core only in a process that asks for it before JAX
@@ -14,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import search_arms
@@ -22,6 +26,7 @@ from benchmarks.search_arms import Search, in_nodes
 from benchmarks.search_problems import Problem, problem, with_table
 from benchmarks.suites import Settings
 from jaxrl_agents import search
+from jaxrl_agents.search import rng
 
 ID = "Sokoban-v0"  # 10×10, 4 boxes
 BATCH = 1_024  # roots of a device
@@ -31,6 +36,7 @@ SIMULATIONS = 32
 ROWS = (8, 64)  # of the bare step, for each root
 MANY = 4_096  # where the lookahead is fastest on CPUs
 MANY_ROOTS = f"lookahead, {MANY:,} roots"
+PROPOSED = "best_of_n, proposed"  # the uniform policy as a function that draws, not as logits
 ROOTS_OF = {  # roots of a device, where they are not BATCH
     MANY_ROOTS: MANY,
     **dict.fromkeys(("mctx", "mctx, with tree", "mcts"), MCTX_BATCH),
@@ -55,17 +61,36 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -
 
 
 OURS = (*modes(), "mcts")
+MASKED = {f"{name}, masked": name for name in modes()}
+VARIANTS = {"best_of_n": (PROPOSED,), "lookahead": (MANY_ROOTS,)}  # other ways to run a mode
 
 
-def roots(settings: Settings, name: str, batch_size: int = BATCH) -> Problem:
-    """The roots that a mode is measured from: backtracking has a table as its policy, the others have none."""
+def roots(settings: Settings, name: str, batch_size: int = BATCH, *, masked: bool = False) -> Problem:
+    """The roots that a mode is measured from: backtracking has a table as its policy, the others have none.
+
+    All actions are searched, or with `masked` those that have an effect.
+    """
     base = problem(ID, batch_size, settings)
+    base = base.with_model(search.from_env(base.env, use_action_mask=masked))
     return with_table(base) if name == "entropy_backtrack" else base
+
+
+def draw_uniformly(params: Any, key: jax.Array, embedding: Any) -> search.Proposal:
+    """One of Sokoban's four actions for each row, from two bits of a hash of its word."""
+    action = (rng.mix(rng.word_of(key), rng.PROPOSE) >> 30).astype(jnp.int32)
+    nats = jnp.full(action.shape, np.log(4), jnp.float32)
+    return search.Proposal(action, jnp.ones_like(action), -nats, nats)
 
 
 def batch_size(arm: str, devices: int) -> int:
     """The roots of an arm in all: as many on each of several devices as on one."""
     return ROOTS_OF.get(arm, BATCH) * devices
+
+
+def proposed() -> Search:
+    """Best-of-N whose actions a function draws."""
+    plain = modes()["best_of_n"]
+    return Search(plain.mode, {**plain.options, "propose": draw_uniformly})
 
 
 def is_bare(arm: str) -> bool:
@@ -143,6 +168,8 @@ def _arms(settings: Settings) -> dict[str, Callable[[Problem], Arm]]:
         arms["mctx, S = 128"] = functools.partial(gumbel, num_simulations=128)
         arms["mctx, 64 roots"] = gumbel
         arms[MANY_ROOTS] = arms["lookahead"]
+        arms[PROPOSED] = functools.partial(search_arms.searching, proposed())
+        arms |= {masked: arms[name] for masked, name in MASKED.items()}
     return arms
 
 
@@ -151,5 +178,5 @@ def _bare(base: Problem, copies: int, words: bool) -> Arm:
 
 
 def _prepared(prepare: Callable[[Problem], Arm], settings: Settings, name: str, devices: int) -> Arm:
-    base = roots(settings, name, batch_size(name, devices))
+    base = roots(settings, MASKED.get(name, name), batch_size(name, devices), masked=name in MASKED)
     return prepare(base if devices == 1 else base.over(devices, apart=True))

@@ -9,13 +9,14 @@ from typing import Any
 from benchmarks.console import number
 from benchmarks.plots import COLOURS, MARKERS, OTHER, drawn, in_units, new_figure, save, styled
 from benchmarks.results import Row
-from benchmarks.search_headline import BATCH, MANY_ROOTS, ROOTS_OF
+from benchmarks.search_headline import BATCH, MASKED, ROOTS_OF, VARIANTS
 from benchmarks.suites import Plot
 
 AXES = {"batch": "roots", "width": "width (W, N; mcts: S)", "depth": "turns (lookahead, mcts: depth)"}
 SOLVING = {"optimal": COLOURS[0], "satisficing": COLOURS[2]}
 EXACT = {"optimum": ":", "uniform policy": "--"}  # lines of what was computed, not played
 MODES = ("best_of_n", "beam_search", "beam_search, dedup", "lookahead", "entropy_backtrack", "mcts")
+OURS = {*MODES, *MASKED, *(arm for arms in VARIANTS.values() for arm in arms)}
 
 
 def search(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
@@ -51,7 +52,7 @@ def _rates(rows: Sequence[Row], folder: Path) -> Plot | None:
         measured = [(y, arm) for y, arm in enumerate(arms) if (arm, on) in rates]
         values = [rates[arm, on] for _, arm in measured]
         positions = [y + (index - (len(ways) - 1) / 2) * height for y, _ in measured]
-        colours = [COLOURS[0] if arm in (*MODES, MANY_ROOTS) else OTHER for _, arm in measured]
+        colours = [COLOURS[0] if arm in OURS else OTHER for _, arm in measured]
         axes.barh(positions, values, 0.9 * height, color=colours, alpha=0.5 if index else 1.0, label=on)
         for y, rate in zip(positions, values, strict=True):
             axes.text(rate, y, f" {number(rate, '/s')}", va="center", fontsize=8)

@@ -65,7 +65,10 @@ class Problem:
 
 
 def problem(id: str, batch_size: int, settings: Settings, **options: float) -> Problem:
-    """The first states of a batch of tasks of the environment made with `options`; uniform policy, values 0."""
+    """The first states of a batch of tasks of the environment made with `options`.
+
+    The policy is uniform over the actions that have an effect, values are 0.
+    """
     env, bank = environment(id, settings, **options)
     tasks = bank[np.arange(batch_size) % len(bank)].instances
     _, states = _reset(env, jax.random.split(jax.random.key(0), batch_size), tasks)
@@ -98,12 +101,12 @@ def with_table(base: Problem) -> Problem:
     rng = np.random.default_rng(0)
     sharpness = rng.uniform(0.2, 4.0, (TABLE_ROWS, 1))
     table = jnp.asarray(sharpness * rng.standard_normal((TABLE_ROWS, base.env.num_actions)), jnp.float32)
-    return base.with_model(table_model(base.env), table)
+    return base.with_model(table_model(base.model), table)
 
 
-def table_model(env: Any) -> search.Model:
-    """The model of an environment whose `params` are a table of logits, float32[1,024, A]."""
-    dynamics = search.from_env(env)
+def table_model(dynamics: Any) -> search.Model:
+    """The model with the dynamics of one made by `from_env`; its `params` are a table of logits, float32[1,024, A]."""
+    env = dynamics.env
 
     def evaluate(params: Any, key: jax.Array, embedding: Any) -> Any:
         table, tasks = params
@@ -112,8 +115,9 @@ def table_model(env: Any) -> search.Model:
         for column in range(1, words.shape[1]):
             mixed = (mixed ^ words[:, column]) * np.uint32(0x9E3779B1)
         row = (mixed * np.uint32(0x9E3779B1)) >> np.uint32(22)  # the upper 10 bits
-        mask = jax.vmap(env.action_mask)(embedding, tasks)
-        logits = jnp.where(mask, table[row.astype(jnp.int32)], -jnp.inf)
+        logits = table[row.astype(jnp.int32)]
+        if dynamics.use_action_mask:
+            logits = jnp.where(jax.vmap(env.action_mask)(embedding, tasks), logits, -jnp.inf)
         return logits, jnp.zeros(len(row)), embedding
 
     return search.Model(dynamics.step, evaluate, dynamics.state_key)

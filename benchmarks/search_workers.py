@@ -46,14 +46,10 @@ def devices(
     """The same beam search on one and on `num_devices` simulated devices, in turn: roots a second of each repeat."""
     jax.config.update("jax_num_cpu_devices", num_devices)
     from benchmarks.measure import Budget, measure
-    from benchmarks.search_arms import Search, searching
-    from benchmarks.search_problems import problem
-    from jaxrl_agents import search
+    from benchmarks.search_arms import searching
+    from benchmarks.search_headline import modes, roots
 
-    base = problem("Sokoban-v0", batch_size, _settings(levels))
-    options = {"num_turns": num_turns, "beam_width": 16, "candidates": "enumerate"}
-    beam = Search(search.beam_search, options)
-
+    beam, base = modes(num_turns)["beam_search"], roots(_settings(levels), "beam_search", batch_size)
     arms = {str(count): lambda count=count: searching(beam, base.over(count)) for count in (1, num_devices)}
     return _rates(measure(arms, Budget("devices", repeats, seconds)))
 

@@ -20,10 +20,12 @@ from benchmarks.search_arms import Search, in_nodes
 from benchmarks.search_headline import (
     BATCH,
     ID,
-    MANY_ROOTS,
+    MASKED,
     MCTX_BATCH,
+    PROPOSED,
     SIMULATIONS,
     TURNS,
+    VARIANTS,
     Way,
     batch_size,
     fastest,
@@ -116,7 +118,7 @@ def run_nodes(settings: Settings) -> Iterator[Row]:
     arms = dict.fromkeys(way.arm for way in ways)
     bare = {kind: fastest(ways, [arm for arm in arms if arm.startswith(f"{kind},")]) for kind in ("R", "Rs")}
     for name, (kind, least) in SHARES.items():
-        ours = fastest(ways, [name, MANY_ROOTS] if name == "lookahead" else [name])
+        ours = fastest(ways, [name, *VARIANTS.get(name, ())])
         yield _over(rows, f"over {kind}", ours, bare[kind], least, parameters={"mode": name})
     gumbel = fastest(ways, ["mctx", "mctx, with tree"])
     yield _over(rows, "beam over the faster mctx", fastest(ways, ["beam_search"]), gumbel, OVER_MCTX)
@@ -156,6 +158,7 @@ _NOTES = {
     "mcts": "the same under search.mcts, with all of its output",
     "entropy_backtrack": "N = 16, 32 turns, up to 3 back, a table as policy",
     "best_of_n": "N = 16, 32 turns, uniform policy",
+    PROPOSED: "the same, drawn by a function in place of logits",
     "lookahead": "full tree, D = 3, M = 4, 8 turns, no bootstrap",
     "beam_search": "W = 16, M = 4, 32 turns",
     "beam_search, dedup": "the same with exact deduplication",
@@ -163,6 +166,8 @@ _NOTES = {
 
 
 def _note(arm: str) -> str:
+    if arm in MASKED:
+        return f"{_NOTES[MASKED[arm]]}; without actions that have no effect"
     return _NOTES.get(arm, _NOTES.get(arm.split(",")[0], ""))  # R and Rs with any number of rows
 
 
@@ -184,7 +189,7 @@ def _costs(rows: RowMaker, settings: Settings, way: Way) -> Iterator[Row]:
     yield rows.fact("live bytes a root", "bytes", live / size, **cost)
     generated, wasted = arm.summary["generated"], arm.summary["wasted"]
     yield rows.fact("nodes a root", "", generated, **fields)
-    note = "ended nodes, empty slots, illegal candidates"
+    note = "ended nodes, empty slots, kept candidates played again"
     yield rows.fact("rows stepped for nothing", "%", 100 * wasted / (generated + wasted), note=note, **cost)
 
 

@@ -158,6 +158,7 @@ class EnvModel(_Recurrent):
     env: Environment[Any, Any]
     policy: Policy | None = static_field(default=None)
     discount: float = static_field(default=1.0)
+    use_action_mask: bool = static_field(default=True)
 
     def step(
         self, params: Params, key: jax.Array, action: jax.Array, embedding: Embedding
@@ -171,14 +172,15 @@ class EnvModel(_Recurrent):
     def evaluate(self, params: Params, key: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array, Embedding]:
         del key
         params, tasks = params
-        mask = jax.vmap(self.env.action_mask)(embedding, tasks)
+        shape = (len(embedding.steps), self.env.num_actions)
+        mask = jax.vmap(self.env.action_mask)(embedding, tasks) if self.use_action_mask else jnp.ones(shape, bool)
         if self.policy is None:
             uniform = jnp.where(mask, np.float32(0), np.float32(-np.inf))
-            return uniform, jnp.zeros(mask.shape[:1], jnp.float32), embedding
+            return uniform, jnp.zeros(shape[:1], jnp.float32), embedding
         # Once: a policy's one-hot code or convolution would otherwise observe anew for each number that it makes of it.
         observe = jax.vmap(self.env.observe)
         found = self.policy(params, once(tasks.time_limit[0].astype(jnp.int32), observe, embedding, tasks))
-        returned.check_policy("policy", found, mask.shape)
+        returned.check_policy("policy", found, shape)
         logits, value = found
         ended = self.ended((params, tasks), embedding)
         return jnp.where(mask, logits, -jnp.inf), jnp.where(ended, 0, value), embedding
@@ -210,15 +212,18 @@ class EnvModel(_Recurrent):
         return RootFnOutput(prior_logits=logits, value=value, embedding=states)
 
 
-def from_env(env: Environment[Any, Any], policy: Policy | None = None, discount: float = 1.0) -> EnvModel:
+def from_env(
+    env: Environment[Any, Any], policy: Policy | None = None, discount: float = 1.0, *, use_action_mask: bool = True
+) -> EnvModel:
     """A model that searches in an environment; pass the roots' task instances as `tasks`.
 
     Args:
       env: the environment.
       policy: `(params, observation [B, …]) -> (logits [B, A], value [B])`; without one all legal actions are equally
-        likely and values are 0. Illegal actions are masked in either case.
+        likely and values are 0.
       discount: what a step of a running episode is discounted by, in (0, 1]; the end of an episode, by success,
         failure or the time limit, discounts by 0.
+      use_action_mask: False: actions without effect, which the environment's `action_mask` rules out, are searched too.
 
     Returns:
       A model; `model.root(params, states, tasks)` makes the root. It is also a recurrent_fn for mctx's policies,
@@ -233,7 +238,9 @@ def from_env(env: Environment[Any, Any], policy: Policy | None = None, discount:
         raise TypeError(f"discount={discount!r} is not a number; it is part of what is compiled")
     if not 0 < discount <= 1:
         raise ValueError(f"discount={discount} is not in (0, 1]; an episode's end discounts by 0 without it")
-    return EnvModel(env, policy, float(discount))
+    if not isinstance(use_action_mask, bool | np.bool_):
+        raise TypeError(f"use_action_mask={use_action_mask!r} is neither True nor False")
+    return EnvModel(env, policy, float(discount), bool(use_action_mask))
 
 
 def without_actions(logits: jax.Array, rows: jax.Array) -> jax.Array:

@@ -406,10 +406,32 @@ def test_what_is_compared_with_is_measured_in_both_ways(monkeypatch, budget, dev
         ways.setdefault(way.arm, []).append(way.devices)
         assert way.measurement.rates[0] == (1 if way.arm.startswith("R") else 7)
     both = sorted({1, devices})
-    assert (search_headline.MANY_ROOTS in ways) == (budget == "full")
+    assert (search_headline.MANY_ROOTS in ways) == ("lookahead, masked" in ways) == (budget == "full")
     assert set(ways) >= {*suite.modes(), "mctx", "mctx, with tree", "mcts", "R, 64 rows a root", "Rs, 8 rows a root"}
     for arm, counts in ways.items():
         assert counts == (both if budget == "full" or arm not in search_headline.OURS else [devices])
+
+
+def test_the_headline_searches_all_actions_unless_masked(monkeypatch):
+    monkeypatch.setattr(search_headline, "BATCH", SIZE)
+    bases = {}
+    for arm in ("beam_search", "beam_search, masked", "entropy_backtrack", "entropy_backtrack, masked"):
+        search_headline._prepared(lambda base, arm=arm: bases.update({arm: base}), SETTINGS, arm, 1)
+    for arm, base in bases.items():
+        legal = jax.vmap(base.env.action_mask)(base.states, base.tasks) if arm.endswith("masked") else True
+        np.testing.assert_array_equal(base.root().prior_logits > -jnp.inf, np.broadcast_to(legal, (SIZE, 4)))
+    tables = [bases["entropy_backtrack" + rest].root().prior_logits for rest in ("", ", masked")]
+    np.testing.assert_array_equal(tables[0], np.where(tables[1] > -jnp.inf, tables[1], tables[0]))
+
+
+def test_the_proposed_policy_is_uniform():
+    words = np.arange(4_096, dtype=np.uint32)
+    keys = search_headline.rng.row_keys(words, search_headline.rng.PROPOSE)
+    drawn = search_headline.draw_uniformly(None, keys, None)
+    np.testing.assert_allclose(np.bincount(drawn.action, minlength=4) / len(words), 0.25, atol=0.03)
+    np.testing.assert_allclose(np.exp(drawn.log_prob), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(drawn.entropy, np.log(4), rtol=1e-6)
+    assert (drawn.length == 1).all()
 
 
 def _ways():

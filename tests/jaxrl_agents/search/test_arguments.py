@@ -240,6 +240,8 @@ def lake():
         (lambda env, tasks, model, at: search.from_env(env, discount=1.5), ValueError, "discount=1.5 is not in (0, 1]"),
         (lambda env, tasks, model, at: search.from_env(env, discount="1"), TypeError, "discount='1' is not a number"),
         (lambda env, tasks, model, at: search.from_env(env, discount=True), TypeError, "discount=True is not a number"),
+        (lambda env, tasks, model, at: search.from_env(env, use_action_mask=1), TypeError,
+         "use_action_mask=1 is neither True nor False"),
         (lambda env, tasks, model, at: run(model=model), ValueError, "tasks is None; a model made by from_env needs"),
         (lambda env, tasks, model, at: run(model=model, tasks=VALUE), TypeError, "task must be a FrozenLakeTask"),
         (lambda env, tasks, model, at: run(model=rooms(), tasks=tasks), TypeError,

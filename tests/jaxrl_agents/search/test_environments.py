@@ -1,5 +1,6 @@
 """Searches in the environments: MCTS as mctx has it, and planned values."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -48,6 +49,24 @@ def test_visits_are_mctx_own(maps):
         np.testing.assert_array_equal(ours.search_tree.node_visits, theirs.search_tree.node_visits)
         np.testing.assert_array_equal(ours.action, theirs.action)
         np.testing.assert_allclose(ours.action_weights, theirs.action_weights, rtol=1e-5)
+
+
+def test_without_masks_actions_without_effect_are_searched():
+    env, bank = envs_jax.make("Sokoban-RAGEN-v0", num_levels=16)
+    tasks, free, masked = bank[np.arange(16)], search.from_env(env, use_action_mask=False), search.from_env(env)
+    root = started(env, free, tasks.instances)
+    blank = lambda params, key, state: (jnp.zeros((len(state.steps), 4)), jnp.zeros(len(state.steps)), state)
+    apart = search.Model(free.step, blank, free.state_key)
+    find = lambda model, root, turns: search.beam_search(
+        None, jax.random.key(0), root, model, tasks=tasks, num_turns=turns, beam_width=4, candidates="enumerate"
+    )
+    ours, theirs = find(free, root, 4), find(apart, root, 4)
+    jax.tree.map(np.testing.assert_array_equal, ours.trajectories(4), theirs.trajectories(4))
+    legal = jax.vmap(env.action_mask)(root.embedding, tasks.instances).sum(-1)
+    assert legal.min() < 4 and (find(free, root, 1).counts.generated == 4).all()
+    np.testing.assert_array_equal(find(masked, started(env, masked, tasks.instances), 1).counts.generated, legal)
+    over = dataclasses.replace(root.embedding, steps=tasks.instances.time_limit)
+    assert (free.root(None, over, tasks).prior_logits == -jnp.inf).all()
 
 
 def test_mcts_on_a_table_written_apart():
