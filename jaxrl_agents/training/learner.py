@@ -125,11 +125,12 @@ class Learner:
             )
         parts = sharding.num_parts(self.mesh)
         if self.num_groups * self.group_size % parts:
-            size = parts // math.gcd(parts, self.num_groups)  # that a group's must be a multiple of
+            unit = parts // math.gcd(parts, self.num_groups)  # of group_size
+            fitting = -(-self.group_size // unit) * unit
             raise ValueError(
                 f"num_groups={self.num_groups} with group_size={self.group_size}: the "
                 f"{self.num_groups * self.group_size} episodes of a step must be a multiple of the mesh's data × fsdp "
-                f"= {parts}: use group_size={-(-self.group_size // size) * size}, another num_groups or other devices"
+                f"= {parts}: use group_size={fitting}, or another num_groups or number of devices"
             )
 
     def _check_on_policy(self) -> None:

@@ -338,7 +338,7 @@ def test_coverage_and_diversity_are_those_of_the_definitions():
         ({"filter": Top(0.1)}, "share=0.1 of 4 groups"),
         (
             {"mesh": AbstractMesh((3, 2, 1), sharding.AXES)},
-            "the 16 episodes of a step must be a multiple of .* = 6: use group_size=6, another",
+            "the 16 episodes of a step must be a multiple of .* = 6: use group_size=6, or another num_groups",
         ),
     ],
 )
