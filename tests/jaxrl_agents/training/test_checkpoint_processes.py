@@ -1,15 +1,11 @@
 """Across devices and processes: meshes, checkpoints, a kill in the middle of a save, full disks, SIGTERM."""
 
 import logging
-import os
 import pickle
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,23 +14,13 @@ import pytest
 
 from jaxrl_agents.training import Checkpointer, CheckpointError
 from tests.jaxrl_agents.training import worker
+from tests.jaxrl_agents.training.runs import process_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-ROOT = Path(__file__).parents[3]
-
 
 def start(role, *arguments, devices=1):
-    environment = os.environ | {
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, worker.__file__, role, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return process_of("-m", worker.__name__, role, *arguments, num_devices=devices)
 
 
 def finish(process, timeout=300):

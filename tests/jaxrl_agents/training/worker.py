@@ -1,4 +1,4 @@
-"""Programs that the tests run in processes of their own: `python worker.py ROLE ARGUMENT…`."""
+"""Programs that the tests run in processes of their own: `python -m …worker ROLE ARGUMENT…`."""
 
 import functools
 import pickle
