@@ -100,7 +100,7 @@ def train_all(wanted: Sequence[Arm], trainer: Trainer, progress: Progress) -> tu
             runs |= future.result()
             progress.advanced(len(future.result()))
     except KeyboardInterrupt:
-        progress.say("interrupted; the trainings under way are finished first")
+        progress.say("finishing the trainings under way")
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
