@@ -111,6 +111,10 @@ class Measurement:
     status: Status = "ok"
     note: str = ""
 
+    def times(self, items: float) -> Measurement:
+        """The measurement in what an item consists of, in place of items."""
+        return self if self.rates is None else dataclasses.replace(self, rates=self.rates * items)
+
 
 def measure(arms: Mapping[str, Callable[[], Arm]], budget: Budget) -> dict[str, Measurement]:
     """Times arms against each other.

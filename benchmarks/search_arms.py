@@ -129,9 +129,7 @@ def _bytes(executable: Any) -> float:
 
 def in_nodes(measurement: Measurement, counted: str = "generated") -> Measurement:
     """The measurement of a search in what it counted for each root, in place of roots."""
-    if measurement.rates is None:
-        return measurement
-    return dataclasses.replace(measurement, rates=measurement.rates * measurement.summary[counted])
+    return measurement if measurement.rates is None else measurement.times(measurement.summary[counted])
 
 
 # What searches are compared with ------------------------------------------------------------------------------------

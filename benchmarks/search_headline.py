@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import search_arms
 from benchmarks.measure import Arm, Measurement, measure
 from benchmarks.search_arms import Search, in_nodes
-from benchmarks.search_problems import Problem, problem, with_table
+from benchmarks.search_problems import Problem, lean, problem, with_table
 from benchmarks.suites import Settings
 from jaxrl_agents import search
 from jaxrl_agents.search import rng
@@ -62,15 +62,23 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -
 
 OURS = (*modes(), "mcts")
 MASKED = {f"{name}, masked": name for name in modes()}
-VARIANTS = {"best_of_n": (PROPOSED,), "lookahead": (MANY_ROOTS,)}  # other ways to run a mode
+VARIANTS = {"best_of_n": (PROPOSED,), "lookahead": (MANY_ROOTS,)}  # other ways to run a mode, beside `MASKED`
+
+
+def search_of(name: str) -> Search:
+    """A mode as it is measured, or `mcts`."""
+    return search_arms.mcts(SIMULATIONS) if name == "mcts" else modes()[name]
 
 
 def roots(settings: Settings, name: str, batch_size: int = BATCH, *, masked: bool = False) -> Problem:
-    """The roots that a mode is measured from: backtracking has a table as its policy, the others have none.
+    """The roots that a mode is measured from.
 
-    All actions are searched, or with `masked` those that have an effect.
+    Backtracking has a table as its policy, `mcts` gets the model that mctx does, the others have no policy. All actions
+    are searched, or with `masked` those that have an effect.
     """
     base = problem(ID, batch_size, settings)
+    if name == "mcts":
+        return lean(base)
     base = base.with_model(search.from_env(base.env, use_action_mask=masked))
     return with_table(base) if name == "entropy_backtrack" else base
 
@@ -158,12 +166,11 @@ def _arms(settings: Settings) -> dict[str, Callable[[Problem], Arm]]:
     for copies in ROWS:
         for kind, words in (("R", False), ("Rs", True)):
             arms[f"{kind}, {copies} rows a root"] = functools.partial(_bare, copies=copies, words=words)
-    for name, searched in modes().items():
-        arms[name] = functools.partial(search_arms.searching, searched)
+    for name in OURS:
+        arms[name] = functools.partial(search_arms.searching, search_of(name))
     gumbel = functools.partial(search_arms.mctx_gumbel, num_simulations=SIMULATIONS)
     arms["mctx"] = gumbel
     arms["mctx, with tree"] = functools.partial(gumbel, keep_tree=True)
-    arms["mcts"] = functools.partial(search_arms.our_mcts, num_simulations=SIMULATIONS)
     if settings.full:
         arms["mctx, S = 128"] = functools.partial(gumbel, num_simulations=128)
         arms["mctx, 64 roots"] = gumbel

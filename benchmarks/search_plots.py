@@ -16,7 +16,7 @@ AXES = {"batch": "roots", "width": "width (W, N; mcts: S)", "depth": "turns (loo
 SOLVING = {"optimal": COLOURS[0], "satisficing": COLOURS[2]}
 EXACT = {"optimum": ":", "uniform policy": "--"}  # lines of what was computed, not played
 MODES = ("best_of_n", "beam_search", "beam_search, dedup", "lookahead", "entropy_backtrack", "mcts")
-OURS = {*MODES, *MASKED, *(arm for arms in VARIANTS.values() for arm in arms)}
+SEARCHES = {*MODES, *MASKED, *(arm for arms in VARIANTS.values() for arm in arms)}
 
 
 def search(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:
@@ -52,7 +52,7 @@ def _rates(rows: Sequence[Row], folder: Path) -> Plot | None:
         measured = [(y, arm) for y, arm in enumerate(arms) if (arm, on) in rates]
         values = [rates[arm, on] for _, arm in measured]
         positions = [y + (index - (len(ways) - 1) / 2) * height for y, _ in measured]
-        colours = [COLOURS[0] if arm in OURS else OTHER for _, arm in measured]
+        colours = [COLOURS[0] if arm in SEARCHES else OTHER for _, arm in measured]
         axes.barh(positions, values, 0.9 * height, color=colours, alpha=0.5 if index else 1.0, label=on)
         for y, rate in zip(positions, values, strict=True):
             axes.text(rate, y, f" {number(rate, '/s')}", va="center", fontsize=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from benchmarks.search_headline import (
     ID,
     MASKED,
     MCTX_BATCH,
+    OURS,
     PROPOSED,
     SIMULATIONS,
     TURNS,
@@ -33,10 +34,10 @@ from benchmarks.search_headline import (
     measured,
     modes,
     roots,
+    search_of,
 )
 from benchmarks.search_problems import (
     Problem,
-    lean,
     problem,
     return_and_value,
     with_network,
@@ -72,8 +73,8 @@ ProgramFactories = dict[str, Callable[[], Program]]
 
 def cases(settings: Settings) -> Iterator[Case]:
     """The cases in the order in which they run: the figures that matter most first."""
-    programs: ProgramFactories = {name: functools.partial(_program, settings, name) for name in modes()}
-    programs.update({name: functools.partial(_mcts_program, settings, name) for name in ("mcts", "mcts, from_env")})
+    programs: ProgramFactories = {name: functools.partial(_program, settings, name) for name in OURS}
+    programs["mcts, from_env"] = functools.partial(_mcts_program, settings)
     programs["network"] = functools.partial(_network_program, settings)
     yield Case(f"{ID}/nodes", functools.partial(run_nodes, settings), programs)
     yield Case(f"{ID}/network", functools.partial(run_network, settings))
@@ -90,13 +91,13 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def _program(settings: Settings, name: str) -> Program:
-    return search_arms.search_program(modes()[name], roots(settings, name))
+    """What an arm of the headline runs."""
+    return search_arms.search_program(search_of(name), roots(settings, name, batch_size(name, 1)))
 
 
-def _mcts_program(settings: Settings, name: str) -> Program:
-    """What the arm `mcts` runs, or the same number of simulations under the environment's own model."""
-    base = problem(ID, MCTX_BATCH, settings)
-    return search_arms.search_program(search_arms.mcts(SIMULATIONS), lean(base) if name == "mcts" else base)
+def _mcts_program(settings: Settings) -> Program:
+    """As many simulations as the arm `mcts` has, under the environment's own model, which masks actions."""
+    return search_arms.search_program(search_of("mcts"), problem(ID, MCTX_BATCH, settings))
 
 
 def _network_program(settings: Settings) -> Program:
@@ -118,15 +119,23 @@ def run_nodes(settings: Settings) -> Iterator[Row]:
     arms = dict.fromkeys(way.arm for way in ways)
     bare = {kind: fastest(ways, [arm for arm in arms if arm.startswith(f"{kind},")]) for kind in ("R", "Rs")}
     for name, (kind, least) in SHARES.items():
-        ours = fastest(ways, [name, *VARIANTS.get(name, ())])
-        yield _over(rows, f"over {kind}", ours, bare[kind], least, parameters={"mode": name})
+        for arm in _measured(arms, name, *VARIANTS.get(name, ()), f"{name}, masked"):
+            yield _over(rows, f"over {kind}", fastest(ways, [arm]), bare[kind], least, parameters={"mode": arm})
     gumbel = fastest(ways, ["mctx", "mctx, with tree"])
-    yield _over(rows, "beam over the faster mctx", fastest(ways, ["beam_search"]), gumbel, OVER_MCTX)
+    for arm in _measured(arms, "beam_search", "beam_search, masked"):
+        ours = fastest(ways, [arm])
+        yield _over(rows, "over the faster mctx", ours, gumbel, OVER_MCTX, parameters={"mode": arm})
     both = fastest(ways, ["mcts"]), fastest(ways, ["mctx, with tree"])
     yield _over(rows, "mcts over mctx, with tree", *both, LIKE_MCTX)
-    for name in modes():
+    yield from _unique(rows, fastest(ways, ["beam_search, dedup"]))
+    for name in OURS:
         yield from _costs(rows, settings, next(way for way in ways if way.arm == name))
     yield from _triggers(rows, fastest(ways, ["entropy_backtrack"]).measurement)
+
+
+def _measured(arms: Collection[str], *names: str) -> list[str]:
+    """Those of the `names` that are among the arms: some are in full runs only."""
+    return [name for name in names if name in arms]
 
 
 def _headline(settings: Settings) -> list[Way]:
@@ -181,8 +190,8 @@ def _costs(rows: RowMaker, settings: Settings, way: Way) -> Iterator[Row]:
     cost: dict[str, Any] = {**fields, "better": "lower"}
     limit = Target("<=", COMPILE_SECONDS)
     yield rows.fact("first compile", "s", arm.compile_seconds or 0.0, target=limit, **cost)
-    searched, base = modes()[way.arm], roots(settings, way.arm)
-    estimate = way.devices * search.estimate_bytes(searched.mode, base.root(), tasks=base.tasks, **searched.options)
+    mode, base = search_of(way.arm), roots(settings, way.arm, batch_size(way.arm, 1))
+    estimate = way.devices * search.estimate_bytes(mode.mode, base.root(), tasks=base.tasks, **mode.options)
     live = arm.summary["bytes"]
     limit = Target("<=", LIVE_BYTES)
     yield rows.fact("live bytes over the formula", "×", live / estimate, target=limit, **cost)
@@ -191,6 +200,17 @@ def _costs(rows: RowMaker, settings: Settings, way: Way) -> Iterator[Row]:
     yield rows.fact("nodes a root", "", generated, **fields)
     note = "ended nodes, empty slots, kept candidates played again"
     yield rows.fact("rows stepped for nothing", "%", 100 * wasted / (generated + wasted), note=note, **cost)
+
+
+def _unique(rows: RowMaker, way: Way) -> Iterator[Row]:
+    """The rate of a deduplicating search in the nodes that it did not merge."""
+    if way.measurement.rates is not None:
+        share = way.measurement.summary["unique"] / way.measurement.summary["generated"]
+        rate = way.measurement.times(share)
+        row = rows.rate(rate, "unique nodes/s", parameters={"arm": way.arm, "on": way.on})
+        yield dataclasses.replace(
+            row, compile_seconds=None, note="those that were not merged with another of their turn"
+        )
 
 
 def _triggers(rows: RowMaker, arm: Measurement) -> Iterator[Row]:
@@ -307,9 +327,9 @@ def run_growth(settings: Settings) -> Iterator[Row]:
     """Compile time with eight times the turns, or simulations, over that of the headline's."""
     rows = RowMaker(NAME, f"{ID}/compile", 64)
     short, long = modes(), modes(8 * TURNS)
-    short["mcts"], long["mcts"] = search_arms.mcts(SIMULATIONS), search_arms.mcts(8 * SIMULATIONS)
+    short["mcts"], long["mcts"] = search_of("mcts"), search_arms.mcts(8 * SIMULATIONS)
     for name in short:
-        base = lean(problem(ID, 64, settings)) if name == "mcts" else roots(settings, name, 64)
+        base = roots(settings, name, 64)
         seconds = [
             [search_arms.searching(mode[name], base).compile_seconds or 0.0 for mode in (short, long)]
             for _ in range(COMPILATIONS)

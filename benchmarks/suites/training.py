@@ -120,13 +120,13 @@ def _rates(rows: RowMaker, base: Work, measured: Mapping[str, Measurement]) -> I
     """Environment steps and tokens a second."""
     for name in ("step", "rollout"):
         if name in measured:
-            arm = scaled(measured[name], measured[name].summary.get("env_steps", 0.0))
+            arm = measured[name].times(measured[name].summary.get("env_steps", 0.0))
             yield rows.rate(arm, "env steps/s", parameters={"arm": name}, note=_NOTES[name])
     for name, arm in measured.items():
         played = arm.summary.get("policy_forwards", 0.0)
         through = {"step": played + base.update_rows, "rollout": played}.get(name, float(base.update_rows))
         yield dataclasses.replace(
-            rows.rate(scaled(arm, through * base.num_tokens), "tokens/s", parameters={"arm": name}, note=_NOTES[name]),
+            rows.rate(arm.times(through * base.num_tokens), "tokens/s", parameters={"arm": name}, note=_NOTES[name]),
             compile_seconds=None,
         )
 
@@ -140,13 +140,6 @@ def _times(rows: RowMaker, measured: Mapping[str, Measurement]) -> Iterator[Row]
         if share is not None:
             note = "compiled alone; the two need not add up to 100"
             yield rows.sample("share of the step", "%", 100 * share, parameters={"arm": name}, note=note)
-
-
-def scaled(measurement: Measurement, items: float) -> Measurement:
-    """The measurement in what a step consists of, in place of steps."""
-    if measurement.rates is None:
-        return measurement
-    return dataclasses.replace(measurement, rates=measurement.rates * items)
 
 
 def milliseconds(rows: RowMaker, arm: Measurement, parameters: dict[str, Any], **fields: Any) -> Row:
@@ -194,17 +187,17 @@ def strategy_rows(rows: RowMaker, name: str, measured: Mapping[str, Measurement]
     strategy, copies = STRATEGIES[name]
     step, rollout, forwards = measured[name], measured[f"{name}, rollout"], measured[f"forwards, {copies}"]
     fields: dict[str, Any] = {"parameters": {"rollout": name}, "note": str(strategy)}
-    yield rows.rate(scaled(step, step.summary.get("env_steps", 0.0)), "env steps/s", **fields)
+    yield rows.rate(step.times(step.summary.get("env_steps", 0.0)), "env steps/s", **fields)
     played = step.summary.get("policy_forwards", 0.0)
-    yield dataclasses.replace(rows.rate(scaled(step, played), "forwards/s", **fields), compile_seconds=None)
+    yield dataclasses.replace(rows.rate(step.times(played), "forwards/s", **fields), compile_seconds=None)
     for program, arm, learned in (("step", step, plain.update_rows), ("rollout", rollout, 0)):
         parameters = {"rollout": name, "program": program}
-        tokens = scaled(arm, (arm.summary.get("policy_forwards", 0.0) + learned) * plain.num_tokens)
+        tokens = arm.times((arm.summary.get("policy_forwards", 0.0) + learned) * plain.num_tokens)
         yield dataclasses.replace(rows.rate(tokens, "tokens/s", parameters=parameters), compile_seconds=None)
         yield milliseconds(rows, arm, parameters)
     yield from _shares(rows, name, ratio(step, rollout), ratio(step, measured["standard, rollout"]))
     asked = played / max(1.0, forwards.summary.get("rows", 1.0))
-    bare = scaled(forwards, 1 / asked) if asked else forwards
+    bare = forwards.times(1 / asked) if asked else forwards
     yield cost_of(rows, step, [bare, measured["gradient"]], **fields)
 
 
@@ -260,7 +253,7 @@ def run_forward(settings: Settings) -> Iterator[Row]:
     for name, made in works.items():
         forward = made.policy.model.config.forward_flops(made.num_tokens) * made.update_rows
         for program, flops in {"forward": forward, "gradient": 3 * forward}.items():
-            arm = scaled(measured[f"{program}, {name}"], flops)
+            arm = measured[f"{program}, {name}"].times(flops)
             fields: dict[str, Any] = {"parameters": {"program": program, "policy": name}, "better": "higher"}
             yield share_of(rows, "share of matrix products", arm, measured["matrix products"], **fields)
 
@@ -415,7 +408,7 @@ def update_rows(rows: RowMaker, settings: Settings, made: Work, matrix_size: int
     measured = measure(arms, settings.budget)
     yield rows.fact("parameters", "", config.num_parameters)
     flops = 3 * config.forward_flops(made.num_tokens) * made.update_rows
-    update = scaled(measured["update"], flops)
+    update = measured["update"].times(flops)
     note = f"{matrix_size:,} × {matrix_size:,}, {config.dtype}"
     yield rows.rate(measured["matrix products"], "flop/s", parameters={"arm": "matrix products"}, note=note)
     note = "three times the operations of the matrix products of a forward"
@@ -440,7 +433,7 @@ def throughput_rows(settings: Settings, works: Iterable[Work], target: Target) -
     for made in works:
         arm = measure({"step": functools.partial(arms_of.step, made)}, settings.budget)["step"]
         rows = RowMaker(NAME, "accelerator/step", made.batch_size)
-        found.append(rows.rate(scaled(arm, arm.summary.get("env_steps", 0.0)), "env steps/s"))
+        found.append(rows.rate(arm.times(arm.summary.get("env_steps", 0.0)), "env steps/s"))
         yield found[-1]
     best = max(found, key=lambda row: row.value or 0.0)
     yield dataclasses.replace(best, metric="best throughput", target=target)

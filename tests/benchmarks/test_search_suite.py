@@ -436,10 +436,10 @@ def test_the_proposed_policy_is_uniform():
 
 def _ways():
     """Ways with rates made up: the beam is faster on two devices, the bare step with a word on one."""
-    summary = {"bytes": 2e7, "generated": 100.0, "wasted": 25.0, "triggered": 30.0}
+    summary = {"bytes": 2e7, "generated": 100.0, "unique": 50.0, "wasted": 25.0, "triggered": 30.0}
     rates = {"R, 8 rows a root": (20, 30), "R, 64 rows a root": (80, 100), "Rs, 8 rows a root": (12, 14),
              "Rs, 64 rows a root": (50, 40), "mctx": (0.5, 1), "mctx, with tree": (0.8, 0.4), "mcts": (0.4, 0.9),
-             **dict.fromkeys(suite.modes(), (20, 30))}  # fmt: skip
+             "beam_search, masked": (5, 10), **dict.fromkeys(suite.modes(), (20, 30))}  # fmt: skip
     return [Way(arm, devices, Measurement(rate * np.array([1.0, 2.0, 3.0]), 1, 4.0 + devices, summary))
             for arm, both in rates.items() for devices, rate in zip((1, 2), both, strict=True)]  # fmt: skip
 
@@ -449,7 +449,7 @@ def test_ratios_of_the_headline_are_of_the_faster_ways(monkeypatch):
     text = json.dumps([way.document() for way in _ways()])
     asked = []
     monkeypatch.setattr(suite, "call", lambda worker, arguments: asked.append((worker, arguments)) or json.loads(text))
-    rows = {(row.metric, *row.parameters.values()): row for row in suite.run_nodes(SETTINGS)}
+    rows = {(row.metric, *row.parameters.values(), *row.unit.split()[:-1]): row for row in suite.run_nodes(SETTINGS)}
     assert asked == [("nodes", {"budget": dataclasses.asdict(SETTINGS.budget), "levels": None})]
     rate = rows["throughput", "beam_search", "2 devices"]
     assert (rate.value, rate.unit, rate.batch_size, rate.compile_seconds) == (60, "nodes/s", 2 * suite.BATCH, 6)
@@ -457,11 +457,16 @@ def test_ratios_of_the_headline_are_of_the_faster_ways(monkeypatch):
     assert rows["throughput", "R, 8 rows a root", "1 device"].unit == "steps/s"
     assert rows["over R", "lookahead"].value == 0.3 and rows["over Rs", "best_of_n"].value == 0.6
     assert rows["over Rs", "best_of_n"].note == "best_of_n: 2 devices; Rs, 64 rows a root: 1 device"
+    assert rows["over R", "beam_search, masked"].value == 0.1
     assert rows["over R", "beam_search, dedup"].verdict == "pass" and rows["over R", "lookahead"].verdict == "miss"
-    assert rows["beam over the faster mctx",].value == 30 and rows["mcts over mctx, with tree",].value == 0.9 / 0.8
+    assert rows["over the faster mctx", "beam_search"].value == 30
+    assert rows["mcts over mctx, with tree",].value == 0.9 / 0.8
     assert rows["first compile", "lookahead"].value == 5 and rows["rows stepped for nothing", "lookahead"].value == 20
     assert rows["live bytes a root", "best_of_n"].value == 2e7 / suite.BATCH
     assert rows["steps that step back", "entropy_backtrack"].value == 30
+    assert ("live bytes over the formula", "mcts") in rows
+    (unique,) = [row for row in rows.values() if row.unit == "unique nodes/s"]
+    assert unique.value == 30 and unique.parameters == {"arm": "beam_search, dedup", "on": "2 devices"}
 
 
 def test_an_arm_that_fails_in_its_process_fails_alone(monkeypatch):
