@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.papers import Budget, Paper, Settings
 from benchmarks.papers.expseek_rollouts_claims import claims
 from benchmarks.papers.expseek_rollouts_plan import (
-    DEFAULT,
-    FREE,
+    ABLATED,
+    JUDGED,
     LEARNED,
     READINGS,
     Arm,
@@ -36,8 +36,8 @@ BUDGETS = {
 def wanted(budget: str) -> list[Arm]:
     """The trainings of a budget."""
     if budget == "quick":
-        return list(arms((DEFAULT, FREE, LEARNED)))
-    found = [*arms((*READINGS, LEARNED)), *ablations(DEFAULT), *ablations(LEARNED)]
+        return list(arms(JUDGED))
+    found = [*arms((*READINGS, LEARNED)), *(arm for regime in ABLATED for arm in ablations(regime))]
     return [*found, *fits()] if budget == "full" else found
 
 

@@ -55,6 +55,8 @@ READINGS = (
     Reading("one web", "the web and tasks of the first seed for all seeds", _fit(2), one_web=True),
     *(Reading(f"k = {k}", f"success asks for {k} rewarded pairs", _fit(k)) for k in FITTED if k != DEFAULT_K),
 )
+JUDGED = (DEFAULT, FREE, LEARNED)  # every claim is judged under each of these,
+ABLATED = (DEFAULT, LEARNED)  # those of the ablations under these, as nothing else was run
 FIT_GRID = {2: (1.5, 1.9, 2.5), 3: (6.0, 7.25, 8.5), 4: (12.0, 14.0, 16.0), 5: (20.0, 25.0, 30.0)}
 
 

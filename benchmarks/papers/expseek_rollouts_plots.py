@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers.expseek_rollouts_plan import BACKTRACKING, BACKTRACKS, DEFAULT, FREE, LEARNED, THRESHOLDS
+from benchmarks.papers.expseek_rollouts_plan import ABLATED, BACKTRACKING, BACKTRACKS, DEFAULT, FREE, JUDGED, THRESHOLDS
 from benchmarks.papers.expseek_rollouts_runs import Runs
 from benchmarks.papers.expseek_rollouts_runs import run_of as _run_of
 from benchmarks.papers.expseek_rollouts_tables import PAPER, plain, swept, trained_on
@@ -56,7 +56,7 @@ def _curves(runs: Any, folder: Path) -> Plot:
     """Success over epochs, of the rollouts trained on and of the plain policy."""
     figure = new_figure(9.0, 3.4)
     panels = figure.subplots(1, 3, sharey=True)
-    for axes, reading in zip(panels, (DEFAULT, FREE, LEARNED), strict=True):
+    for axes, reading in zip(panels, JUDGED, strict=True):
         for name, colour in zip(STRATEGIES, COLOURS, strict=False):
             run = _run_of(runs, reading.name, name)
             selected, alone = run.trained_on.success, run.plain.success
@@ -77,7 +77,7 @@ def _ablations(runs: Any, folder: Path) -> Plot:
     figure = new_figure(7.6, 3.4)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, symbol, points in zip(panels, "ηB", (THRESHOLDS, BACKTRACKS), strict=True):
-        lines = [(regime.name, name) for regime in (DEFAULT, LEARNED) for name in BACKTRACKING]
+        lines = [(regime.name, name) for regime in ABLATED for name in BACKTRACKING]
         for (regime, name), colour, marker in zip(lines, COLOURS, MARKERS, strict=False):
             values = [estimate(trained_on(runs[swept(regime, symbol, point), name], "success")) for point in points]
             errors = [(value.high - value.low) / 2 for value in values]

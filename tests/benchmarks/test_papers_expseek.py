@@ -135,8 +135,10 @@ def test_every_table_claim_and_plot(runs, tmp_path):
     assert [len(table.rows) for table in found.values()] == [20, 12, 1 + len(READINGS), 10, 10, 3, 13]
     for table in found.values():
         assert all(len(row) == len(table.header) for row in table.rows), table.title
-    found_claims = [claim.claim for claim in claims(runs, whole=True)]
-    assert len(set(found_claims)) == len(found_claims) == 32
+    found_claims = {claim.claim: claim.verdict for claim in claims(runs, whole=True)}
+    assert len(found_claims) == len(list(claims(runs, whole=True))) == 45
+    not_tested = [claim for claim, verdict in found_claims.items() if verdict == "not tested"]
+    assert len(not_tested) == 4 and all(claim.startswith("free: ") for claim in not_tested)
     drawn = list(plots(runs, tmp_path, whole=True))
     assert {plot.file for plot in drawn} == {path.name for path in tmp_path.iterdir()}
     assert len(drawn) == 3
@@ -171,7 +173,9 @@ def test_each_reading_has_its_own_verdict():
     for claim in ("has the highest success (0.895)", "succeeds more often than Best-of-N alone (+2.7 %)"):
         assert found[f"default: ExpSeek+BoN {claim}"] == "does not hold"
         assert found[f"free: ExpSeek+BoN {claim}"] == "not separated"
+        assert found[f"trained: ExpSeek+BoN {claim}"] == "holds"
     assert found["default: ExpSeek+BoN succeeds more often than Standard (+65 %)"] == "holds"
+    assert len(found) == 30 and {claim.partition(": ")[0] for claim in found} == {"default", "free", "trained"}
     policy = "Training on ExpSeek+BoN rollouts improves final performance"
     assert found[f"free: {policy}"] == "not separated" and found[f"trained: {policy}"] == "holds"
 

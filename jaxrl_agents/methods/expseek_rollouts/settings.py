@@ -13,11 +13,12 @@ from envs_jax.pytree import pytree_dataclass
 from envs_jax.web import tabular
 
 INITIAL_TEMPERATURE = 1.0  # of actions that are not retried
-AT_LEAST = {
+WHOLE = {  # integers, and the least that they may be
     "num_epochs": 1, "num_rollouts": 1, "num_candidates": 1, "num_turns": 1, "free_steps": 0, "plain_every": 1,
-    "kl_coefficient": 0, "entropy_threshold": 0, "steps_back": 1, "max_retries": 0, "required_pairs": 1,
-    "learning_rate": 0,
+    "steps_back": 1, "max_retries": 0, "required_pairs": 1,
 }  # fmt: skip
+AT_LEAST = {**WHOLE, "kl_coefficient": 0, "entropy_threshold": 0, "learning_rate": 0}
+AT_MOST = {"required_pairs": round(1 / tabular.PAIR_REWARD)}  # so many pairs are paid what success is
 ABOVE = {"clip": 0, "retry_temperature": 0}
 MAY_BE_INFINITE = ("entropy_threshold",)
 
@@ -28,16 +29,20 @@ def checked(owner: Any) -> None:
     A traced field has no value to check, and passes.
     """
     for field in dataclasses.fields(owner):
-        if isinstance(getattr(owner, field.name), jax.core.Tracer):
+        given, name = getattr(owner, field.name), field.name
+        if isinstance(given, jax.core.Tracer):
             continue
-        value = np.asarray(getattr(owner, field.name), np.float64)
-        name, infinite = field.name, field.name in MAY_BE_INFINITE
+        if name in WHOLE and np.asarray(given).dtype.kind not in "iu":
+            raise ValueError(f"{name}={given} must be an integer")
+        value, infinite = np.asarray(given, np.float64), name in MAY_BE_INFINITE
         if not np.all(value < np.inf) and not (infinite and not np.isnan(value).any()):
-            raise ValueError(f"{name}={getattr(owner, name)} must be a finite number")
+            raise ValueError(f"{name}={given} must be a finite number")
         if name in AT_LEAST and not np.all(value >= AT_LEAST[name]):
-            raise ValueError(f"{name}={getattr(owner, name)} must be at least {AT_LEAST[name]}")
+            raise ValueError(f"{name}={given} must be at least {AT_LEAST[name]}")
+        if name in AT_MOST and not np.all(value <= AT_MOST[name]):
+            raise ValueError(f"{name}={given} must be at most {AT_MOST[name]}")
         if name in ABOVE and not np.all(value > ABOVE[name]):
-            raise ValueError(f"{name}={getattr(owner, name)} must be above {ABOVE[name]}")
+            raise ValueError(f"{name}={given} must be above {ABOVE[name]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +97,10 @@ STRATEGIES = {
     "ExpSeek+BoN": Strategy(True, 4),
 }
 ENTROPY_THRESHOLD = 0.3  # nats
+OF_RETRIES = (
+    "entropy_threshold", "steps_back", "max_retries", "fixed_distance", "retry_temperature", "drawn_at_one",
+    "free_steps",
+)  # fmt: skip
 
 
 def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
@@ -99,8 +108,8 @@ def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
 
     Args:
       name: a key of `STRATEGIES`.
-      fields: of `Setting` and `Config`, in place of their defaults; `entropy_threshold` (0.3 by default) and
-        `free_steps` only for the strategies that backtrack.
+      fields: of `Setting` and `Config`, in place of their defaults; `entropy_threshold` is 0.3 by default. Those of
+        `OF_RETRIES` only for the strategies that backtrack.
 
     Raises:
       ValueError: there is no such strategy, or a field is out of its range or says nothing of this strategy.
@@ -114,7 +123,7 @@ def strategy(name: str, **fields: Any) -> tuple[Setting, Config]:
     rest = {"entropy_threshold": ENTROPY_THRESHOLD, **{key: fields[key] for key in fields if key not in sizes}}
     if not backtracks:
         rest["entropy_threshold"] = np.inf
-        for field in {"entropy_threshold", "free_steps"} & set(fields):
+        for field in (field for field in OF_RETRIES if field in fields):
             raise ValueError(f"{field}={fields[field]} has no effect on {name}, which does not backtrack; leave it out")
     return Setting(**rest), config
 

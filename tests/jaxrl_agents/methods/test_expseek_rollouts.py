@@ -264,6 +264,9 @@ def test_sizes_are_checked():
     for field, value in (("num_candidates", 0), ("num_turns", 0), ("num_epochs", -10), ("free_steps", -5)):
         with pytest.raises(ValueError, match=f"{field}={value} must be at least"):
             Config(**{field: value})
+    for field, value in (("num_turns", 3.5), ("num_rollouts", 32.0), ("free_steps", True)):
+        with pytest.raises(ValueError, match=f"{field}={value} must be an integer"):
+            Config(**{field: value})
     with pytest.raises(ValueError, match="clip=-1.0 must be above 0"):
         Config(clip=-1.0)
     with pytest.raises(ValueError, match="kl_coefficient=nan must be a finite number"):
@@ -276,6 +279,9 @@ def test_sizes_are_checked():
     "fields, message",
     [
         ({"required_pairs": 0}, "required_pairs=0 must be at least 1"),
+        ({"required_pairs": 2.5}, "required_pairs=2.5 must be an integer"),
+        ({"required_pairs": 60}, "required_pairs=60 must be at most 10"),
+        ({"steps_back": np.array([1.5, 2.0])}, "must be an integer"),
         ({"steps_back": -1}, "steps_back=-1 must be at least 1"),
         ({"retry_temperature": 0}, "retry_temperature=0 must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be a finite number"),
@@ -291,7 +297,12 @@ def test_settings_are_checked(make, fields, message):
 
 
 def test_what_says_nothing_of_a_strategy_is_refused():
-    for fields in ({"entropy_threshold": 0.1}, {"free_steps": 9}):
-        with pytest.raises(ValueError, match="has no effect on Standard, which does not backtrack"):
-            strategy("Standard", **fields)
+    fields = {
+        "entropy_threshold": 0.1, "free_steps": 9, "steps_back": 2, "max_retries": 7, "retry_temperature": 9.0,
+        "fixed_distance": True, "drawn_at_one": True,
+    }  # fmt: skip
+    for name in ("Standard", "Best-of-N"):
+        for field, value in fields.items():
+            with pytest.raises(ValueError, match=f"{field}={value} has no effect on {name}, which does not backtrack"):
+                strategy(name, **{field: value})
     assert strategy("ExpSeek", entropy_threshold=np.inf)[0].entropy_threshold == np.inf
