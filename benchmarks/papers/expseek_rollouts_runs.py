@@ -53,8 +53,8 @@ class Trainer:
         self.num_epochs = num_epochs
         content = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(self.webs))
         self.store = Store(
-            folder, seed=seed, num_seeds=num_seeds, num_epochs=num_epochs, webs=hashlib.sha256(content).hexdigest(),
-            temperature=INITIAL_TEMPERATURE,
+            folder, "expseek-rollouts", seed=seed, num_seeds=num_seeds, num_epochs=num_epochs,
+            webs=hashlib.sha256(content).hexdigest(), temperature=INITIAL_TEMPERATURE,
         )  # fmt: skip
 
     def load(self, chunk: Chunk) -> Runs | None:

@@ -9,28 +9,36 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-
-from benchmarks.machine import fingerprint
+from benchmarks.machine import fingerprint, versions
 from envs_jax.files import replaced
 
 T = TypeVar("T")
+
+PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")  # whose versions may change numbers
 
 
 class Store:
     """A file for every finished run, in the folder `runs`.
 
-    A file is written at once, with the digest of its content and all that its numbers depend on: `study`, which all
-    runs have in common, the version of JAX, the backend, the number of cores, and the run's own settings.
+    A file is written at once, with the digest of its content and all that its numbers depend on: the paper, `study`,
+    which all runs have in common, the versions of `PACKAGES`, the backend, the number of cores, and the run's own
+    settings.
+
+    Raises:
+      ValueError: the folder has what another paper's study left there; it says what to do.
     """
 
-    def __init__(self, folder: Path, **study: Any) -> None:
+    def __init__(self, folder: Path, paper: str, **study: Any) -> None:
         self.folder = folder / "runs"
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder}: a file is where the runs are kept; give --out another folder")
+        for path in (folder / "results.json", *sorted(self.folder.glob("*.json"))[:1]):
+            if (other := _paper_of(path)) not in (None, paper):
+                raise ValueError(f"{path} is of another study, {other}; give --out another folder")
         self.folder.mkdir(exist_ok=True)
-        machine = fingerprint()
-        self.study = {**study, "jax": jax.__version__, "backend": machine["backend"], "cores": machine["cores"]}
+        machine, installed = fingerprint(), versions()
+        self.study = {"paper": paper, **study, "backend": machine["backend"], "cores": machine["cores"]}
+        self.study |= {name: installed.get(name) for name in PACKAGES}
 
     def load(self, name: str, settings: Mapping[str, Any], unpack: Callable[[Any], T]) -> T | None:
         """What `unpack` makes of the run that was kept under that name, or None where there is none.
@@ -74,6 +82,15 @@ class Store:
 
     def _path(self, name: str) -> Path:
         return self.folder / (re.sub(r"[^\w.+-]+", "-", name.replace("=", "")) + ".json")
+
+
+def _paper_of(path: Path) -> str | None:
+    """Whose results or run a file holds; None where there is none, or nothing that says it."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return document["paper"] if "paper" in document else document["content"]["settings"]["paper"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def digest(content: Any) -> str:

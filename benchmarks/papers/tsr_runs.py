@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.papers.store import Store
 from benchmarks.papers.tsr_plan import STRATEGIES, Cell, Plan
 from jaxrl_agents.methods import tsr
-from jaxrl_agents.methods.tsr import learning
+from jaxrl_agents.methods.tsr import base, learning
 from jaxrl_agents.training.learner import Learner, TrainState
 from jaxrl_agents.training.metrics import divergence
 
@@ -28,6 +28,7 @@ CONSTANTS = {
     **{name: getattr(learning, name) for name in (
         "NUM_GROUPS", "GROUP_SIZE", "KEPT", "CLIP_LOW", "CLIP_HIGH", "ENTROPY", "VALUE", "TEMPERATURE",
     )},
+    **{name: getattr(base, name) for name in ("BATCH_SIZE", "NUM_TASKS", "BEAM_WIDTH")},
     "NUM_HELD_OUT": tsr.NUM_HELD_OUT, "CURVE_TIMES": CURVE_TIMES, "FINAL_TIMES": FINAL_TIMES,
 }  # what a run's numbers depend on beside its settings  # fmt: skip
 
@@ -93,8 +94,8 @@ def run(workshop: Workshop, cell: Cell, seed: int, advanced: Callable[[], None])
     """
     given, learner = workshop.problem(cell.domain), workshop.learner(cell.domain, cell.method)
     start_key, evaluation_key = jax.random.split(jax.random.key(workshop.seed))
-    base = jax.tree.map(jnp.copy, workshop.base(cell.domain))  # as the step takes its state's buffers
-    state = learner.init(jax.random.fold_in(start_key, seed))._replace(params=base)
+    params = jax.tree.map(jnp.copy, workshop.base(cell.domain))  # as the step takes its state's buffers
+    state = learner.init(jax.random.fold_in(start_key, seed))._replace(params=params)
     made = Run(cell.num_updates, {name: [] for name in CURVE}, {name: [] for name in STEPS}, {}, 0.0, 0.0)
     spent, clocks = {"updates": 0.0, "env_steps": 0.0, "policy_forwards": 0.0}, []
     diverged: Divergence | None = None
@@ -134,7 +135,7 @@ class RunStore:
     """The finished runs of a study, in a folder; see `Store`."""
 
     def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
-        self.store = Store(folder, sizes=dataclasses.asdict(plan.sizes), seed=seed, constants=CONSTANTS)
+        self.store = Store(folder, "tsr", sizes=dataclasses.asdict(plan.sizes), seed=seed, constants=CONSTANTS)
         self.presets = plan.presets
         self.domain = functools.lru_cache(None)(self._domain)
 

@@ -24,7 +24,7 @@ from jaxrl_agents.training.warm_start import WarmStart
 
 BATCH_SIZE = 256  # demonstrations of an update
 NUM_TASKS = 1024  # at most so many are planned for
-_WIDTH = 64  # of the beam that solves rooms
+BEAM_WIDTH = 64  # of the beam that solves rooms
 _INTENDED = np.array([[0, -1], [1, 0], [0, 1], [-1, 0]], np.int32)  # where an action of FrozenLake means to go
 
 
@@ -109,7 +109,7 @@ def _solutions(env: Any, tasks: TaskBank[Any], limit: int) -> tuple[np.ndarray, 
 
 @partial(jax.jit, static_argnames="limit")
 def _solve(env: Sokoban, instances: Any, limit: int) -> tuple[jax.Array, jax.Array]:
-    actions = best_plans(env, instances, limit, _WIDTH)
+    actions = best_plans(env, instances, limit, BEAM_WIDTH)
     states = jax.vmap(lambda task: env.initial(jnp.uint32(0), task))(instances)
     step = lambda state, action: (_played(env, state, action, instances), None)
     last, _ = jax.lax.scan(step, states, actions.T)
