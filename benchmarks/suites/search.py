@@ -206,11 +206,9 @@ def _unique(rows: RowMaker, way: Way) -> Iterator[Row]:
     """The rate of a deduplicating search in the nodes that it did not merge."""
     if way.measurement.rates is not None:
         share = way.measurement.summary["unique"] / way.measurement.summary["generated"]
-        rate = way.measurement.times(share)
-        row = rows.rate(rate, "unique nodes/s", parameters={"arm": way.arm, "on": way.on})
-        yield dataclasses.replace(
-            row, compile_seconds=None, note="those that were not merged with another of their turn"
-        )
+        fields: dict[str, Any] = {"parameters": {"mode": way.arm}, "better": "higher"}
+        note = f"{way.on}; not merged with another of their turn"
+        yield rows.sample("unique nodes", "nodes/s", share * way.measurement.rates, note=note, **fields)
 
 
 def _triggers(rows: RowMaker, arm: Measurement) -> Iterator[Row]:

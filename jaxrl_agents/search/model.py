@@ -219,14 +219,15 @@ def from_env(
 
     Args:
       env: the environment.
-      policy: `(params, observation [B, …]) -> (logits [B, A], value [B])`; without one all legal actions are equally
-        likely and values are 0.
+      policy: `(params, observation [B, …]) -> (logits [B, A], value [B])`; without one all actions are equally likely
+        and values are 0.
       discount: what a step of a running episode is discounted by, in (0, 1]; the end of an episode, by success,
         failure or the time limit, discounts by 0.
-      use_action_mask: False: actions without effect, which the environment's `action_mask` rules out, are searched too.
+      use_action_mask: whether actions that `env.action_mask` rules out are illegal: those that leave the state as it
+        is. False: they are searched too, take a step of the episode and get its reward, and no node is a dead end.
 
     Returns:
-      A model; `model.root(params, states, tasks)` makes the root. It is also a recurrent_fn for mctx's policies,
+      A model; `model.root(params, states, tasks)` makes the root, which is for this model: its logits hold the mask. It is also a recurrent_fn for mctx's policies,
       with `(params, tasks)` as their `params`.
     """
     if not isinstance(env, Environment):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -61,7 +62,8 @@ def replay(
     parents, actions = _rows(nodes)
     words = _searched_words(keys[index], nodes, len(parents)) if told else _fresh_words(fresh, nodes, len(parents))
     task, state = own(instances), own(root.embedding)
-    found = jax.device_get(_replayed(model.env, task, state, parents, actions, words, model.discount))
+    rules = dataclasses.replace(model, policy=None)  # another policy is no other program
+    found = jax.device_get(_replayed(rules, task, state, parents, actions, words))
     found = jax.tree.map(lambda leaf: leaf[: len(nodes) + 1], found)
     played = Replay(**found, task=task, redrawn=not told and _draws(model.env, state, task))
     if told:
@@ -115,10 +117,10 @@ def _draws(env: Environment[Any, Any], state: Any, task: Any) -> bool:
 
 
 @jax.jit
-def _replayed(
-    env: Environment[Any, Any], task: Any, root: Any, parents: Any, actions: Any, words: Any, discount: Any
-) -> dict[str, Any]:
+def _replayed(model: EnvModel, task: Any, root: Any, parents: Any, actions: Any, words: Any) -> dict[str, Any]:
     """The fields of a Replay that are computed."""
+    env = model.env
+    stuck = lambda state: ~env.action_mask(state, task).any() if model.use_action_mask else jnp.bool_(False)
 
     def primitive(carry: tuple[Any, ...], turn: tuple[jax.Array, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         state, word, scale, total = carry
@@ -127,7 +129,7 @@ def _replayed(
         after = env.transition(state, jnp.maximum(action, 0), rng.action_words(word, number), task)
         state = jax.tree.map(lambda old, new: jnp.where(taken, new, old), state, after.state)
         total += jnp.where(taken, scale * after.reward, 0)
-        return (state, word, jnp.where(taken, scale * discount, scale), total), (state, taken)
+        return (state, word, jnp.where(taken, scale * model.discount, scale), total), (state, taken)
 
     def node(rows: Any, turn: tuple[jax.Array, ...]) -> tuple[Any, tuple[Any, ...]]:
         row, parent, action, word = turn
@@ -150,7 +152,7 @@ def _replayed(
         "terminated": terminated,
         "truncated": truncated,
         "success": jax.vmap(lambda state: env.success(state, task))(rows),
-        "stuck": ~jax.vmap(lambda state: env.action_mask(state, task).any())(rows),
+        "stuck": jax.vmap(stuck)(rows),
     }
 
 
