@@ -16,12 +16,13 @@ import numpy as np
 
 from jaxrl_agents.training import fields, memory
 from jaxrl_agents.training.checkpoint import Checkpointer
+from jaxrl_agents.training.distributed import agree
 from jaxrl_agents.training.evaluation import Evaluation, Interval
 from jaxrl_agents.training.learner import TrainState
 from jaxrl_agents.training.metrics import divergence
 from jaxrl_agents.training.preemption import CtrlCAsSigterm, StopOnSigterm
 from jaxrl_agents.training.progress import Display
-from jaxrl_agents.training.records import MetricLog, event_writer
+from jaxrl_agents.training.records import MetricLog, event_writer, read_rows
 from jaxrl_agents.training.run_folder import RunFolder
 from jaxrl_agents.training.setup import Setup
 
@@ -41,7 +42,7 @@ class Outcome:
     """How a call of `train` ended."""
 
     step: int  # the last one, saved
-    finished: bool  # False where a signal stopped it
+    finished: bool  # False where a signal stopped it, if only before the evaluation of the last step
     interrupted: bool  # the signal was Ctrl-C in this process
     evaluation: Evaluation | None  # the last one of this call
 
@@ -56,8 +57,12 @@ def train(
 ) -> Outcome:
     """Trains until the configuration's `total_steps`, or until SIGTERM or Ctrl-C, which finish the step and save.
 
+    An evaluation that is due after the step of such a signal is left to the call that resumes the run: it might take
+    longer than there is time to save.
+
     With several processes all call it alike; process 0 alone writes metrics and shows progress. Nothing is written
-    before the first step is through, so that one that does not fit into the memory leaves no trace.
+    before the first step, or such an evaluation, is through, so that one that does not fit into the memory leaves no
+    trace.
 
     Args:
       setup: what to train, made by `build`.
@@ -94,8 +99,8 @@ def train(
 
         display = stack.enter_context(display if display and first else Display())
         display.start(setup.summary, start, setup.config.total_steps)
-        step, result = _Loop(setup, folder, checkpointer, open_log, display, stop).run(state, start)
-        return Outcome(step, step >= setup.config.total_steps, ctrl_c.pressed, result)
+        step, finished, result = _Loop(setup, folder, checkpointer, open_log, display, stop).run(state, start)
+        return Outcome(step, finished, ctrl_c.pressed, result)
 
 
 def _first_state(setup: Setup, checkpointer: Checkpointer, resume: bool) -> tuple[TrainState, int]:
@@ -120,7 +125,7 @@ class _Loop:
     setup: Setup
     folder: RunFolder
     checkpointer: Checkpointer
-    open_log: Callable[[], MetricLog | None]  # called when the first step is through
+    open_log: Callable[[], MetricLog | None]  # called when there is something to write
     display: Display
     stop: StopOnSigterm
     clock: np.ndarray | None = None  # wall and processor time when the last step ended; None if other work came since
@@ -130,13 +135,14 @@ class _Loop:
         """Where metrics go; None but for process 0."""
         return self.open_log()
 
-    def run(self, state: TrainState, start: int) -> tuple[int, Evaluation | None]:
-        """The last step, which is saved, and the last evaluation.
+    def run(self, state: TrainState, start: int) -> tuple[int, bool, Evaluation | None]:
+        """The last step, which is saved, whether nothing is left to do, and the last evaluation.
 
         Metrics of a step are read when the next one is under way, so that devices never wait for the host.
         """
-        config, warm = self.setup.config, self.setup.config.warm_start.num_steps
-        step, unread, result = start, None, None
+        config = self.setup.config
+        step, unread, owed = start, None, False
+        result = self._evaluate(start, state) if self._left_unmeasured(start) else None
         stopping = start >= config.total_steps
         while not stopping:
             step += 1
@@ -144,19 +150,27 @@ class _Loop:
             if unread is not None:
                 self._read(*unread)
             unread = step, metrics
-            last = step == config.total_steps
-            stopping = self.stop.requested(step) or last
-            measuring = step in (warm, config.total_steps) or _due(step, config.evaluation.every)
+            stopped, measuring = self.stop.requested(step), self._measures(step)
+            stopping, owed = stopped or step == config.total_steps, stopped and measuring
             saving = stopping or _due(step, config.checkpoint.every)
             if saving or measuring:
                 self._read(*unread)
                 unread, self.clock = None, None
-            if measuring:  # before the save: what a checkpoint has behind it is in the log
+            if measuring and not owed:  # before the save: what a checkpoint has behind it is in the log
                 result = self._evaluate(step, state)
             if saving:
                 self._save(step, state)
         self.checkpointer.wait()
-        return step, result
+        return step, step >= config.total_steps and not owed, result
+
+    def _measures(self, step: int) -> bool:
+        config = self.setup.config
+        ends = (config.warm_start.num_steps, config.total_steps)
+        return step > 0 and (step in ends or _due(step, config.evaluation.every))
+
+    def _left_unmeasured(self, step: int) -> bool:
+        """Whether a signal came before the evaluation of `step`, from which the run goes on: the log lacks it."""
+        return self._measures(step) and not agree(lambda: _is_measured(self.folder, step))
 
     def _read(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Waits for a step's metrics; logs and shows them, and stops when they are not finite."""
@@ -216,6 +230,11 @@ def evaluation_row(result: Evaluation) -> dict[str, float]:
     if result.optimum is not None:
         row["evaluation/return_optimum"] = result.optimum
     return row
+
+
+def _is_measured(folder: RunFolder, step: int) -> bool:
+    rows = read_rows(folder.metrics) if folder.metrics.exists() else []
+    return any(row["step"] == step and "evaluation/episodes" in row for row in rows)
 
 
 def _due(step: int, every: int) -> bool:

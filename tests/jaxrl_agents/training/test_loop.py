@@ -82,16 +82,21 @@ def test_rates_are_counts_a_second(whole):
     assert len(timed) == 3
 
 
-def test_sigterm_finishes_the_step_saves_and_resume_is_exact(setup, whole, tmp_path):
+@pytest.mark.parametrize(("last", "measured"), [(2, []), (3, [2]), (6, [2, 4])])
+def test_sigterm_finishes_the_step_saves_and_resume_is_exact(setup, whole, tmp_path, last, measured):
+    """It does not wait for an evaluation that is due, as after steps 2 and 6: the resumed run makes it, once."""
     folder = RunFolder(tmp_path / "run")
     before = signal.getsignal(signal.SIGTERM)
-    stopped = train(setup, folder, display=StopAfter(2))
-    assert not stopped.finished and 2 <= stopped.step <= 3
+    stopped = train(setup, folder, display=StopAfter(last - 1))  # a step more is under way
+    assert (stopped.step, stopped.finished) == (last, False)
+    assert [row["step"] for row in read_rows(folder.metrics) if "evaluation/success" in row] == measured
     assert signal.getsignal(signal.SIGTERM) is before
     with Checkpointer(folder.checkpoints) as checkpointer:
         assert checkpointer.newest_good() == stopped.step
     resumed = train(setup, folder, resume=True)
-    assert (resumed.step, resumed.finished) == (6, True)
+    assert (resumed.step, resumed.finished, resumed.evaluation.num_episodes) == (6, True, 8)
+    again = train(setup, folder, resume=True)
+    assert again.finished and again.evaluation is None
     assert_same_run(setup, folder, whole)
 
 
@@ -119,14 +124,6 @@ def test_a_policy_of_another_size_is_named(whole):
     with pytest.raises(ValueError, match=message):
         train(build(wider), whole, resume=True)
     assert whole.read_config() != wider
-
-
-def test_a_finished_run_is_left_as_it_is(setup, whole, tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    shutil.copytree(whole.path, folder.path)
-    outcome = train(setup, folder, resume=True)
-    assert outcome.finished and outcome.evaluation is None
-    assert_same_run(setup, folder, whole)
 
 
 def test_metrics_are_read_when_the_next_step_is_under_way(setup, tmp_path):
