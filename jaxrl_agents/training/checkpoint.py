@@ -241,7 +241,15 @@ class Checkpointer:
         newest = {*good[-self._keep_last :], step}
         for other in good:
             if other not in newest and (self._keep_every is None or other % self._keep_every):
-                shutil.rmtree(self._folder(other))
+                self._remove(other)
+
+    def _remove(self, step: int) -> None:
+        """Removes an old checkpoint; where that fails, the save that it makes room for is good all the same."""
+        try:
+            shutil.rmtree(self._folder(step))
+        except OSError as error:
+            cause = _cause(error) or _first_line(error)
+            _LOG.warning(f"old checkpoint {step} could not be removed: {self._folder(step)}: {cause}")
 
     def _find_newest_good(self) -> tuple[int | None, list[str]]:
         found: list[tuple[int, str]] = []  # step and what is wrong with it
@@ -283,11 +291,9 @@ class Checkpointer:
             ) from error
 
     def _failure(self, step: int, error: Exception) -> CheckpointError:
-        number = getattr(error, "errno", None)
-        cause = next(
-            (text for code, text in _CAUSES.items() if number == code or os.strerror(code) in str(error)), None
-        )
-        advice = ". Free space or permit writing there, or name another folder" if cause or number else ""
+        cause = _cause(error)
+        known = cause or getattr(error, "errno", None)
+        advice = ". Free space or permit writing there, or name another folder" if known else ""
         return CheckpointError(
             f"checkpoint {step} was not saved to {self.directory}: {cause or _first_line(error)}; earlier checkpoints "
             f"are as they were{advice}"
@@ -313,6 +319,12 @@ def _plain_json(metadata: Mapping[str, Any]) -> Any:
         return json.loads(json.dumps(metadata))
     except (TypeError, ValueError) as error:
         raise TypeError(f"metadata must be what JSON can hold: {error}") from error
+
+
+def _cause(error: Exception) -> str | None:
+    """What went wrong on the disk, where it is one of the usual things."""
+    number = getattr(error, "errno", None)
+    return next((text for code, text in _CAUSES.items() if number == code or os.strerror(code) in str(error)), None)
 
 
 def _first_line(error: Exception) -> str:

@@ -253,6 +253,18 @@ def test_keeps_the_last_and_every_kth(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "6", "7", "8"]
 
 
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(damaged, caplog):
+    """A link in its place cannot be removed as a folder is, not even by root."""
+    (damaged / "1").rename(damaged.parent / "elsewhere")
+    (damaged / "1").symlink_to(damaged.parent / "elsewhere")
+    with Checkpointer(damaged, keep_last=1) as checkpointer, caplog.at_level(logging.WARNING):
+        checkpointer.save(3, {"x": jnp.arange(3)})
+        checkpointer.wait()
+        assert checkpointer.newest_good() == 3 and checkpointer.steps() == [1, 3]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "jaxrl_agents.training.checkpoint"]
+    assert line.startswith(f"old checkpoint 1 could not be removed: {damaged / '1'}: ") and "\n" not in line
+
+
 def test_arrays_may_be_donated_right_after_a_save(tmp_path):
     overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
     with Checkpointer(tmp_path) as checkpointer:
