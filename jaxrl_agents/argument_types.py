@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from envs_jax.arguments import MAX_SEED
+
 
 def count(text: str) -> int:
     """A whole number of at least 1."""
@@ -14,6 +16,6 @@ def count(text: str) -> int:
 
 def seed(text: str) -> int:
     """A whole number that seeds a random key."""
-    if text.isdecimal() and int(text) < 2**63:
+    if text.isdecimal() and int(text) <= MAX_SEED:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MAX_SEED:,}")

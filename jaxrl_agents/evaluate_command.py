@@ -32,7 +32,9 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--baselines", action="store_true", help="play random actions and scripted experts too")
     command.add_argument("--sample", action="store_true", help="draw actions instead of taking the likeliest")
     command.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default 0)")
-    command.add_argument("--render", type=Path, metavar="FILE", help="show episodes in a .gif, .png or .txt file")
+    command.add_argument(
+        "--render", type=Path, metavar="FILE", help="show episodes, played for it, in a .gif, .png or .txt file"
+    )
     command.add_argument(
         "--num-rendered",
         type=count,

@@ -34,7 +34,9 @@ class Episode(NamedTuple):
 def play(
     params: Any, key: jax.Array, policy: Policy, tasks: Any, *, num_turns: int, greedy: bool = True
 ) -> list[Episode]:
-    """Plays one episode of each task.
+    """Plays one episode of each task, with all its states.
+
+    Where anything is left to chance they are others than those of `evaluate` with the same key, which keeps no states.
 
     Args:
       params: of the policy's model.

@@ -140,7 +140,7 @@ def test_missing_files_are_one_clear_line(capsys, tmp_path):
         (["--memory", "1e300"], "argument --memory: '1e300' is not from 1e-9 to 1e9; give GiB"),
         (["--out", "x" * 250], "xxx: File name too long; name another file"),
         (["-"], "LEVELS: there is no file named -; to read from a pipe, name /dev/stdin"),
-        (["--seed", str(2**63)], f"argument --seed: '{2**63}' is not a whole number from 0"),
+        (["--seed", str(2**32)], f"argument --seed: '{2**32}' is not a whole number from 0 to 4,294,967,295"),
         (["--mode", "best"], "argument --mode: invalid choice: 'best'"),
         (["--fast"], "unrecognized arguments: --fast"),
     ],
