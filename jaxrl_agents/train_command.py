@@ -24,7 +24,7 @@ from jaxrl_agents.training.loop import Outcome, train
 from jaxrl_agents.training.presets import preset, read_config, with_loss
 from jaxrl_agents.training.progress import Console, evaluation_text
 from jaxrl_agents.training.run_folder import RunFolder
-from jaxrl_agents.training.setup import Setup, build
+from jaxrl_agents.training.setup import Setup, build, choices
 
 _PROGRAM = "python -m jaxrl_agents"
 # What a run keeps: where its warm start ends, and what decides on its tasks; with others it would be measured on tasks
@@ -39,6 +39,7 @@ class ResumeArguments(TrainConfig):
     Attributes:
       tensorboard: write event files for TensorBoard too.
       print_config: print the configuration as JSON and do nothing.
+      print_plan: print how each array of the state is split over the devices, with its bytes, and do nothing.
       distributed: train with the other processes of a cluster that JAX knows: Slurm, Open MPI, Kubernetes, a TPU pod.
       coordinator_address: train with other processes elsewhere: HOST:PORT of process 0, which all can reach.
       num_processes: elsewhere: how many there are.
@@ -47,6 +48,7 @@ class ResumeArguments(TrainConfig):
 
     tensorboard: bool = False
     print_config: bool = False
+    print_plan: bool = False
     distributed: bool = False
     coordinator_address: str | None = None
     num_processes: int | None = None
@@ -80,8 +82,7 @@ def run_train(flags: Sequence[str]) -> int:
             start = read_config(given.config, given.env, given.loss)
         arguments = _parse(TrainArguments, start, "train", flags)
         config = _config_of(arguments)
-        if arguments.print_config:
-            print(fields.to_json(config))
+        if _printed(arguments, config):
             return 0
         name = f"{config.env}-{config.rollout}-{config.loss}-seed{config.seed}"
         folder = RunFolder(arguments.out or Path("runs") / name)
@@ -109,8 +110,7 @@ def run_resume(flags: Sequence[str]) -> int:
         arguments = _parse(ResumeArguments, with_loss(before, _first_flags(flags).loss), "resume RUN", flags)
         config = _config_of(arguments)
         _check_change(before, config)
-        if folder is None or arguments.print_config:
-            print(fields.to_json(config))
+        if _printed(arguments, config) or folder is None:
             return 0
         _join(arguments)
         setup = build(config)
@@ -129,6 +129,19 @@ def _check_change(before: TrainConfig, after: TrainConfig) -> None:
                 f"{field}={new} cannot differ from the {old} that the run began with: leave it out, or start another "
                 "run with train" + ("; files have to stay where they were" if field == "env_arguments" else "")
             )
+
+
+def _printed(arguments: ResumeArguments, config: TrainConfig) -> bool:
+    """Prints what was asked for in place of training; whether there was such a thing."""
+    if arguments.print_config:
+        choices(config)  # raises where fields do not go together
+        print(fields.to_json(config))
+    if arguments.print_plan:
+        _join(arguments)
+        layout = build(config).layout
+        if jax.process_index() == 0:
+            print(layout)
+    return arguments.print_config or arguments.print_plan
 
 
 def _run(setup: Setup, folder: RunFolder, *, resume: bool, tensorboard: bool) -> int:

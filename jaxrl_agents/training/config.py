@@ -97,7 +97,7 @@ class OptimizerConfig:
       schedule: after the warm-up: constant, or falling to 0 at the last step along a line or a half cosine.
       warmup_steps: updates over which the learning rate rises from 0.
       max_gradient_norm: longer gradients are shortened to it.
-      weight_decay: decoupled, of matrices only.
+      weight_decay: decoupled, of matrices only, not of the norms' scales.
       beta1: decay of the mean of gradients.
       beta2: decay of the mean of their squares.
       epsilon: added to the root of that mean.
@@ -135,7 +135,7 @@ class EvaluationConfig:
     """How the policy is measured while it trains.
 
     Attributes:
-      every: steps between two evaluations; 0 for one at the end.
+      every: steps between two evaluations; 0 for one at the end. The step after one is not timed: with 1 none is.
       num_episodes: episodes of an evaluation, spread over its tasks.
       num_turns: turns of an episode; none: as many as the longest task's time limit.
       num_held_out: tasks kept from training for it, disjoint by board, or by product in WebShop; 0 evaluates on the
@@ -155,7 +155,7 @@ class CheckpointConfig:
     """When the state is saved.
 
     Attributes:
-      every: steps between two checkpoints; the last step is always saved.
+      every: steps between two checkpoints; the last step is always saved. The step after one is not timed.
       keep_last: how many of the newest stay.
       keep_every: those whose step is a multiple of it stay too.
     """

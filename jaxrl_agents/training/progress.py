@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from jaxrl_agents.training.evaluation import Evaluation
+from jaxrl_agents.training.evaluation import Evaluation, Interval
 
 _FIGURES = (  # name in the log, label, format
     ("warm_start/expert_return", "expert's return", ".3f"),
@@ -85,21 +86,26 @@ def figures(row: Mapping[str, float]) -> str:
 
 def evaluation_text(result: Evaluation) -> str:
     """An evaluation as one line."""
-    success, total = result.success, result.episode_return
-    optimum = "" if result.optimum is None else f" (optimum {result.optimum:.3f})"
-    return (
-        f"success {success.mean:.3f} [{success.low:.3f}, {success.high:.3f}]  return {total.mean:.3f} "
-        f"[{total.low:.3f}, {total.high:.3f}]{optimum}  length {result.length.mean:.1f}"
+    success, total = (
+        f"{value.mean:.3f}{_around(value, ' [{:.3f}, {:.3f}]')}" for value in (result.success, result.episode_return)
     )
+    optimum = "" if result.optimum is None else f" (optimum {result.optimum:.3f})"
+    return f"success {success}  return {total}{optimum}  length {result.length.mean:.1f}"
 
 
 def evaluation_lines(result: Evaluation) -> list[str]:
     """An evaluation as a few lines."""
     rows = (("success", result.success), ("return", result.episode_return), ("length", result.length))
-    lines = [f"{name:10} {mean:.4f}, 95 % interval {low:.4f} … {high:.4f}" for name, (mean, low, high) in rows]
+    interval = ", 95 % interval {:.4f} … {:.4f}"
+    lines = [f"{name:10} {value.mean:.4f}{_around(value, interval)}" for name, value in rows]
     if result.optimum is not None:
         lines.append(f"{'optimum':10} {result.optimum:.4f}, the best policy's expected return")
     return [*lines, f"{'episodes':10} {result.num_episodes:,}"]
+
+
+def _around(value: Interval, text: str) -> str:
+    """Both ends of the interval as `text`; nothing for the mean of a single episode, which has none."""
+    return "" if math.isnan(value.low) else text.format(value.low, value.high)
 
 
 def _rich_bar() -> Any:

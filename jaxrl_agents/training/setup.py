@@ -81,6 +81,12 @@ class Setup:
         return f"the policy has {number:,} parameters, {size / 1e9:,.3g} GB with its optimiser"
 
     @property
+    def layout(self) -> str:
+        """A table of the state's arrays: how each is split over the devices, and how many bytes each device holds."""
+        mesh = make_mesh() if self.learner.mesh is None else self.learner.mesh
+        return dataclasses.replace(self.learner, mesh=mesh).plan().table()
+
+    @property
     def summary(self) -> str:
         """One line on what is trained, and another one where parameters are not split as the mesh says."""
         config = self.config
@@ -117,10 +123,7 @@ def build(config: TrainConfig, *, spread: bool = True) -> Setup:
       OutOfMemory: the tasks need more than the devices have.
       TypeError, ValueError: a value that does not fit the environment or the others; nothing was traced yet.
     """
-    strategy, algorithm, chosen_filter = _strategy(config), _algorithm(config), _filter(config)
-    _check_values(config, algorithm)
-    unused.check(config, algorithm.loss, strategy)
-    unused.check_warmup(config)
+    strategy, algorithm, chosen_filter = choices(config)
     optimizer = _optimizer(config.optimizer, unused.num_updates(config))
     fewer = f"make fewer tasks of {config.env}, or smaller ones: env_arguments says how many"
     with _fields_named(config), memory.told(lambda: fewer):
@@ -135,6 +138,15 @@ def build(config: TrainConfig, *, spread: bool = True) -> Setup:
         learner = _learner(config, _policy(config, env), strategy, algorithm, optimizer, chosen_filter, longest, mesh)
     warm_start = _warm_start(config, learner)
     return Setup(config, env, tasks, held_out, learner, config.evaluation.num_turns or longest, warm_start)
+
+
+def choices(config: TrainConfig) -> tuple[Strategy, Algorithm, rollouts.Filter | None]:
+    """Rollout, algorithm and filter. Raises ValueError for fields that do not go together, whatever the environment."""
+    strategy, algorithm, chosen_filter = _strategy(config), _algorithm(config), _filter(config)
+    _check_values(config, algorithm)
+    unused.check(config, algorithm.loss, strategy)
+    unused.check_warmup(config)
+    return strategy, algorithm, chosen_filter
 
 
 def _check_batch(config: TrainConfig, longest: int) -> None:
@@ -316,13 +328,18 @@ def _optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTrans
     schedule = decay[config.schedule]
     if config.warmup_steps:
         schedule = optax.join_schedules([warmup, schedule], [config.warmup_steps])
-    is_matrix = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    matrices = partial(jax.tree_util.tree_map_with_path, _is_matrix)
     return optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.adamw(
-            schedule, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay, mask=is_matrix
+            schedule, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay, mask=matrices
         ),
     )
+
+
+def _is_matrix(path: Any, leaf: Any) -> bool:
+    """Whether a parameter of the policy is one; those of the stacked layers have a dimension of layers in front."""
+    return leaf.ndim - (path[0].key == "layers") > 1
 
 
 def _mesh(config: TrainConfig) -> Mesh | None:

@@ -33,11 +33,12 @@ def check(config: TrainConfig, loss: PolicyLoss, strategy: Strategy) -> None:
       strategy: made from them.
     """
     fields = itertools.chain(
-        _in_the_loss(config, loss),
+        _in_the_loss(config, loss, strategy),
         _in_the_advantages(config),
         _in_the_search(config, strategy),
         _in_the_filter(config),
         _in_the_warm_start(config),
+        _in_the_checkpoints(config),
     )
     found = next(fields, None)
     if found is not None:
@@ -71,12 +72,13 @@ def num_updates(config: TrainConfig) -> int:
     return config.num_steps * config.batch.num_epochs * config.batch.num_minibatches
 
 
-def _in_the_loss(config: TrainConfig, loss: PolicyLoss) -> Iterator[Unused]:
+def _in_the_loss(config: TrainConfig, loss: PolicyLoss, strategy: Strategy) -> Iterator[Unused]:
     objective, batch = config.objective, config.batch
     one_update = batch.num_epochs * batch.num_minibatches == 1
     # The ratio is not 1 where behaviour and update differ in temperature, or in the rounding of 8 bits. Of turns of
     # several actions the update takes the policy's log-probabilities, not the behaviour's.
-    at_another_temperature = config.rollout == "entropy_backtrack" and config.policy.max_turn_actions == 1
+    retried = getattr(strategy, "retry_temperature", config.policy.temperature)
+    at_another_temperature = retried != config.policy.temperature and config.policy.max_turn_actions == 1
     on_policy = one_update and not at_another_temperature and config.model.dtype == "float32"
     for name in ("clip_low", "clip_high", "dual_clip"):
         if getattr(objective, name) is None:
@@ -142,6 +144,12 @@ def _in_the_filter(config: TrainConfig) -> Iterator[Unused]:
     if config.filter != "none" and config.batch.group_size == 1:
         why = "in groups of one, whose returns never differ"
         yield Unused("filter", why, "use batch.group_size above 1")
+    given = config.filtering
+    for name, every in (("share", 1), ("number", config.batch.num_groups)):
+        keeps_all = config.filter in ("top", "top_k") and getattr(given, name) == every
+        if keeps_all and given.include_zero is not False:
+            why = f"with filtering.{name}={getattr(given, name)}, as it keeps all {config.batch.num_groups} groups"
+            yield Unused("filter", why, "keep fewer")
 
 
 def _in_the_warm_start(config: TrainConfig) -> Iterator[Unused]:
@@ -150,3 +158,10 @@ def _in_the_warm_start(config: TrainConfig) -> Iterator[Unused]:
     for name in ("expert", "num_episodes", "learning_rate"):
         if getattr(config.warm_start, name) is not None:
             yield Unused(f"warm_start.{name}", "without supervised steps", "give warm_start.num_steps above 0")
+
+
+def _in_the_checkpoints(config: TrainConfig) -> Iterator[Unused]:
+    every, kept = config.checkpoint.every, config.checkpoint.keep_every
+    if kept is not None and math.lcm(every, kept) > config.total_steps:
+        why = f"where checkpoints are {every:,} steps apart and the run ends at {config.total_steps:,}"
+        yield Unused("checkpoint.keep_every", why, "use a multiple of checkpoint.every within the run")

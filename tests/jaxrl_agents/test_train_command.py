@@ -153,6 +153,13 @@ def test_the_configuration_is_printed(capsys, trained):
     assert status == 0 and json.loads(output)["evaluation"]["num_held_out"] == 256  # the environment's preset
 
 
+def test_the_layout_on_the_devices_is_printed(capsys):
+    status, output, errors = run(capsys, "train", *TINY, "--print-plan")
+    assert status == 0 and errors == ""
+    assert re.search(r"^params/last_layer/qkv +8×2×3×4 +float32 +\(fsdp, tensor, ·, ·\) +768$", output, re.MULTILINE)
+    assert re.search(r"\ntotal +([\d,]+)  of \1 in all\n$", output)  # one device
+
+
 def test_help_lists_flags_and_defaults(capsys):
     status, output, errors = run(capsys, "train", "--env", "Sokoban-RAGEN-v0", "--help")
     assert status == 0 and errors == ""
@@ -170,6 +177,8 @@ def test_help_lists_flags_and_defaults(capsys):
         (["train", "--rollout", "bean"], "invalid choice 'bean' for argument '--rollout'. Expected one of ("),
         (["train", "--beam-width", "2"], "unrecognized options: --beam-width"),
         (["train", "--search.beam-width", "2"], "search.beam_width=2 is no option of rollout='standard'"),
+        (["train", "--loss", "rloo", "--objective.clip-low", "0.1", "--print-config"],
+         "objective.clip_low=0.1 has no effect on loss='rloo', which has no ratio to clip"),
         (["train", "--env", "Sokobann-v0"], "id='Sokobann-v0' is not registered. Did you mean 'Sokoban-v0'?"),
         (["train", "--env"], "argument --env: expected one argument"),
         (["train", "--env-arguments", "num_levels=3"], "env_arguments: id='FrozenLake-v0' has no argument"),
@@ -192,6 +201,8 @@ def test_help_lists_flags_and_defaults(capsys):
         (["evaluate", "missing", "--render", "no/a.gif"], "--render no/a.gif: there is no folder no"),
         (["evaluate", "missing", "--num-rendered", "2000000000"], "--num-rendered 2000000000: at most 100"),
         (["evaluate", "missing", "--episodes", "0"], "argument --episodes: '0' is not a whole number from 1"),
+        (["evaluate", "missing", "--seed", str(2**32)],
+         "argument --seed: '4294967296' is not a whole number from 0 to 4,294,967,295"),
         (["solve", "missing", "--fast"], "unrecognized arguments: --fast"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

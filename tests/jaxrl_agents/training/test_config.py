@@ -216,6 +216,13 @@ DOES_NOTHING = [
     ({"objective": {"clip_high": 0.3}}, "objective.clip_high=0.3 has no effect where each step updates once: "),
     ({"objective": {"clip_high": 0.3}, "rollout": "entropy_backtrack", "policy": {"max_turn_actions": 2}},
      "objective.clip_high=0.3 has no effect where each step updates once: "),
+    ({"objective": {"clip_low": 0.1}, "rollout": "entropy_backtrack", "search": {"retry_temperature": 1.0}},
+     "objective.clip_low=0.1 has no effect where each step updates once: "),
+    ({"filter": "top", "filtering": {"share": 1.0}},
+     "filter='top' has no effect with filtering.share=1.0, as it keeps all 16 groups: keep fewer, or leave it out"),
+    ({"filter": "top_k", "filtering": {"number": 16}}, "filter='top_k' has no effect with filtering.number=16, as it"),
+    ({"checkpoint": {"keep_every": 150}, "num_steps": 299},
+     "checkpoint.keep_every=150 has no effect where checkpoints are 100 steps apart and the run ends at 299: use a"),
     ({"batch": {"group_size": 1}}, "batch.group_size=1 leaves nothing to compare an episode with, so that every ad"),
     ({"batch": {"group_size": 1}, "loss": "gigpo", "filter": "informative", "filtering": {"number": 2}},
      "filter='informative' has no effect in groups of one, whose returns never differ: use batch.group_size above"),
@@ -252,7 +259,8 @@ def test_what_would_do_nothing_is_an_error_with_a_way_out(document, message):
         {"objective": {"credit": "step", "discount": 0.9}},
         {"objective": {"discount": 0.9, "value_coefficient": 0.1}, "loss": "ppo", "batch": {"group_size": 1}},
         {"objective": {"discount": 1.0, "clip_high": 0.3}, "batch": {"num_minibatches": 2}},
-        {"objective": {"max_length": 9}, "loss": "dr_grpo"},
+        {"objective": {"max_length": 9}, "loss": "dr_grpo", "checkpoint": {"keep_every": 150}, "num_steps": 300},
+        {"filter": "top", "filtering": {"share": 1.0, "include_zero": False}},
         {
             "objective": {"clip_low": 0.1},
             "rollout": "entropy_backtrack",
@@ -350,9 +358,13 @@ def test_the_schedule_counts_updates(schedule, expected):
 
 def test_long_gradients_are_shortened_and_only_matrices_decay():
     config = OptimizerConfig(learning_rate=1.0, weight_decay=0.5, max_gradient_norm=1e-12, epsilon=1.0)
-    params = {"matrix": np.full((2, 2), 3.0, np.float32), "scale": np.full(2, 3.0, np.float32)}
     optimizer = _optimizer(config, 10)
-    gradient = jax.tree.map(lambda leaf: 1e6 * np.ones_like(leaf), params)
-    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
-    np.testing.assert_allclose(updates["matrix"], -1.5, atol=1e-6)
-    np.testing.assert_allclose(updates["scale"], 0.0, atol=1e-6)
+    model = build(fields.updated(TrainConfig(), {**SMALL, "model": {"d_model": 8, "num_layers": 3}})).policy.model
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert shapes["layers"]["mlp_norm"]["scale"].shape == (2, 8)  # two layers that are stacked: no matrix
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 3.0, np.float32), shapes)
+    update = jax.jit(lambda gradient, params: optimizer.update(gradient, optimizer.init(params), params)[0])
+    updates = update(jax.tree.map(lambda leaf: 1e6 * np.ones_like(leaf), params), params)
+    for path, change in jax.tree_util.tree_leaves_with_path(updates):
+        expected = 0.0 if path[-1].key == "scale" else -1.5
+        np.testing.assert_allclose(change, expected, atol=1e-6, err_msg=jax.tree_util.keystr(path))

@@ -11,7 +11,8 @@ from envs_jax.frozen_lake.scripted import Optimal
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts import Policy
 from jaxrl_agents.training.baselines import measure
-from jaxrl_agents.training.evaluation import evaluate, normal, num_played, optimum, wilson
+from jaxrl_agents.training.evaluation import Evaluation, evaluate, normal, num_played, optimum, wilson
+from jaxrl_agents.training.progress import evaluation_lines, evaluation_text
 from tests.jaxrl_agents.rollouts import cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -32,6 +33,12 @@ def test_normal_intervals():
     error = 1.959964 * np.std([1, 2, 3, 4], ddof=1) / 2
     assert found.mean == 2.5 and found.low == pytest.approx(2.5 - error) and found.high == pytest.approx(2.5 + error)
     assert normal([7.0]).mean == 7 and np.isnan(normal([7.0]).low)
+
+
+def test_a_single_episode_has_no_interval_of_its_means():
+    one = Evaluation(wilson(1, 1), normal([1.0]), normal([3.0]), 1, None)
+    assert evaluation_text(one) == "success 1.000 [0.207, 1.000]  return 1.000  length 3.0"
+    assert evaluation_lines(one)[1:3] == ["return     1.0000", "length     3.0000"]
 
 
 def test_episodes_do_not_depend_on_the_batch_size():
