@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.papers.study import Claim, Estimate, estimate, verdict_of
+from benchmarks.papers.study import Claim, Estimate, Verdict, estimate, verdict_of
 from benchmarks.papers.tsr_plan import BASELINE, Cell
-from benchmarks.papers.tsr_runs import Run
+from benchmarks.papers.tsr_runs import CURVE_TIMES, Run
+from jaxrl_agents.methods.tsr import NUM_HELD_OUT
+from jaxrl_agents.training.evaluation import Interval, wilson
 
 Runs = Mapping[str, Sequence[Run]]  # of one domain: by method, a run a seed
 Currency = Literal["updates", "env_steps", "policy_forwards"]
@@ -88,6 +90,19 @@ def mean_of(runs: Runs, method: str, value: Values) -> Estimate:
     return estimate([value(run) for run in runs[method]])
 
 
+def base_model(runs: Runs) -> Interval:
+    """The success that all runs of a domain start from, which is measured once; the interval is binomial (Wilson's)."""
+    episodes = CURVE_TIMES * NUM_HELD_OUT
+    return wilson(round(episodes * next(iter(runs.values()))[0].curve["success"][0]), episodes)
+
+
+def gained(runs: Runs, method: str) -> Estimate:
+    """By how much a method ends above the base model, whose one error all its seeds share: in the interval are both."""
+    seeds, base = mean_of(runs, method, gain), base_model(runs)
+    half = float(np.hypot(seeds.high - seeds.low, base.high - base.low)) / 2
+    return dataclasses.replace(seeds, low=seeds.mean - half, high=seeds.mean + half)
+
+
 def difference(runs: Runs, a: str, b: str, value: Values) -> Estimate:
     """By how much `a` exceeds `b`; their seeds share parameters and tasks, so they are compared in pairs."""
     return estimate([value(x) - value(y) for x, y in zip(runs[a], runs[b], strict=True)])
@@ -117,8 +132,8 @@ def steps_to(share: float) -> Values:
 def common_steps(runs: Runs, method: str) -> tuple[np.ndarray, int]:
     """Updates to SHARE of what the baseline ends with, seed by seed, and how many runs did not get there."""
     pairs = list(zip(runs[method], runs[BASELINE], strict=True))
-    late = sum(not _there(run, SHARE, base).any() for run, base in pairs)
-    return np.array([reached(run, SHARE, base) for run, base in pairs]), late
+    missing = sum(not _there(run, SHARE, base).any() for run, base in pairs)
+    return np.array([reached(run, SHARE, base) for run, base in pairs]), missing
 
 
 def recorded(run: Run, name: str) -> np.ndarray:
@@ -162,39 +177,64 @@ def times_the_baseline(runs: Runs, method: str, currency: Currency) -> float:
     return mean_of(runs, method, each).mean / mean_of(runs, BASELINE, each).mean
 
 
-def compared(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str]], value: Values) -> Claim:
-    """A claim that in each pair the first method is above the second; not tested where a method was not run."""
-    pairs = [(a, b) for a, b in pairs if a in runs and b in runs]
-    if not pairs:
-        return Claim(f"{domain}: {claim}", "not tested", "none of these methods was run")
-    found = [difference(runs, a, b, value) for a, b in pairs]
-    text = "; ".join(f"{a} − {b} {interval(one)}" for (a, b), one in zip(pairs, found, strict=True))
-    return Claim(f"{domain}: {claim}", verdict_of(found), text)
+def judged(runs: Runs, favoured: Iterable[str], found: Iterable[Estimate]) -> Verdict:
+    """Whether all of `found` are above 0; a claim in favour of a method does not hold where a run of it failed.
+
+    Such a run makes the interval wide, which would be to the advantage of the method.
+    """
+    if any(failed(run) for method in favoured for run in runs[method]):
+        return "does not hold"
+    return verdict_of(list(found))
 
 
-def positive(claim: str, domain: str, runs: Runs, methods: Sequence[str], value: Values) -> Claim:
-    """A claim that a value is above 0 under each method."""
-    found = [mean_of(runs, method, value) for method in methods]
-    text = "; ".join(f"{method} {interval(one)}" for method, one in zip(methods, found, strict=True))
-    return Claim(f"{domain}: {claim}", verdict_of(found), text)
+Pair = tuple[str, str]
+NOT_RUN = "none of these methods was run"
 
 
-def alike(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str]], value: Values) -> Claim:
+def compared(
+    claim: str, domain: str, runs: Runs, pairs: Sequence[Pair], value: Values, *, favoured: Literal[0, 1] = 0
+) -> Claim:
+    """A claim that in each pair the first method is above the second; not tested where a method was not run.
+
+    `favoured` says whether that speaks for the first one or for the second one.
+    """
+    found = _differences(runs, pairs, value)
+    if not found:
+        return Claim(f"{domain}: {claim}", "not tested", NOT_RUN)
+    verdict = judged(runs, {pair[favoured] for pair in found}, found.values())
+    return Claim(f"{domain}: {claim}", verdict, _shown(found))
+
+
+def _differences(runs: Runs, pairs: Sequence[Pair], value: Values) -> dict[Pair, Estimate]:
+    """Of the pairs that were run."""
+    return {(a, b): difference(runs, a, b, value) for a, b in pairs if a in runs and b in runs}
+
+
+def _shown(found: Mapping[Pair, Estimate]) -> str:
+    return "; ".join(f"{a} − {b} {interval(one)}" for (a, b), one in found.items())
+
+
+def positive(claim: str, domain: str, runs: Runs, found: Mapping[str, Estimate]) -> Claim:
+    """A claim that what was found is above 0 under each method."""
+    text = "; ".join(f"{method} {interval(one)}" for method, one in found.items())
+    return Claim(f"{domain}: {claim}", judged(runs, found, found.values()), text)
+
+
+def alike(claim: str, domain: str, runs: Runs, pairs: Sequence[Pair], value: Values) -> Claim:
     """A claim that a value is the same in each pair, which a difference refutes and its absence does not prove."""
-    found = compared(claim, domain, runs, pairs, value)
-    if found.verdict == "not tested":
-        return found
-    differences = [difference(runs, a, b, value) for a, b in pairs if a in runs and b in runs]
-    differ = any(one.low > 0 or one.high < 0 for one in differences)
-    return dataclasses.replace(found, verdict="does not hold" if differ else "not separated")
+    found = _differences(runs, pairs, value)
+    if not found:
+        return Claim(f"{domain}: {claim}", "not tested", NOT_RUN)
+    differ = any(one.low > 0 or one.high < 0 for one in found.values())
+    return Claim(f"{domain}: {claim}", "does not hold" if differ else "not separated", _shown(found))
 
 
-def sooner(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str]], share: float) -> Claim:
+def sooner(claim: str, domain: str, runs: Runs, pairs: Sequence[Pair], share: float) -> Claim:
     """A claim that in each pair the second method needs fewer updates to a share of its own final success.
 
     Where a method does not end above its base model, or both have the share from the start, there is nothing to time.
     """
-    idle = {method for pair in pairs for method in pair if mean_of(runs, method, gain).low <= 0}
+    idle = {method for pair in pairs for method in pair if gained(runs, method).low <= 0}
     updates = steps_to(share)
     started = lambda pair: any(updates(run) for method in pair for run in runs[method])
     timed = [pair for pair in pairs if not idle & set(pair) and started(pair)]
@@ -203,19 +243,24 @@ def sooner(claim: str, domain: str, runs: Runs, pairs: Sequence[tuple[str, str]]
         if any(not idle & set(pair) for pair in pairs):
             why.append(f"the base model has {percents(share)} already")
         return Claim(f"{domain}: {claim}", "not tested", "; ".join(why))
-    found = compared(claim, domain, runs, timed, updates)
+    found = compared(claim, domain, runs, timed, updates, favoured=1)
     left_out = "".join(f"; {a} − {b} is not tested" for a, b in pairs if (a, b) not in timed)
     return dataclasses.replace(found, found=found.found + left_out)
 
 
 def first_there(claim: str, domain: str, runs: Runs, others: Sequence[str], method: str) -> Claim:
-    """A claim that a method gets to SHARE of what the baseline ends with before the others do."""
-    updates = {name: common_steps(runs, name)[0] for name in (*others, method)}
-    if not any(values.any() for values in updates.values()):
+    """A claim that a method gets to SHARE of what the baseline ends with before the others do.
+
+    Seeds under which the base model has that much already are left out.
+    """
+    timed = np.array([SHARE * success(run) > run.curve["success"][0] for run in runs[BASELINE]])
+    if timed.sum() < 2:
         return Claim(f"{domain}: {claim}", "not tested", "the base model has that much already")
-    found = [estimate(updates[other] - updates[method]) for other in others]
-    text = "; ".join(f"{other} − {method} {interval(one)}" for other, one in zip(others, found, strict=True))
-    return Claim(f"{domain}: {claim}", verdict_of(found), text)
+    updates = {name: common_steps(runs, name)[0][timed] for name in (*others, method)}
+    found = {(other, method): estimate(updates[other] - updates[method]) for other in others}
+    left_out = f"; of {timed.sum()} seeds, under the others the base model has that much already"
+    text = _shown(found) + ("" if timed.all() else left_out)
+    return Claim(f"{domain}: {claim}", judged(runs, [method], found.values()), text)
 
 
 def percents(share: float, digits: int = 0) -> str:
@@ -228,9 +273,9 @@ def interval(one: Estimate, digits: int = 3) -> str:
     return f"{one.mean:+.{digits}f} [{one.low:+.{digits}f}, {one.high:+.{digits}f}]"
 
 
-def ladder(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """(better, worse) of neighbours, from methods in rising order."""
-    return [(better, worse) for worse, better in itertools.pairwise(methods)]
+def ordering(methods: Sequence[str]) -> list[Pair]:
+    """(better, worse) of all pairs, from methods in rising order."""
+    return [(better, worse) for worse, better in itertools.combinations(methods, 2)]
 
 
 def _two_gains(runs: Runs, low: str, middle: str, high: str) -> tuple[Estimate, Estimate, Estimate]:
@@ -246,7 +291,8 @@ def budget_claim(domain: str, runs: Runs, narrow: str, wide: str, many: str) -> 
     if not {narrow, wide, many} <= set(runs):
         return Claim(claim, "not tested", "these budgets were not run")
     wider, more, gap = _two_gains(runs, narrow, wide, many)
-    return Claim(claim, verdict_of([gap]), f"W {interval(wider)}, M {interval(more)}, between them {interval(gap)}")
+    found = f"W {interval(wider)}, M {interval(more)}, between them {interval(gap)}"
+    return Claim(claim, judged(runs, [wide], [gap]), found)
 
 
 def diminishing(domain: str, runs: Runs, few: str, some: str, many: str) -> Claim:
@@ -256,4 +302,4 @@ def diminishing(domain: str, runs: Runs, few: str, some: str, many: str) -> Clai
         return Claim(claim, "not tested", "these budgets were not run")
     first, second, less = _two_gains(runs, few, some, many)
     found = f"M 2 → 4 {interval(first)}, 4 → 6 {interval(second)}, between them {interval(less)}"
-    return Claim(claim, verdict_of([first, less]), found)
+    return Claim(claim, judged(runs, [some], [first, less]), found)

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from benchmarks.papers.study import Table, estimate, verdict_of
+from benchmarks.papers.study import Table, estimate
 from benchmarks.papers.tsr_analysis import (
     CLOCKS,
     NEARLY,
     SHARE,
     Runs,
     cost,
-    gain,
+    gained,
     interval,
+    judged,
     mean_of,
     per_update,
     percents,
@@ -133,9 +134,9 @@ def _convergence(domains: Mapping[str, Runs]) -> Table:
 
 
 def _converged(runs: Runs, method: str, most: float) -> tuple[str, str, str]:
-    if min(mean_of(runs, name, gain).low for name in (method, BASELINE)) <= 0:
+    if min(gained(runs, name).low for name in (method, BASELINE)) <= 0:
         return "", "not tested", ""
     waits = lambda name: np.array([steps_to(NEARLY)(run) * run.seconds for run in runs[name]])
     ours, base = waits(method), waits(BASELINE)
-    verdict = verdict_of([estimate(most * base - ours)])
+    verdict = judged(runs, [method], [estimate(most * base - ours)])
     return f"{ours.mean() / base.mean():.2f}", verdict, interval(estimate(ours - most * base), 1)

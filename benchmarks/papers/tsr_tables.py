@@ -15,11 +15,12 @@ from benchmarks.papers.tsr_analysis import (
     Runs,
     Values,
     at,
+    base_model,
     common_budget,
     common_steps,
     early,
     final,
-    gain,
+    gained,
     late,
     mean_of,
     per_update,
@@ -31,6 +32,7 @@ from benchmarks.papers.tsr_analysis import (
 from benchmarks.papers.tsr_plan import BASELINE, METHODS
 from benchmarks.papers.tsr_runs import CURVE_TIMES, FINAL_TIMES
 from jaxrl_agents.methods.tsr import NUM_HELD_OUT
+from jaxrl_agents.training.evaluation import Interval
 
 BASE, OPTIMUM = "base model", "best of all policies, exact"
 
@@ -148,14 +150,14 @@ _HEADER = ("", "success %", "less base", "turns", "actions", "paper 0.5B %", "tu
 def _outcome(runs: Runs, method: str) -> tuple[str, ...]:
     """Final success, what it is above the base model's, turns and actions of a method, as `_row` takes them."""
     turns, actions = (mean_of(runs, method, final(name)) for name in ("turns", "actions"))
-    gained = percent(mean_of(runs, method, gain), signed=True)
-    return percent(mean_of(runs, method, success)), gained, _count(turns, 2), _count(actions, 2)
+    above = percent(gained(runs, method), signed=True)
+    return percent(mean_of(runs, method, success)), above, _count(turns, 2), _count(actions, 2)
 
 
 def _start(runs: Runs) -> tuple[str, ...]:
     """The same of the base model, which all runs of a domain share."""
     curve = runs[BASELINE][0].curve
-    return f"{100 * curve['success'][0]:.1f}", "", f"{curve['turns'][0]:.2f}", f"{curve['actions'][0]:.2f}"
+    return percent(base_model(runs)), "", f"{curve['turns'][0]:.2f}", f"{curve['actions'][0]:.2f}"
 
 
 def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
@@ -169,12 +171,12 @@ def _main(domains: Mapping[str, Runs], optima: Mapping[str, float]) -> Table:
     note = (
         f"Success on the {NUM_HELD_OUT} held-out tasks at temperature 0.5, after equally many updates; mean over the "
         f"seeds, with 95 % intervals. The base model is measured in {CURVE_TIMES * NUM_HELD_OUT:,} episodes, a final "
-        f"policy in {FINAL_TIMES * NUM_HELD_OUT:,}; the difference, in points, has the interval of the final one. "
-        "Seeds differ in what training draws; the base model, the held-out tasks and the draws of an evaluation are "
-        "the same for all runs of a domain, so that the base model has no interval. It has seen some "
-        "plans, the paper's is a language model. Turns and actions are means over episodes: fewer turns may be longer "
-        "ones. Response lengths have no counterpart: this policy writes actions only. Nor has Table 3, which compares "
-        "language models."
+        f"policy in {FINAL_TIMES * NUM_HELD_OUT:,}. Seeds differ in what training draws; the base model, the held-out "
+        "tasks and the draws of an evaluation are the same for all runs of a domain. So the base model has no interval "
+        "over seeds but the binomial one of its episodes (half of Wilson's), and the difference, in points, has both "
+        "errors in its interval. The base model has seen some plans, the paper's is a language model. Turns and "
+        "actions are means over episodes: fewer turns may be longer ones. Response lengths have no counterpart: this "
+        "policy writes actions only. Nor has Table 3, which compares language models."
     )
     return Table("Success and turns (the paper's Tables 1 and 2)", _HEADER, rows, note)
 
@@ -249,8 +251,9 @@ def _speed(domains: Mapping[str, Runs]) -> Table:
     note = (
         "Updates until an evaluation has that share of the run's own final success, as in the paper; 0 is the base "
         f"model's, and a method that ends lower gets there sooner. So the next column has {percents(SHARE)} of what "
-        f"{BASELINE} ends with under the same seed; runs that do not get there count with all their updates. The paper "
-        f"does not say what its convergence is; {percents(NEARLY)} stands beside it here."
+        f"{BASELINE} ends with under the same seed: 0 for all where that is no more than the base model has; runs that "
+        "do not get there count with all their updates. The paper does not say what its convergence is; "
+        f"{percents(NEARLY)} stands beside it here."
     )
     return Table("Speed of learning (the paper's Tables 8 to 10)", header, rows, note)
 
@@ -327,7 +330,7 @@ def ordered(runs: Runs) -> list[str]:
     return [method for method in METHODS if method in runs]
 
 
-def percent(one: Estimate, *, signed: bool = False) -> str:
+def percent(one: Estimate | Interval, *, signed: bool = False) -> str:
     """A share in per cent, or a difference of two with its sign, with half its interval."""
     return f"{100 * one.mean:{'+' if signed else ''}.1f} ± {50 * (one.high - one.low):.1f}"
 

@@ -8,15 +8,17 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import machine
 from benchmarks.papers import Settings, tsr_runs
 from benchmarks.papers.progress import Progress
 from benchmarks.papers.report import markdown
-from benchmarks.papers.store import digest
+from benchmarks.papers.store import Store, digest
 from benchmarks.papers.study import Estimate, verdict_of
 from benchmarks.papers.tsr import study_of
 from benchmarks.papers.tsr_analysis import (
     alike,
     at,
+    base_model,
     budget_claim,
     common_budget,
     common_steps,
@@ -25,8 +27,11 @@ from benchmarks.papers.tsr_analysis import (
     diminishing,
     first_there,
     gain,
-    ladder,
+    gained,
+    mean_of,
+    ordering,
     per_update,
+    positive,
     reached,
     sooner,
     spikes,
@@ -75,8 +80,24 @@ def test_methods_are_compared_seed_by_seed():
     assert compared("x", "d", mixed, [("beam", "filtering")], success).verdict == "not separated"
 
 
-def test_the_ladder_pairs_each_method_with_the_one_below():
-    assert ladder(("a", "b", "c")) == [("b", "a"), ("c", "b")]
+def test_an_order_is_that_of_all_its_pairs():
+    """Neighbours that are not separated, and ends that are: the order does not hold."""
+    assert ordering(("a", "b", "c")) == [("b", "a"), ("c", "a"), ("c", "b")]
+    runs = runs_of(a=[0.50, 0.50, 0.50], b=[0.44, 0.52, 0.48], c=[0.42, 0.44, 0.43])
+    assert compared("x", "d", runs, [("b", "a"), ("c", "b")], success).verdict == "not separated"
+    assert compared("x", "d", runs, ordering("abc"), success).verdict == "does not hold"
+
+
+def test_a_gain_has_the_error_of_the_base_model_too():
+    """It is measured once, in 512 episodes: seeds that agree say nothing of that."""
+    runs = runs_of(near=[0.12, 0.12, 0.12], far=[0.2, 0.21, 0.22])
+    base = base_model(runs)
+    assert base.mean == pytest.approx(0.1, abs=1e-3) and base.high - base.low == pytest.approx(0.052, abs=1e-3)
+    near, far, seeds = gained(runs, "near"), gained(runs, "far"), mean_of(runs, "far", gain)
+    assert near.high - near.low == pytest.approx(base.high - base.low)
+    assert (far.high - far.low) ** 2 == pytest.approx((seeds.high - seeds.low) ** 2 + (base.high - base.low) ** 2)
+    assert positive("x", "d", runs, {"far": far}).verdict == "holds"
+    assert positive("x", "d", runs, {"near": near, "far": far}).verdict == "not separated"
 
 
 def test_equal_cost_reads_the_curve_between_evaluations():
@@ -266,6 +287,10 @@ def test_a_run_says_what_its_numbers_depend_on(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="other settings: constants "):
             RunStore(tmp_path, PLAN, 0).load(CELL, 1)
     with monkeypatch.context() as changed:
+        changed.setattr("benchmarks.papers.store.versions", lambda: machine.versions() | {"optax": "0.0.1"})
+        with pytest.raises(ValueError, match="other settings: optax .* not 0.0.1; give"):
+            RunStore(tmp_path, PLAN, 0).load(CELL, 1)
+    with monkeypatch.context() as changed:
         changed.setattr("benchmarks.papers.store.fingerprint", lambda: {"backend": "cpu", "cores": 1000})
         with pytest.raises(ValueError, match="other settings: cores .* not 1000"):
             RunStore(tmp_path, PLAN, 0).load(CELL, 1)
@@ -275,6 +300,16 @@ def test_a_run_says_what_its_numbers_depend_on(tmp_path, monkeypatch):
         path.write_text(json.dumps({"content": missing, "sha256": digest(missing)}))
         with pytest.raises(ValueError, match="written by another version"):
             RunStore(tmp_path, PLAN, 0).load(CELL, 1)
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path):
+    RunStore(tmp_path, PLAN, 0).save(CELL, 1, a_run(0.4))
+    with pytest.raises(ValueError, match="sokoban-beam-M2-W1-1.json is of another study, tsr; give --out another"):
+        Store(tmp_path, "expseek-rollouts")
+    RunStore(tmp_path, PLAN, 7)
+    (tmp_path / "results.json").write_text('{"paper": "expseek-rollouts"}')
+    with pytest.raises(ValueError, match="results.json is of another study, expseek-rollouts; give --out another"):
+        RunStore(tmp_path, PLAN, 0)
 
 
 @pytest.mark.parametrize("part, value", [("curve", {}), ("final", {}), ("steps", {"return": []})])
@@ -345,6 +380,24 @@ def test_tables_and_claims_say_what_diverged():
     assert shown[1].startswith("20.0 ± ")  # of 40 % and 0
     (norms,) = (claim for claim in claims({"d": runs}, {}) if "no spikes" in claim.claim)
     assert norms.verdict == "does not hold" and "beam diverged" in norms.found
+
+
+def test_no_claim_holds_in_favour_of_a_method_that_diverged():
+    """The run that counts as 0 makes the interval so wide that nothing would be separated."""
+    lost, runs = counted(a_diverged_run(), CELL), {"filtering": [a_run(0.2)] * 3}
+    runs["beam"] = [a_run(0.4), a_run(0.4), lost]
+    assert compared("x", "d", runs, [("beam", "filtering")], success).verdict == "does not hold"
+    assert compared("x", "d", runs, [("beam", "filtering")], success, favoured=1).verdict == "not separated"
+    assert positive("x", "d", runs, {"beam": gained(runs, "beam")}).verdict == "does not hold"
+
+
+def test_nothing_is_timed_to_what_a_baseline_that_diverged_ends_with():
+    lost, fast = counted(a_diverged_run(), CELL), a_run(0.4, curve=(0.1, 0.4, 0.4))
+    runs = {"filtering": [lost, lost, a_run(0.4)], "beam": [fast] * 3}
+    assert first_there("x", "d", runs, ["filtering"], "beam").verdict == "not tested"
+    runs["filtering"] = [lost, a_run(0.4), a_run(0.4)]
+    found = first_there("x", "d", runs, ["filtering"], "beam")
+    assert found.verdict == "holds" and "+2.000" in found.found and "of 2 seeds" in found.found
 
 
 def test_a_run_that_diverged_is_kept(tmp_path):

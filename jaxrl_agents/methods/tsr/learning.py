@@ -12,11 +12,13 @@ import optax
 
 from envs_jax.tasks import TaskBank
 from jaxrl_agents import losses
+from jaxrl_agents.arguments import count
 from jaxrl_agents.losses import Algorithm
 from jaxrl_agents.methods.tsr.domains import NUM_HELD_OUT, Domain
 from jaxrl_agents.methods.tsr.scores import Guided
 from jaxrl_agents.models import Transformer, config_for
 from jaxrl_agents.rollouts import Beam, BestOfN, Lookahead, Policy, Standard, Strategy, Top
+from jaxrl_agents.search.arguments import finite
 from jaxrl_agents.training.learner import Learner
 from jaxrl_agents.training.setup import with_tokens
 
@@ -46,6 +48,9 @@ class Sizes:
       learning_rate: of Adam in training, for the policy and the value head alike; times the domain's pace.
       num_epochs: passes over the rollouts of an iteration (RAGEN: 1).
       num_minibatches: updates of a pass; of the 64 rollouts that the filter keeps the paper's updates take 32.
+
+    Raises:
+      TypeError, ValueError: naming the field that is no integer of at least 1, or no finite rate above 0.
     """
 
     d_model: int = 32
@@ -55,6 +60,12 @@ class Sizes:
     learning_rate: float = 1e-3
     num_epochs: int = 2
     num_minibatches: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "num_layers", "num_heads", "num_epochs", "num_minibatches"):
+            count(name, getattr(self, name))
+        for name in ("base_learning_rate", "learning_rate"):
+            finite(name, getattr(self, name), low=0)
 
 
 class Problem(NamedTuple):

@@ -8,6 +8,7 @@ open; the defaults here are ours. Sokoban needs no proxy: its search ranks by th
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.arguments import as_float
 from envs_jax.frozen_lake.env import FrozenLake
 from envs_jax.web.pages import Segment
 from envs_jax.web.state_machine import Page
@@ -32,6 +34,14 @@ class Score(Protocol):
         """float32[B], from `(parameters, tasks)` and the candidates of B roots."""
 
 
+def _check_weights(score: Any) -> None:
+    """Raises TypeError or ValueError for the first field that is no finite number of at least 0."""
+    for field in dataclasses.fields(score):
+        weight = getattr(score, field.name)
+        if not 0 <= as_float(field.name, weight) < math.inf:
+            raise ValueError(f"{field.name}={weight} must be a finite number of at least 0")
+
+
 @dataclasses.dataclass(frozen=True)
 class LakeScore:
     """FrozenLake (equation 14): −d(s', g) − λ·1[s' is a hole], d the Manhattan distance to the (nearest) goal.
@@ -42,6 +52,9 @@ class LakeScore:
     """
 
     hole_penalty: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_weights(self)
 
     def __call__(self, env: FrozenLake, params: Any, candidate: Candidate) -> jax.Array:
         return jax.vmap(partial(self._of_state, env))(environment_state(candidate.embedding), params[1])
@@ -70,6 +83,9 @@ class ShopScore:
 
     milestone_weight: float = 1.0
     similarity_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weights(self)
 
     def __call__(self, env: WebShop, params: Any, candidate: Candidate) -> jax.Array:
         return jax.vmap(partial(self._of_state, env))(environment_state(candidate.embedding), params[1])
