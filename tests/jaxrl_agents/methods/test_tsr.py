@@ -149,6 +149,38 @@ def test_the_search_ranks_by_the_score_of_the_domain():
     assert tsr.guided(Beam(), tsr.DOMAINS["sokoban"]) == Beam()
 
 
+@pytest.mark.parametrize(
+    "make, fields, message",
+    [
+        (tsr.Sizes, {"learning_rate": -1}, "learning_rate=-1.0 must be a finite number above 0"),
+        (tsr.Sizes, {"base_learning_rate": np.nan}, "base_learning_rate=nan"),
+        (tsr.Sizes, {"num_epochs": 0}, "num_epochs=0 must be at least 1"),
+        (tsr.LakeScore, {"hole_penalty": -5}, "hole_penalty=-5 must be a finite number of at least 0"),
+        (tsr.ShopScore, {"similarity_weight": np.nan}, "similarity_weight=nan must be a finite number"),
+    ],
+)
+def test_wrong_numbers_are_refused(make, fields, message):
+    with pytest.raises(ValueError, match=message):
+        make(**fields)
+
+
+@pytest.mark.slow
+def test_the_larger_domains_are_made_and_shops_are_learned_in():
+    """An update on WebShop with a beam over turns of an episode; 8×8 rooms are the other rooms, but for their size."""
+    rooms = problem("sokoban-8x8")
+    assert len(rooms.held_out) == tsr.NUM_HELD_OUT and rooms.policy.max_turn_actions == 5
+    few = (("num_products", 600), ("time_limit", 9))
+    given = tsr.problem(dataclasses.replace(tsr.DOMAINS["webshop"], num_turns=2, arguments=few), SMALL, seed=0)
+    trainer = tsr.learner(given, Beam(beam_width=2, num_candidates=2), SMALL)
+    trainer = dataclasses.replace(trainer, num_groups=4, group_size=4, num_epochs=1, num_minibatches=1)
+    start = trainer.init(jax.random.key(0))
+    kept = jax.tree.map(jnp.copy, start.params)
+    state, metrics = trainer.step(start, given.tasks)
+    assert np.isfinite(float(metrics["loss"])) and float(metrics["env_steps"]) >= 4 * 4 * 2
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params, kept)
+    assert 0 < max(jax.tree.leaves(moved)) < 1
+
+
 def test_too_few_tasks_are_refused(tmp_path):
     path = tmp_path / "levels.txt"
     path.write_text("; 0\n######\n#@$. #\n######\n")
