@@ -84,6 +84,7 @@ def _draw(axes: Any, panel: Panel, rows: list[Row]) -> None:
     if panel.log_scale:
         axes.set_yscale("log")
     axes.set(title=panel.title, xlabel="step")
+    axes.locator_params(axis="x", nbins=5)  # more numbers of steps would run into one another
     if len(axes.lines) > 1:
         axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
