@@ -24,18 +24,18 @@ _READOUT, _SETTLED = max(Segment) + 1, max(Segment) + 2  # segments of WebShop's
 
 
 class Adapter(Protocol):
-    """Observations of one environment as tokens; the sizes are fields of `TransformerConfig`."""
+    """Observations of one environment as tokens: a pytree, such as a `pytree_dataclass`."""
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The fields of `TransformerConfig` that the observations determine."""
+        """The fields of `TransformerConfig` that the observations determine, `num_words` at least."""
 
     @property
     def num_tokens(self) -> int:
         """T: tokens of an observation."""
 
     def __call__(self, observation: Any) -> Tokens:
-        """Tokens [B, T], read out once, of observations [B, …]."""
+        """Tokens [B, T], read out once, of observations [B, …]; B may be several axes."""
 
 
 @pytree_dataclass
@@ -87,8 +87,8 @@ class WebShopAdapter:
     """A token of its own for the read-out, then the words of the page, with segment, slot and place in their text.
 
     Of a word the model sees whether the instruction holds it, the exact match of Chen et al. 2017 (arXiv:1704.00051),
-    and not which word it is: a table of words learns the products that it is trained on by heart. Of an option it sees
-    whether a value of its group is chosen already, which it would need a layer more for.
+    and not which word it is: a table of words is trained on those of the training goals' pages alone. Of an option it
+    sees whether a value of its group is chosen already, which it would need a layer more for.
     """
 
     actions: Actions = static_field()
@@ -137,16 +137,34 @@ class WebShopAdapter:
         return jnp.where(settled & (segment == Segment.OPTION), _SETTLED, segment)
 
 
-def adapter_for(env: Environment[Any, Any]) -> Adapter:
-    """The adapter of an environment that was made with `observation="tokens"` (WebShop: with its only observation)."""
+def adapter_for(env: Environment[Any, Any], adapter: Adapter | None = None) -> Adapter:
+    """`adapter`, or where none is given that of an environment of this package.
+
+    Such an environment is made with `observation="tokens"`; WebShop has but one observation.
+
+    Raises:
+      TypeError: there is none for such an environment, or the one that is given is not a pytree.
+      ValueError: the environment was made with other observations.
+    """
+    if adapter is not None:
+        if jax.tree_util.all_leaves([adapter]):
+            raise TypeError(
+                f"adapter={adapter!r} must be a pytree with the members of jaxrl_agents.models.Adapter: decorate its "
+                "class with envs_jax.pytree_dataclass"
+            )
+        return adapter
     if isinstance(env, WebShop):
         num_instruction = env.tokens.instructions.shape[1]
         return WebShopAdapter(env.actions, num_instruction + env.tokens.bodies.word.shape[1], num_instruction)
     if not isinstance(env, Sokoban | FrozenLake | TabularWeb):
-        raise TypeError(f"no adapter for {type(env).__name__}; write a function from its observations to Tokens")
+        raise TypeError(
+            f"no adapter for {type(env).__name__}: give adapter=, a jaxrl_agents.models.Adapter that makes Tokens of "
+            "its observations"
+        )
     if env.observation != "tokens":
         raise ValueError(
-            f"observation={env.observation!r} has no adapter; make the environment with observation='tokens'"
+            f"observation={env.observation!r} has no adapter; make the environment with observation='tokens', or give "
+            "adapter="
         )
     if isinstance(env, TabularWeb):
         return TabularWebAdapter(env.num_pages + env.num_tasks)
@@ -155,9 +173,12 @@ def adapter_for(env: Environment[Any, Any]) -> Adapter:
     return GridAdapter(len(Code), env.layout.size, Code.PLAYER, ring=1)
 
 
-def config_for(env: Environment[Any, Any], **fields: Any) -> TransformerConfig:
-    """A configuration that fits an environment; `fields` are those of `TransformerConfig` that are chosen freely."""
-    sizes = {"num_actions": env.num_actions, **adapter_for(env).sizes}
+def config_for(env: Environment[Any, Any], *, adapter: Adapter | None = None, **fields: Any) -> TransformerConfig:
+    """A configuration that fits an environment; `fields` are those of `TransformerConfig` that are chosen freely.
+
+    `adapter` is that of the policy, `adapter_for(env)` by default.
+    """
+    sizes = {"num_actions": env.num_actions, **adapter_for(env, adapter).sizes}
     given = sorted(set(sizes) & set(fields) - {"pointer"})
     if given:
         raise ValueError(f"{given[0]}={fields[given[0]]!r} follows from the environment; leave it out")

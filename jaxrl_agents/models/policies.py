@@ -19,16 +19,17 @@ from jaxrl_agents.models.turns import Turn, check_turns, decode_turn
 
 
 def one_turn_policy(
-    env: Environment[Any, Any], model: Transformer
+    env: Environment[Any, Any], model: Transformer, *, adapter: Adapter | None = None
 ) -> Callable[[Params, Any], tuple[jax.Array, jax.Array]]:
     """`(params, observation [B, …]) -> (logits [B, A], value [B])`: a policy that sees the present alone.
 
     It is the `policy` of `search.from_env`. The end of a turn, which only turns of several actions have, is left out.
+    `adapter` makes tokens of observations, by default `adapter_for(env)`.
     """
-    adapter = adapter_for(env)
+    tokens_of = adapter_for(env, adapter)
 
     def policy(params: Params, observation: Any) -> tuple[jax.Array, jax.Array]:
-        logits, value, _ = model.apply(params, adapter(observation))
+        logits, value, _ = model.apply(params, tokens_of(observation))
         return logits[:, 0, : model.config.num_actions], value[:, 0]
 
     return policy
@@ -41,19 +42,20 @@ def one_turn_proposer(
     max_turn_actions: int,
     temperature: float = 1.0,
     use_action_mask: bool = True,
+    adapter: Adapter | None = None,
 ) -> Callable[[Any, jax.Array, Any], Turn]:
     """`((params, tasks), key [B], states) -> Turn`: draws turns of up to L actions, seeing the present alone.
 
     It is the `propose` of the modes of search, for a model of `search.from_env`. Candidates of one node share the
-    forward over its observation.
+    forward over its observation. `adapter` makes tokens of observations, by default `adapter_for(env)`.
     """
     check_turns(model.config, max_turn_actions)
-    adapter = adapter_for(env)
+    tokens_of = adapter_for(env, adapter)
 
     def propose(params: Any, key: jax.Array, states: Any) -> Turn:
         params, tasks = params
-        tokens = adapter(jax.vmap(env.observe)(states, tasks))
-        cache = model.init_cache(key.shape[0], adapter.num_tokens)
+        tokens = tokens_of(jax.vmap(env.observe)(states, tasks))
+        cache = model.init_cache(key.shape[0], tokens_of.num_tokens)
         logits, _, cache = model.apply(params, tokens, cache)  # type: ignore[assignment]
         mask = jax.vmap(env.action_mask)(states, tasks) if use_action_mask else None
         return decode_turn(
@@ -92,6 +94,7 @@ def episode_functions(
     discount: float = 1.0,
     temperature: float = 1.0,
     use_action_mask: bool = True,
+    adapter: Adapter | None = None,
 ) -> EpisodeFunctions:
     """A model that sees every observation and action of the episode, each computed once.
 
@@ -101,22 +104,22 @@ def episode_functions(
     root = search.RootFnOutput(prior_logits=logits, value=value, embedding=node)
 
     Args:
-      env: made with `observation="tokens"`.
+      env: made with `observation="tokens"`, or with what `adapter` takes.
       model: a transformer of `config_for(env)`.
       num_turns: K: observations that fit in the cache; a node of a later turn gives NaN.
       max_turn_actions: L: actions between two observations.
       discount: of a step of a running episode, in (0, 1]; its end discounts by 0.
       temperature: divides the logits that `propose` draws from.
       use_action_mask: False leaves the actions without effect in.
+      adapter: makes tokens of observations; None: `adapter_for(env)`.
     """
     if num_turns < 1:
         raise ValueError(f"num_turns={num_turns} must be at least 1")
     if not 0 < discount <= 1:
         raise ValueError(f"discount={discount} is not in (0, 1]; an episode's end discounts by 0 without it")
     check_turns(model.config, max_turn_actions)
-    episode = _Episode(
-        env, model, adapter_for(env), num_turns, max_turn_actions, discount, temperature, use_action_mask
-    )
+    adapter = adapter_for(env, adapter)
+    episode = _Episode(env, model, adapter, num_turns, max_turn_actions, discount, temperature, use_action_mask)
     return EpisodeFunctions(episode.step, episode.evaluate, episode.propose, episode.start)
 
 

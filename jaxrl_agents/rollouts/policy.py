@@ -36,12 +36,13 @@ class Policy:
     It is a pytree: jitted functions take it as an argument, so that the environment's arrays are no constants.
     """
 
-    env: Environment[Any, Any]  # made with observation="tokens"
+    env: Environment[Any, Any]  # made with observation="tokens", or with what `adapter` takes
     model: models.Transformer = static_field()  # of `models.config_for(env)`
     context: Context = static_field(default="turn")  # it sees the present turn alone, or the episode so far
     max_turn_actions: int = static_field(default=1)  # L
     use_action_mask: bool = static_field(default=True)  # False: actions without effect may be chosen too
     temperature: float = static_field(default=1.0)  # divides the logits, in rollouts as in losses
+    adapter: models.Adapter | None = None  # makes tokens of observations; None: `models.adapter_for(env)`
 
     def __post_init__(self) -> None:
         if self.context not in get_args(Context):
@@ -49,7 +50,7 @@ class Policy:
         if not (math.isfinite(self.temperature) and self.temperature >= LOWEST_TEMPERATURE):
             raise ValueError(f"temperature={self.temperature} must be a finite number of at least {LOWEST_TEMPERATURE}")
         models.check_turns(self.model.config, self.max_turn_actions)
-        models.adapter_for(self.env)
+        models.adapter_for(self.env, self.adapter)
 
     def replace(self, **fields: Any) -> Policy:
         """The policy with other `fields`."""
@@ -74,6 +75,7 @@ class Policy:
             max_turn_actions=self.max_turn_actions,
             temperature=self.temperature,
             use_action_mask=self.use_action_mask,
+            adapter=self.adapter,
         )
 
     def decided(self, params: Any, observations: Any, actions: jax.Array, action_mask: jax.Array | None) -> Decided:
@@ -86,7 +88,7 @@ class Policy:
           action_mask: bool[B, K, A], see `Trajectory`.
         """
         config, shape = self.model.config, actions.shape
-        tokens = models.adapter_for(self.env)(observations)
+        tokens = models.adapter_for(self.env, self.adapter)(observations)
         if self.context == "turn":  # every turn is an episode of its own
             tokens = jax.tree.map(lambda leaf: leaf.reshape(-1, 1, *leaf.shape[2:]), tokens)
             actions = actions.reshape(-1, 1, shape[-1])
@@ -125,7 +127,7 @@ class PolicyModel:
         params, tasks = params
         if self.reads:
             observed = jax.vmap(policy.env.observe)(embedding, tasks)
-            logits, value = models.one_turn_policy(policy.env, policy.model)(params, observed)
+            logits, value = models.one_turn_policy(policy.env, policy.model, adapter=policy.adapter)(params, observed)
         else:
             batch_size = len(embedding.steps)
             logits, value = jnp.zeros((batch_size, policy.env.num_actions)), jnp.zeros(batch_size)
@@ -167,4 +169,5 @@ def _episode(policy: Policy, num_turns: int) -> models.EpisodeFunctions:
         max_turn_actions=policy.max_turn_actions,
         temperature=policy.temperature,
         use_action_mask=policy.use_action_mask,
+        adapter=policy.adapter,
     )

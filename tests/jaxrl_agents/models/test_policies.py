@@ -142,6 +142,8 @@ def test_errors():
     plain, _ = envs_jax.make("FrozenLake-v0", seed=0)
     with pytest.raises(ValueError, match="make the environment with observation='tokens'"):
         adapter_for(plain)
+    with pytest.raises(TypeError, match="no adapter for object: give adapter="):
+        adapter_for(object())
     with pytest.raises(ValueError, match="num_actions=5 follows from the environment"):
         config_for(env, num_actions=5)
     with pytest.raises(ValueError, match="num_turns=0"):
