@@ -6,8 +6,8 @@ params = model.init(jax.random.key(0))
 search_model = search.from_env(env, policy=one_turn_policy(env, model))
 """
 
-from jaxrl_agents.models.axes import AXES, logical_axes
-from jaxrl_agents.models.cache import Cache, cache_bytes
+from jaxrl_agents.models.axes import AXES
+from jaxrl_agents.models.cache import Cache
 from jaxrl_agents.models.config import TransformerConfig
 from jaxrl_agents.models.observations import Adapter, adapter_for, config_for
 from jaxrl_agents.models.policies import (
@@ -35,7 +35,6 @@ __all__ = [
     "Turn",
     "action_tokens",
     "adapter_for",
-    "cache_bytes",
     "check_turns",
     "config_for",
     "decision_mask",
@@ -43,7 +42,6 @@ __all__ = [
     "decode_turn",
     "episode_functions",
     "joined",
-    "logical_axes",
     "one_turn_policy",
     "one_turn_proposer",
     "turns",

@@ -81,9 +81,3 @@ def empty_cache(config: TransformerConfig, batch_size: int, capacity: int) -> Ca
     shape = batch_size, config.num_layers, config.kv_heads, capacity, config.head_width
     zeros = jnp.zeros(shape, config.compute_dtype)
     return Cache(zeros, zeros, jnp.zeros(batch_size, jnp.int32))
-
-
-def cache_bytes(config: TransformerConfig, batch_size: int, capacity: int) -> int:
-    """Bytes of such a cache."""
-    width = config.num_layers * config.kv_heads * config.head_width
-    return batch_size * (2 * capacity * width * config.compute_dtype.itemsize + 4)

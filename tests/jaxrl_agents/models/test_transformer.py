@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_agents.models import Tokens, Transformer, TransformerConfig, cache_bytes, logical_axes
+from jaxrl_agents.models import Tokens, Transformer, TransformerConfig
 from jaxrl_agents.models.attention import rotary_angles, rotate
 from tests.jaxrl_agents.models import reference
 
@@ -88,8 +88,6 @@ def test_cache_equals_full_forward_of_ragged_rows_also_after_gathers(branches):
         np.testing.assert_allclose(value[there], full_value[:, at][there], rtol=2e-4, atol=2e-4)
     np.testing.assert_array_equal(cache.seen, stream.mask.sum(1))
     assert len(set(np.asarray(cache.seen).tolist())) > 1, "rows must be ragged for this test to mean anything"
-    sizes = [12, 6] if branches else [12]
-    assert sum(leaf.nbytes for leaf in jax.tree.leaves(cache)) == sum(cache_bytes(SMALL, 3, size) for size in sizes)
 
 
 def test_amount_and_side_of_padding_do_not_matter():
@@ -177,15 +175,10 @@ def test_lengths_do_not_retrace():
 @pytest.mark.parametrize(
     "fields", [{}, {"pointer": False, "num_slots": 0}, {"num_layers": 1, "d_ff": 20, "head_dim": 6}]
 )
-def test_parameter_count_and_axes(fields):
+def test_parameters_are_counted(fields):
     config = dataclasses.replace(SMALL, **fields)
     shapes = jax.eval_shape(Transformer(config).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == config.num_parameters
-    axes = logical_axes(shapes)
-    assert axes["last_layer"]["down"] == ("mlp", "embed")
-    if config.num_layers > 1:
-        assert axes["layers"]["qkv"] == ("layers", "embed", "kv_heads", None, "head_dim")
-    jax.tree.map(lambda leaf, names: len(names) == leaf.ndim or pytest.fail(str(names)), shapes, axes)
 
 
 def matrix_operations(jaxpr):

@@ -98,17 +98,25 @@ def test_bytes_are_those_of_a_shard(sizes, shape, spec):
 
 
 def test_rules_from_the_axes_of_the_transformer():
-    model = models.Transformer(models.TransformerConfig(num_actions=4, num_words=10, num_layers=3))
+    sizes = {"num_actions": 4, "num_words": 10, "num_segments": 2, "num_slots": 5, "num_places": 3}
+    model = models.Transformer(models.TransformerConfig(**sizes, num_layers=3, pointer=True))
     params = jax.eval_shape(model.init, jax.random.key(0))
     state = {"params": params, "optimizer": jax.eval_shape(optax.adamw(1e-3).init, params)}
     layout = plan(state, abstract_mesh(2, 2, 2), logical_rules(models.AXES))
     assert not layout.replicated, layout.table()
-    names = {"embed": "fsdp", "kv_heads": "tensor", "mlp": "tensor"}
-    is_axes = lambda axes: isinstance(axes, tuple)
-    expected = jax.tree.map(
-        lambda axes: P(*(names.get(axis) for axis in axes)), models.logical_axes(params), is_leaf=is_axes
-    )
-    assert jax.tree.map(lambda sharding: sharding.spec, layout.shardings["params"]) == expected
+    layer = {
+        "qkv": P("fsdp", "tensor", None, None), "out": P("tensor", None, None, "fsdp"),
+        "gate_up": P("fsdp", None, "tensor"), "down": P("tensor", "fsdp"),
+        "attention_norm/scale": P(None), "mlp_norm/scale": P(None),
+    }  # fmt: skip
+    expected = {f"embedding/{name}": P(None, "fsdp") for name in ("word", "segment", "slot", "place")}
+    expected |= {f"layers/{name}": P(None, *spec) for name, spec in layer.items()}
+    expected |= {f"last_layer/{name}": spec for name, spec in layer.items()}
+    expected |= {f"heads/{name}": P("fsdp", None) for name in ("policy", "value", "pointer_query", "pointer_key")}
+    expected |= {f"heads/{name}/scale": P(None) for name in ("norm", "pointer_norm")}
+    found = {placement.path: placement.spec for placement in layout.placements}
+    assert {name: found[f"params/{name}"] for name in expected} == expected
+    assert sum(path.startswith("params/") for path in found) == len(expected)
     moments = layout.shardings["optimizer"][0]
     assert moments.mu == moments.nu == layout.shardings["params"]
     assert layout.bytes_per_device < 0.4 * sum(placement.bytes_total for placement in layout.placements)
