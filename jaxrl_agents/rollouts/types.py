@@ -31,7 +31,9 @@ class Trajectory:
 
     observations: Any  # leaves [B, K, …]: what each turn saw
     actions: jax.Array  # int32[B, K, L]; −1 for what was not taken
-    log_probs: jax.Array  # float32[B, K]: of the turn under the behaviour, at the temperature it was drawn with
+    # float32[B, K]: of the turn under the policy, at the temperature that it was drawn with; where a search picks among
+    # turns or rollouts, not the probability of ending with it
+    log_probs: jax.Array
     rewards: jax.Array  # float32[B, K]: the sum over the turn's actions
     mask: jax.Array  # bool[B, K]: the turn was taken
     loss_mask: jax.Array  # bool[B, K]: the turn is learned from; within `mask`
@@ -39,8 +41,8 @@ class Trajectory:
     state_keys: jax.Array  # uint32[B, K, n]: `env.state_key` before each turn
     success: jax.Array  # bool[B]: of the last state
     ended: jax.Array  # bool[B]: the episode is over, not cut off after K turns
-    source: jax.Array  # int8[B, K]: POLICY, EXPERT or HINT
-    prefix_length: jax.Array  # int32[B]: turns at the start that were not the policy's choice
+    source: jax.Array  # int8[B, K]: POLICY, EXPERT or HINT; strategies give POLICY
+    prefix_length: jax.Array  # int32[B]: turns at the start that were not the policy's choice; strategies give 0
     groups: jax.Array  # int32[B]: rows with the same number share a task
     counts: Counts
     simulated: bool = static_field(default=False)  # outcomes were drawn by a search that picked among them
