@@ -8,7 +8,7 @@ OUT ?= results
 LEVELS ?=
 PRODUCTS ?=
 
-.PHONY: bench bench-full test lint conformance wheel clean
+.PHONY: bench bench-full test lint conformance conformance-losses wheel clean
 
 bench: $(VENV)/bench.installed
 	$(VENV)/bin/python -m benchmarks run --budget quick --out $(OUT)/quick
@@ -29,13 +29,21 @@ lint: $(VENV)/test.installed
 conformance: $(VENV)-peers/conformance.installed
 	$(VENV)-peers/bin/python -m pytest tests/conformance -n auto --dist loadfile
 
+# The losses against the code of TRL, tunix and rlax, whose source is read: what they would import is not needed.
+conformance-losses: $(VENV)-losses/losses.installed
+	$(VENV)-losses/bin/python -m pip install --quiet --no-deps trl==1.16.0 google-tunix==0.1.7 rlax==0.1.9
+	$(VENV)-losses/bin/python -m pytest tests/conformance/test_losses.py
+
+# torch for CPUs alone: PyPI's for Linux brings CUDA along.
+$(VENV)-losses/losses.installed: export PIP_EXTRA_INDEX_URL := https://download.pytorch.org/whl/cpu
+
 wheel: $(VENV)/test.installed
 	rm -rf build dist
 	$(VENV)/bin/python -m build --wheel --no-isolation --outdir dist .
 	PYTHON=$(VENV)/bin/python tests/smoke_test_wheel.sh dist/*.whl
 
 clean:
-	rm -rf $(VENV) $(VENV)-peers build dist *.egg-info .jax_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-losses build dist *.egg-info .jax_cache
 
 %.installed: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
