@@ -62,14 +62,18 @@ def step_of(layout: Layout, direction: jax.Array) -> jax.Array:
     return jnp.where(direction < 2, layout.columns, 1) * jnp.where(direction & 1 == 1, 1, -1)
 
 
-def side_regions(layout: Layout, walls: Board) -> tuple[Board, Board, Board, Board]:
-    """The parts into which a lone box at each cell divides the floor.
+def side_regions(layout: Layout, walls: Board, cells: jax.Array) -> tuple[Board, Board, Board, Board]:
+    """The parts into which a lone box divides the floor.
+
+    Args:
+      layout: the size of the board.
+      walls: the walls.
+      cells: int32[n]: where the box is.
 
     Returns:
-      For each direction the cells that the player can walk to from that side of the box: words uint32[..., num_cells],
-      by the box's cell. Sides that are connected share one region, which the first of them holds; the others are empty.
+      For each direction the cells that the player can walk to from that side of the box: words uint32[..., n], by the
+      box's cell. Sides that are connected share one region, which the first of them holds; the others are empty.
     """
-    cells = jnp.arange(layout.num_cells, dtype=jnp.int32)
     box = bb.singleton(layout, cells)
     free = bb.difference(bb.expand(bb.complement(layout, walls)), box)
     regions: list[Board] = []
@@ -80,9 +84,21 @@ def side_regions(layout: Layout, walls: Board) -> tuple[Board, Board, Board, Boa
     return up, down, left, right
 
 
-def push_distances(
-    layout: Layout, walls: Board, targets: Board, regions: tuple[Board, Board, Board, Board]
-) -> jax.Array:
+def joined_sides(layout: Layout, regions: tuple[Board, Board, Board, Board], cells: jax.Array) -> jax.Array:
+    """uint8[..., n]: which sides of a lone box at `cells` are connected, a bit for each two, by `side_regions`."""
+    box = bb.singleton(layout, cells)
+    beside = [bb.shift(layout, box, direction) for direction in bb.DIRECTIONS]
+    within = [[~bb.is_empty(bb.intersection(region, cell)) for cell in beside] for region in regions]
+    joined = jnp.zeros_like(within[0][0], jnp.uint8)
+    for bit, (s, t) in enumerate(_PAIRS):
+        together = within[0][s] & within[0][t]
+        for inside in within[1:]:
+            together |= inside[s] & inside[t]
+        joined |= together.astype(jnp.uint8) << bit
+    return joined
+
+
+def push_distances(layout: Layout, walls: Board, targets: Board, joined: jax.Array) -> jax.Array:
     """The fewest pushes that take a lone box to any of `targets`, by the box's cell and the player's side of it.
 
     The player has to walk, but no other box is in the way, so this never exceeds the true number.
@@ -91,14 +107,14 @@ def push_distances(
       layout: the size of the board.
       walls: the walls; broadcast against `targets`.
       targets: where the box may be taken.
-      regions: `side_regions` of the walls.
+      joined: uint8[..., num_cells]: `joined_sides` at all cells.
 
     Returns:
       uint16[..., num_cells, 4]: the player stands up, down, left, right of the box. `UNREACHABLE` where no pushes do;
       values of sides that are walls mean nothing.
     """
     floor = bb.complement(layout, walls)
-    joined = _joined_sides(layout, regions)
+    together = _together(layout, joined)
     shape = jnp.broadcast_shapes(walls[0].shape, targets[0].shape)
     start = jax.tree.map(lambda word: jnp.broadcast_to(word, shape), bb.intersection(targets, floor))
     none = jax.tree.map(lambda word: word & 0, start)
@@ -111,7 +127,7 @@ def push_distances(
             for s in bb.DIRECTIONS
         ]
         after = [
-            bb.union(pulled[s], *(bb.intersection(pulled[t], joined[s, t]) for t in bb.DIRECTIONS if t != s))
+            bb.union(pulled[s], *(bb.intersection(pulled[t], together[s, t]) for t in bb.DIRECTIONS if t != s))
             for s in bb.DIRECTIONS
         ]
         missing = [bb.complement(layout, side) for side in sides]
@@ -131,20 +147,13 @@ def push_distances(
 # that took, a binary digit a board.
 _Growth = tuple[list[Board], list[Board], list[list[Board]]]
 
+_PAIRS = tuple((s, t) for s in bb.DIRECTIONS for t in range(s))  # of sides, in the order of the bits of `joined_sides`
 
-def _joined_sides(layout: Layout, regions: tuple[Board, Board, Board, Board]) -> dict[tuple[int, int], Board]:
+
+def _together(layout: Layout, joined: jax.Array) -> dict[tuple[int, int], Board]:
     """For each two sides the cells at which a lone box leaves them connected."""
-    box = bb.singleton(layout, jnp.arange(layout.num_cells, dtype=jnp.int32))
-    beside = [bb.shift(layout, box, direction) for direction in bb.DIRECTIONS]
-    within = [[~bb.is_empty(bb.intersection(region, cell)) for cell in beside] for region in regions]
-    joined = {}
-    for s in bb.DIRECTIONS:
-        for t in range(s):
-            together = within[0][s] & within[0][t]
-            for inside in within[1:]:
-                together |= inside[s] & inside[t]
-            joined[s, t] = joined[t, s] = pack_cells(layout, together)
-    return joined
+    cells = {pair: pack_cells(layout, (joined >> bit & 1).astype(bool)) for bit, pair in enumerate(_PAIRS)}
+    return cells | {(t, s): board for (s, t), board in cells.items()}
 
 
 def _increment(number: list[Board], cells: Board) -> list[Board]:

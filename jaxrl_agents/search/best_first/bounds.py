@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax import bitboard as bb
+from envs_jax.barriers import once
 from envs_jax.bitboard import OPPOSITE, Board, Cell
 from envs_jax.sokoban import pushes
 from envs_jax.sokoban.board import Layout
 from jaxrl_agents.search.best_first.types import Config, Nodes, Tables
 
 MAX_MATCHED = 6
-_PREPARING = 128 << 20  # bytes for making tables, or what one level takes
+_PART = 1 << 16  # words of the boards that say where a box's sides lead, made at once: tens of ms on an open board
 MAX_CELLS = 32_000  # beyond, push distances might not fit 16 bits
 INFINITE = np.int32(0xFFFF)  # there is no solution; what a node's cost has room for
 TOO_LONG = np.int32(0xFFFE)  # this many pushes, or more than a node's cost has room for
@@ -37,47 +38,62 @@ def distance_bits(layout: Layout) -> int:
     return 8 if 2 * layout.num_cells < 255 else 16
 
 
-def prepared_together(config: Config) -> int:
-    """How many levels' tables are made at once: a power of two, as `num_levels` is unless it is the answer."""
-    together = max(_PREPARING // preparing_bytes(config), 1)
-    return min(1 << (together.bit_length() - 1), config.num_levels)
+def distance_words(config: Config) -> int:
+    """Words of a row of distances."""
+    return max(-(-config.num_slots * distance_bits(config.layout) // 32), 1)
+
+
+def part_of(config: Config) -> tuple[int, int]:
+    """(levels, cells) of a part of the tables: all cells of some levels (a power of two, or all), or some of one."""
+    cells = config.layout.num_cells
+    words = cells * config.layout.num_words
+    if words > _PART:
+        return 1, -(-cells // -(-words // _PART))
+    return min(1 << ((_PART // words).bit_length() - 1), config.num_levels), cells
+
+
+def num_parts(config: Config, num_levels: int) -> int:
+    """The parts of the tables of so many levels."""
+    levels, cells = part_of(config)
+    return -(-num_levels // levels) * -(-config.layout.num_cells // cells)
 
 
 def preparing_bytes(config: Config) -> int:
-    """Memory that making one level's tables takes beside them: as the compiler counts it, rounded up."""
-    cells = config.layout.num_cells
+    """Memory that making a part of the tables takes beside them: as the compiler counts it, rounded up."""
+    levels, cells = part_of(config)
     boards = 12 if config.layout.is_stacked else 10
-    return 4 * cells * (boards * config.layout.num_words + 40 * config.num_slots + 40)
+    sides = cells * (boards * config.layout.num_words + 40)
+    return 4 * levels * (sides + config.layout.num_cells * (40 * config.num_slots + 40))
 
 
-def make_distances(
-    config: Config, walls: Board, targets: Board
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
-    """(`distances`, `sides`) of `Tables`."""
-    layout = config.layout
-    regions = pushes.side_regions(layout, walls)
+def make_sides(
+    layout: Layout, walls: Board, cells: jax.Array, part: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """What `sides` (here uint32[L, n, num_words]) and `joined` (uint8[L, n]) of `Tables` say of n cells, int32[n]."""
+    regions = pushes.side_regions(layout, walls, cells)
     _, down, left, right = regions
-    sides = _by_cell(layout, bb.union(down, right)), _by_cell(layout, bb.union(left, right))
+    planes = bb.stacked_words(bb.union(down, right)), bb.stacked_words(bb.union(left, right))
+    return planes, once(part, lambda: pushes.joined_sides(layout, regions, cells))
+
+
+def make_distances(config: Config, walls: Board, targets: Board, joined: jax.Array) -> tuple[jax.Array, ...]:
+    """`distances` of `Tables`."""
+    layout = config.layout
     if config.num_slots == 0:
-        nearest = pushes.push_distances(layout, walls, targets, regions).astype(jnp.uint32)
+        nearest = pushes.push_distances(layout, walls, targets, joined).astype(jnp.uint32)
         nearest = jnp.where(nearest == pushes.UNREACHABLE, jnp.uint32(_UNREACHABLE), nearest)
-        return (jnp.pad(nearest, ((0, 0), (0, 1), (0, 0))).reshape(-1),), sides
+        return (jnp.pad(nearest, ((0, 0), (0, 1), (0, 0))).reshape(-1),)
 
     bits = distance_bits(layout)
     cells = jnp.stack(pushes.cells_of(layout, targets, config.num_slots))
-    distance = pushes.push_distances(layout, walls, bb.singleton(layout, cells), regions)
+    distance = pushes.push_distances(layout, walls, bb.singleton(layout, cells), joined)
     distance = jnp.minimum(distance.astype(jnp.uint32), (1 << bits) - 1)
     rows = jnp.pad(distance, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=(1 << bits) - 1)
     rows = jnp.where((cells < layout.num_cells)[:, :, None, None], rows, 0)
-    words = [jnp.zeros(rows.shape[1:], jnp.uint32)] * -(-config.num_slots * bits // 32)
+    words = [jnp.zeros(rows.shape[1:], jnp.uint32)] * distance_words(config)
     for slot, row in enumerate(rows):
         words[slot * bits // 32] |= row << (slot * bits % 32)
-    return tuple(word.reshape(-1) for word in words), sides
-
-
-def _by_cell(layout: Layout, board: Board) -> jax.Array:
-    """Words [L, num_cells] → uint32[L × (num_cells + 1) × num_words]."""
-    return jnp.pad(bb.stacked_words(board), ((0, 0), (0, 1), (0, 0))).reshape(-1)
+    return tuple(word.reshape(-1) for word in words)
 
 
 @jax.named_scope("rows_of")

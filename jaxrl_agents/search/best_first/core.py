@@ -31,24 +31,66 @@ from jaxrl_agents.search.best_first.types import (
 )
 
 
-def prepare(config: Config, starts: Starts) -> Tables:
-    """The tables of L levels (axis 0 of every leaf of `starts`), made of as many at a time as keep it small."""
-    size = bounds.prepared_together(config)
-    if size == config.num_levels:
-        return _prepare(config, starts)
-    some = dataclasses.replace(config, num_levels=size)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), starts)
-    tables = jax.lax.map(lambda part: _prepare(some, part), parts)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tables)
+def blank_tables(config: Config) -> Tables:
+    """The tables of L levels, in which nothing is filled in yet."""
+    layout, levels = config.layout, config.num_levels
+    board = lambda: bb.from_words(layout, lambda *words: jnp.zeros((levels, *words), jnp.uint32))
+    by_cell = lambda number: jnp.zeros(levels * (layout.num_cells + 1) * number, jnp.uint32)
+    return Tables(
+        walls=board(),
+        live=board(),
+        targets=board(),
+        distances=tuple(by_cell(4) for _ in range(bounds.distance_words(config))),
+        sides=(by_cell(layout.num_words), by_cell(layout.num_words)),
+        joined=jnp.zeros((levels, layout.num_cells), jnp.uint8),
+        bound=jnp.zeros(levels, jnp.int32),
+    )
 
 
-def _prepare(config: Config, starts: Starts) -> Tables:
-    distances, sides = bounds.make_distances(config, starts.walls, starts.targets)
+def prepare(config: Config, starts: Starts, tables: Tables, part: jax.Array) -> Tables:
+    """Fills in one of the `bounds.num_parts` parts of the tables; they come in order, a level's last one completes it.
+
+    A part is little work whatever the board, so that whoever waits can end the preparation between two of them.
+    """
+    levels, cells = bounds.part_of(config)
+    parts = bounds.num_parts(config, levels)
+    level = part // parts * levels
+    cell = jnp.minimum(part % parts * cells, config.layout.num_cells - cells)  # the last parts of a level may overlap
+    own = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, level, levels)
+    size_of = lambda leaf: leaf.size // config.num_levels
+    flat = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, level * size_of(leaf), levels * size_of(leaf))
+
+    def put(leaf: jax.Array, new: jax.Array, at: Any = 0) -> jax.Array:
+        # Flat, and so in place: what a part makes has no gaps in between.
+        begin = level * size_of(leaf) + at
+        return jax.lax.dynamic_update_slice_in_dim(leaf.reshape(-1), new.reshape(-1), begin, 0).reshape(leaf.shape)
+
+    here = jax.tree.map(own, starts)
+    planes, joined = bounds.make_sides(config.layout, here.walls, cell + jnp.arange(cells, dtype=jnp.int32), part)
+    if parts == 1:  # the place for the boxes that a level lacks
+        planes = jax.tree.map(lambda plane: jnp.pad(plane, ((0, 0), (0, 1), (0, 0))), planes)
+    low, high = (put(old, new, cell * config.layout.num_words) for old, new in zip(tables.sides, planes, strict=True))
+    tables = dataclasses.replace(tables, sides=(low, high), joined=put(tables.joined, joined, cell))
+
+    some = dataclasses.replace(config, num_levels=levels)
+    complete = lambda: _completed(some, here, (flat(low), flat(high)), own(tables.joined))
+    as_before = lambda: (jax.tree.map(own, tables.live), tuple(map(flat, tables.distances)), own(tables.bound))
+    rest = complete() if parts == 1 else jax.lax.cond(part % parts == parts - 1, complete, as_before)
+    old = tables.walls, tables.targets, (tables.live, tables.distances, tables.bound)
+    walls, targets, (live, distances, bound) = jax.tree.map(put, old, (here.walls, here.targets, rest))
+    return dataclasses.replace(tables, walls=walls, targets=targets, live=live, distances=distances, bound=bound)
+
+
+def _completed(
+    config: Config, starts: Starts, sides: tuple[jax.Array, jax.Array], joined: jax.Array
+) -> tuple[Board, tuple[jax.Array, ...], jax.Array]:
+    """(`live`, `distances`, `bound`) of `Tables`."""
+    distances = bounds.make_distances(config, starts.walls, starts.targets, joined)
     floor = bb.complement(config.layout, starts.walls)
     live = bb.difference(floor, deadlocks.dead_squares(config.layout, starts.walls, starts.targets))
-    tables = Tables(starts.walls, live, starts.targets, distances, sides, jnp.zeros(config.num_levels, jnp.int32))
-    bound = bounds.start_bound(config, tables, starts.boxes, starts.player.astype(jnp.uint32))
-    return dataclasses.replace(tables, bound=bound)
+    unknown = jnp.zeros(config.num_levels, jnp.int32)
+    tables = Tables(starts.walls, live, starts.targets, distances, sides, joined, unknown)
+    return live, distances, bounds.start_bound(config, tables, starts.boxes, starts.player.astype(jnp.uint32))
 
 
 def start(config: Config, tables: Tables, starts: Starts, wanted: jax.Array) -> Search:

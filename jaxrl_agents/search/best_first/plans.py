@@ -14,9 +14,10 @@ from envs_jax import bitboard as bb
 from envs_jax.bitboard import Board
 from envs_jax.sokoban import pushes, rules
 from envs_jax.sokoban.board import Layout
+from jaxrl_agents.search.best_first.programs import Compilation, in_background
 from jaxrl_agents.search.best_first.types import DIRECTION_SHIFT, NO_NODE, Starts
 
-_MOVES_A_CALL = 64
+_WORDS_TOGETHER = 1 << 15  # of the boards of the plans that are walked together
 END = -1  # the action after the last one of a plan
 
 
@@ -46,42 +47,54 @@ def trace(
     return [row[len(row) - number :] for row, number in zip(steps, numbers, strict=True)]
 
 
-class Programs(NamedTuple):
-    """Compiled functions that walk and replay the next `_MOVES_A_CALL` moves of many plans."""
+class Sizes(NamedTuple):
+    """What shapes the programs that walk plans."""
 
-    walk: Callable[..., Any]
-    replay: Callable[..., Any]
+    num_plans: int  # together
+    most_pushes: int
+
+
+def sizes_of(layout: Layout, plans: Sequence[np.ndarray]) -> Sizes:
+    """The sizes to walk some plans with, a part of them at a time where they are many; powers of two."""
+    number, longest = len(plans), max(len(plan) for plan in plans)
+    together = 1 << ((_WORDS_TOGETHER // layout.num_words).bit_length() - 1)
+    return Sizes(min(max(_power_of_two(number), 16), together), max(_power_of_two(longest), 64))
+
+
+def _power_of_two(number: int) -> int:
+    """The number rounded up to a power of two: few sizes, few compilations."""
+    return 1 << (number - 1).bit_length()
+
+
+def _moves_a_call(layout: Layout) -> int:
+    """Moves of all plans that a call makes: fewer on large boards, on which a walk takes longer to find."""
+    return 8 if layout.is_stacked else 64
 
 
 @lru_cache(maxsize=16)
-def compile_programs(layout: Layout, num_plans: int, most_pushes: int) -> Programs:
-    """The programs for `num_plans` plans of at most `most_pushes` pushes."""
+def compile_programs(layout: Layout, sizes: Sizes) -> tuple[Compilation, Compilation]:
+    """The programs (walk, replay) that make, and check, the next moves of `num_plans` plans."""
+    num_plans, most_pushes = sizes
     of = lambda dtype, *shape: jax.ShapeDtypeStruct(shape, dtype)
     board = bb.from_words(layout, partial(of, np.uint32, num_plans))
     number, player = of(np.int32, num_plans), of(layout.cell_dtype, num_plans)
     steps = of(np.int32, num_plans, most_pushes, 2)
-    actions = of(np.int32, _MOVES_A_CALL, num_plans)
+    actions = of(np.int32, _moves_a_call(layout), num_plans)
     walk = jax.jit(partial(_walk_some, layout)).lower(board, steps, number, (board, player, number))
     replay = jax.jit(partial(_replay_some, layout)).lower(board, board, (board, player, number, number), actions)
-    return Programs(walk.compile(), replay.compile())
-
-
-def padded_sizes(plans: Sequence[np.ndarray]) -> tuple[int, int]:
-    """(number of plans, most pushes) rounded up to powers of two: few sizes, few compilations."""
-    longest = max(len(plan) for plan in plans)
-    return max(1 << (len(plans) - 1).bit_length(), 16), max(1 << (longest - 1).bit_length(), 64)
+    return in_background(walk), in_background(replay)
 
 
 def walk(
-    layout: Layout, starts: Starts, plans: Sequence[np.ndarray], programs: Programs
+    starts: Starts, plans: Sequence[np.ndarray], sizes: Sizes, programs: Sequence[Callable[..., Any]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every move of L plans: between two pushes the player takes a shortest way. Each is replayed.
 
     Args:
-      layout: the size of the boards.
       starts: L levels, NumPy arrays.
       plans: L arrays int32[pushes, 2] as `trace` gives them.
-      programs: compiled for `padded_sizes(plans)`.
+      sizes: not exceeded by these plans.
+      programs: (walk, replay) compiled for these sizes.
 
     Returns:
       (actions int32[L, moves], END after the last one; bool[L, moves]: which are pushes).
@@ -89,7 +102,8 @@ def walk(
     Raises:
       RuntimeError: a plan has a blocked move, another number of pushes, or does not solve its level.
     """
-    size, most = padded_sizes(plans)
+    size, most = sizes
+    walk_some, replay_some = programs
     numbers = np.zeros(size, np.int32)
     numbers[: len(plans)] = [len(plan) for plan in plans]
     steps = np.zeros((size, most, 2), np.int32)
@@ -103,8 +117,8 @@ def walk(
     outcome: Any = (boxes, player, zeros, zeros)
     actions, is_push = [np.zeros((0, size), np.int32)], [np.zeros((0, size), bool)]
     while len(actions) == 1 or (np.asarray(position[2]) < numbers).any():
-        position, some = programs.walk(walls, steps, numbers, position)
-        outcome, pushed, solved = programs.replay(walls, targets, outcome, some)
+        position, some = walk_some(walls, steps, numbers, position)
+        outcome, pushed, solved = replay_some(walls, targets, outcome, some)
         actions.append(np.asarray(some))
         is_push.append(np.asarray(pushed))
     moves, flags = (np.concatenate(parts).T[: len(plans)] for parts in (actions, is_push))
@@ -122,7 +136,7 @@ Outcome = tuple[Board, jax.Array, jax.Array, jax.Array]  # boxes, player, legal 
 def _walk_some(
     layout: Layout, walls: Board, steps: jax.Array, numbers: jax.Array, position: Position
 ) -> tuple[Position, jax.Array]:
-    """(position, int32[_MOVES_A_CALL, L]): the next moves of all plans."""
+    """(position, int32[moves, L]): the next moves of all plans."""
     lanes = jnp.arange(numbers.shape[0])
 
     def move(position: Position, _: None) -> tuple[Position, jax.Array]:
@@ -138,7 +152,7 @@ def _walk_some(
         after = jnp.where(action == END, at, at + pushes.step_of(layout, action)).astype(player.dtype)
         return (bb.where(pushing, pushed, boxes), after, done + pushing), action
 
-    return jax.lax.scan(move, position, length=_MOVES_A_CALL)
+    return jax.lax.scan(move, position, length=_moves_a_call(layout))
 
 
 def _step_towards(layout: Layout, blocked: Board, player: jax.Array, goal: jax.Array, walking: jax.Array) -> jax.Array:

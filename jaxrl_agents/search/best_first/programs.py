@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -23,12 +24,13 @@ _THREAD = "compilation of a search"
 Compilation = Future[Any]
 
 
-def compile_programs(config: Config, mesh: Mesh) -> tuple[Compilation, Compilation, Compilation]:
-    """`core`'s (prepare, start, advance) for all devices, each of which searches its own levels at its own pace.
+def compile_programs(config: Config, mesh: Mesh) -> tuple[Compilation, Compilation, Compilation, Compilation]:
+    """`core`'s (blank_tables, prepare, start, advance) for all devices; each searches its own levels at its own pace.
 
-    Every array has a leading axis of devices but the two numbers that `advance` takes.
+    Every array has a leading axis of devices but the numbers that `prepare` and `advance` take.
     """
-    return _compile_tables(_of_tables(config), mesh)[0], *_compile_search(config, mesh)
+    blank, prepare, _ = _compile_tables(_of_tables(config), mesh)
+    return blank, prepare, *_compile_search(config, mesh)
 
 
 def _of_tables(config: Config) -> Config:
@@ -39,21 +41,24 @@ def _of_tables(config: Config) -> Config:
 
 
 @lru_cache(maxsize=16)
-def _compile_tables(config: Config, mesh: Mesh) -> tuple[Compilation, Any]:
-    """(prepare, what it returns)."""
-    lowered = _on_devices(partial(core.prepare, config), mesh, 1).lower(_starts(config, mesh))
-    return _in_background(lowered), _results(lowered, mesh)
+def _compile_tables(config: Config, mesh: Mesh) -> tuple[Compilation, Compilation, Any]:
+    """(blank_tables, prepare, what they return)."""
+    on_all = lambda leaf: jnp.broadcast_to(leaf, (mesh.size, *leaf.shape))
+    blank = jax.jit(lambda: jax.tree.map(on_all, core.blank_tables(config)), out_shardings=split_over(mesh)).lower()
+    tables, part = _results(blank, mesh), jax.ShapeDtypeStruct((), np.int32)
+    prepare = _on_devices(partial(core.prepare, config), mesh, 2, 1, donate_argnums=1)
+    return in_background(blank), in_background(prepare.lower(_starts(config, mesh), tables, part)), tables
 
 
 @lru_cache(maxsize=16)
 def _compile_search(config: Config, mesh: Mesh) -> tuple[Compilation, Compilation]:
     """(start, advance)."""
     starts, wanted = _starts(config, mesh), _levels(config, mesh, np.bool_)
-    tables = _compile_tables(_of_tables(config), mesh)[1]
+    tables = _compile_tables(_of_tables(config), mesh)[-1]
     start = _on_devices(partial(core.start, config), mesh, 3).lower(tables, starts, wanted)
     advance = _on_devices(partial(core.advance, config), mesh, 2, 2, donate_argnums=1)
     number = jax.ShapeDtypeStruct((), np.int32)
-    return _in_background(start), _in_background(advance.lower(tables, _results(start, mesh), number, number))
+    return in_background(start), in_background(advance.lower(tables, _results(start, mesh), number, number))
 
 
 def _results(lowered: Any, mesh: Mesh) -> Any:
@@ -88,7 +93,7 @@ def _levels(config: Config, mesh: Mesh, dtype: Any, *words: int) -> Any:
     return jax.ShapeDtypeStruct((mesh.size, config.num_levels, *words), dtype, sharding=split_over(mesh))
 
 
-def _in_background(lowered: Any) -> Compilation:
+def in_background(lowered: Any) -> Compilation:
     """Compiles in a thread, for which Python waits before it ends: to end under XLA might crash."""
     compilation: Compilation = Future()
 

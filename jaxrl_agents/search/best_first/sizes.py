@@ -6,6 +6,8 @@ from envs_jax.sokoban.board import Layout
 from jaxrl_agents.search.best_first import bounds, frontier
 from jaxrl_agents.search.best_first.types import Config, Mode
 
+_MOST_LEVELS = 4096  # that a device searches together; more would need more memory and gain nothing
+_MOST_TABLES = 1 << 23  # words of their tables of sides, which take some seconds to make on open boards
 _CLASS_BITS = 4  # by which the number of classes grows
 _MOST_CLASSES = 1 << 17  # one for every f that a node can have
 _MOST_WORDS = 4  # of boards that are searched word by word
@@ -22,6 +24,11 @@ class _StackedLayout(Layout):
 def search_layout(layout: Layout) -> Layout:
     """The board in the form in which it is searched: word by word, which is faster, or `Stacked`, which compiles."""
     return layout if layout.num_words <= _MOST_WORDS else _StackedLayout(layout.height, layout.width)
+
+
+def searched_together(layout: Layout) -> int:
+    """The levels that a device searches together: few on large boards, since all their tables are made first."""
+    return min(max(_MOST_TABLES // (layout.num_cells * layout.num_words), 1), _MOST_LEVELS)
 
 
 def make_config(
@@ -63,9 +70,9 @@ def memory(config: Config) -> int:
     table = (words + 1) * config.num_sets * 4
     stacks = 3 * config.num_levels * config.num_classes
     search = 4 * (pool + table + stacks + 2 * (config.log_size + config.num_lanes))
-    distances = max(config.num_slots * bounds.distance_bits(config.layout) // 32, 1) * 4 + 2 * words
-    tables = 4 * distances * (config.layout.num_cells + 1) * config.num_levels
-    return tables + max(search, bounds.prepared_together(config) * bounds.preparing_bytes(config))
+    bytes_a_cell = 4 * (4 * bounds.distance_words(config) + 2 * words) + 1
+    tables = bytes_a_cell * (config.layout.num_cells + 1) * config.num_levels
+    return tables + max(search, bounds.preparing_bytes(config))
 
 
 def addressed(config: Config) -> int:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +21,11 @@ from envs_jax.sokoban.types import SokobanTask
 from envs_jax.tasks import TaskBank
 from jaxrl_agents.search.best_first import bounds, plans, request
 from jaxrl_agents.search.best_first.programs import AXIS, Compilation, compile_programs, split_over
-from jaxrl_agents.search.best_first.sizes import addressed, make_config, memory, search_layout
-from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status
+from jaxrl_agents.search.best_first.sizes import addressed, make_config, memory, search_layout, searched_together
+from jaxrl_agents.search.best_first.types import Config, Mode, Search, Starts, Status, Tables
 
-ROUNDS_A_CALL = 64  # a tenth of a second or so: how often limits are looked at
-LEVELS_A_DEVICE = 4096  # searched together; more would need more memory and gain nothing
+ROUNDS_A_CALL = 64  # at most; between two calls limits are looked at
+CALL_SECONDS = 0.25  # that a call should take, give or take a factor of two
 _POLL_SECONDS = 0.1  # between two looks at whether to wait on for the compiler
 
 
@@ -90,13 +91,16 @@ def solve(
       layout: the size of their boards.
       mode: "optimal" or "satisficing".
       max_nodes: states that are expanded for one level before it is given up (a batch more at most).
-      time_limit: seconds, compilation not included, after which all open levels are given up; None for no limit.
+      time_limit: seconds, compilation not included, after which all open levels are given up; None for no limit. It
+        is looked at between two pieces of work, of well below a second on boards of up to 100×100 cells that are no
+        mazes. What is solved by then stays solved: its plans are still walked and replayed.
       memory_limit: bytes that all data structures together may take. When something is full, it grows and the open
         levels are searched anew; at this limit fewer levels are searched together, at last one alone on one device; a
         level that fills it then is given up.
       devices: what to run on, all of one kind; by default all devices of the default backend.
-      on_progress: called several times a second.
-      stop: asked as often, and while programs are compiled; once it answers True all open levels are given up.
+      on_progress: called after each piece of work of the search.
+      stop: asked as often, and while programs of the search are compiled; once it answers True all open levels are
+        given up, as at the time limit.
 
     Raises:
       ValueError, TypeError: an argument is wrong.
@@ -143,6 +147,15 @@ class _Full(NamedTuple):
     classes: bool
 
 
+class _Prepared(NamedTuple):
+    """Levels and their tables, on the devices."""
+
+    shape: tuple[int, int, Mesh]  # of the programs that read the tables
+    levels: np.ndarray  # int[num_devices, num_levels]: which they are; −1 where there is none
+    starts: Starts
+    tables: Tables
+
+
 @dataclasses.dataclass
 class _Run:
     """One call of `solve`: limits and what is known so far."""
@@ -157,6 +170,7 @@ class _Run:
     on_progress: Callable[[Progress], None] | None = None
     stop: Callable[[], bool] | None = None
     stopped: bool = False
+    prepared: _Prepared | None = None
     compile_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -172,12 +186,13 @@ class _Run:
 
     def search(self, num_slots: int, group: np.ndarray) -> None:
         """Decides the levels `group`. What is full grows; then fewer are searched together, at last one on a device."""
-        mesh, together, growth, class_growth = self.mesh, LEVELS_A_DEVICE * self.mesh.size, 0, 0
+        mesh, growth, class_growth = self.mesh, 0, 0
+        together = searched_together(self.layout) * mesh.size
         while group.size:
             ended = self._ended()
             if ended:
                 self.status[group] = ended
-                return
+                break
             some = group[: -(-group.size // -(-group.size // together))]
             sized = partial(make_config, self.layout, self.mode, num_slots, -(-some.size // mesh.size))
             configs = [(step, sized(step, class_growth)) for step in (growth, growth - 1) if step >= 0]
@@ -192,6 +207,7 @@ class _Run:
             else:
                 self.status[some] = Status.MEMORY_LIMIT
             group = group[self.status[group] == Status.OPEN]
+        self.prepared = None
 
     def _ended(self) -> Status:
         """Why the whole search has to end now; OPEN where it has not."""
@@ -213,21 +229,49 @@ class _Run:
         programs = self._compiled(compile_programs, config, mesh)
         if programs is None:
             return _Full(False, False)
-        prepare, start, advance = programs
-        index = _spread(group, mesh.size, config.num_levels)
-        place = partial(jax.device_put, device=split_over(mesh))
-        starts = jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels)
+        blank, prepare, start, advance = programs
         try:
-            tables = jax.block_until_ready(prepare(starts))
-            search = jax.block_until_ready(start(tables, starts, place(index >= 0)))
+            prepared = self._prepare(blank, prepare, config, mesh, group)
+            if prepared is None:
+                return _Full(False, False)
+            index = np.where(np.isin(prepared.levels, group), prepared.levels, -1)
+            wanted = jax.device_put(index >= 0, split_over(mesh))
+            search = jax.block_until_ready(start(prepared.tables, prepared.starts, wanted))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            self.prepared = None
             return None
-        ended = Status.OPEN
+        return self._advance(advance, prepared.tables, search, index)
+
+    def _prepare(
+        self, blank: Callable[..., Any], prepare: Callable[..., Any], config: Config, mesh: Mesh, group: np.ndarray
+    ) -> _Prepared | None:
+        """The tables of some levels, those of an earlier attempt if they are that; None where a limit came first."""
+        shape, prepared = (config.num_slots, config.num_levels, mesh), self.prepared
+        if prepared is not None and prepared.shape == shape and np.isin(group, prepared.levels).all():
+            return prepared
+        prepared = self.prepared = None  # frees the memory
+        index = _spread(group, mesh.size, config.num_levels)
+        place = partial(jax.device_put, device=split_over(mesh))
+        starts = jax.tree.map(lambda leaf: place(leaf[np.maximum(index, 0)]), self.levels)
+        tables, undecided = blank(), np.full(index.shape, Status.OPEN, np.uint8)
+        for part in range(bounds.num_parts(config, -(-group.size // mesh.size))):
+            tables = jax.block_until_ready(prepare(starts, tables, np.int32(part)))
+            self._report(index, undecided, 0)
+            if self._ended():
+                return None
+        self.prepared = _Prepared(shape, index, starts, tables)
+        return self.prepared
+
+    def _advance(self, advance: Callable[..., Any], tables: Tables, search: Search, index: np.ndarray) -> _Full:
+        """Searches until each level is decided, something is full, or a limit is hit."""
+        ended, rounds = Status.OPEN, 1 if self.layout.is_stacked else ROUNDS_A_CALL
         while not ended:
-            search = advance(tables, search, np.int32(self.max_nodes), np.int32(ROUNDS_A_CALL))
+            called = time.perf_counter()
+            search = advance(tables, search, np.int32(self.max_nodes), np.int32(rounds))
             status = np.where(index >= 0, np.asarray(search.levels.status), Status.UNSOLVABLE)
+            rounds = _next_rounds(rounds, time.perf_counter() - called)
             self._report(index, status, int(np.asarray(search.log.size).sum()))
             if (np.asarray(search.overflow) | (status != Status.OPEN).all(axis=1)).all():
                 break
@@ -274,16 +318,8 @@ class _Run:
         """The plans with their walks, replayed."""
         count, solved = len(self.status), np.flatnonzero(self.status == Status.SOLVED)
         moves, is_push = [np.zeros(0, np.int32)] * count, [np.zeros(0, bool)] * count
-        if solved.size:
-            found = [self.pushes[level] for level in solved]
-            began = time.perf_counter()
-            programs = plans.compile_programs(self.layout, *plans.padded_sizes(found))
-            self.compile_seconds += time.perf_counter() - began
-            starts = jax.tree.map(lambda leaf: leaf[solved], self.levels)
-            walked = plans.walk(self.layout, starts, found, programs)
-            lengths = (walked[0] != plans.END).sum(axis=1)
-            for level, actions, flags, length in zip(solved, *walked, lengths, strict=True):
-                moves[level], is_push[level] = actions[:length].copy(), flags[:length].copy()
+        for level, actions, flags in self._walked(solved):
+            moves[level], is_push[level] = actions, flags
         lengths_of = lambda steps: np.fromiter(map(len, steps), np.int32, count)
         only_solved = lambda numbers: np.where(self.status == Status.SOLVED, numbers, -1).astype(np.int32)
         return SolveResult(
@@ -298,6 +334,31 @@ class _Run:
             seconds=self.seconds,
             compile_seconds=self.compile_seconds,
         )
+
+    def _walked(self, levels: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(level, its plan's moves, which of them are pushes) of some solved levels."""
+        if not levels.size:
+            return
+        found = [self.pushes[level] for level in levels]
+        sizes = plans.sizes_of(self.layout, found)
+        began = time.perf_counter()
+        # Nothing asks `stop`, for what is solved has to have its plan, but Python sees signals while it waits.
+        programs = [compilation.result() for compilation in plans.compile_programs(self.layout, sizes)]
+        self.compile_seconds += time.perf_counter() - began
+        for first in range(0, levels.size, sizes.num_plans):
+            some = slice(first, first + sizes.num_plans)
+            starts = jax.tree.map(itemgetter(levels[some]), self.levels)
+            moves, is_push = plans.walk(starts, found[some], sizes, programs)
+            lengths = (moves != plans.END).sum(axis=1)
+            for level, actions, flags, length in zip(levels[some], moves, is_push, lengths, strict=True):
+                yield int(level), actions[:length].copy(), flags[:length].copy()
+
+
+def _next_rounds(rounds: int, seconds: float) -> int:
+    """How many rounds to ask for after a call that took so long: the time grows with the board and the open nodes."""
+    if seconds > 2 * CALL_SECONDS:
+        return max(rounds // 2, 1)
+    return min(rounds * 2, ROUNDS_A_CALL) if seconds < CALL_SECONDS / 2 else rounds
 
 
 def _spread(group: np.ndarray, num_devices: int, per_device: int) -> np.ndarray:

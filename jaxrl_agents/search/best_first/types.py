@@ -68,6 +68,7 @@ class Tables:
     targets: Board
     distances: tuple[jax.Array, ...]  # uint32[L × (cells + 1) × 4] each: packed push distances, see `bounds.py`
     sides: tuple[jax.Array, jax.Array]  # uint32[L × (cells + 1) × num_words]: on which side of a box the player is
+    joined: jax.Array  # uint8[L, cells]: which sides of a box are connected; what the distances are made from
     bound: jax.Array  # int32[L]: the start's bound; INFINITE or more where the level has no solution
 
 

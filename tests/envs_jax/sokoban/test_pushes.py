@@ -98,8 +98,9 @@ def lone_box_distances(level, target):
 
 @partial(jax.jit, static_argnums=0)
 def distance_tables(layout, walls, targets):
-    regions = pushes.side_regions(layout, walls)
-    return pushes.push_distances(layout, walls, targets, regions), regions
+    cells = jax.numpy.arange(layout.num_cells)
+    regions = pushes.side_regions(layout, walls, cells)
+    return pushes.push_distances(layout, walls, targets, pushes.joined_sides(layout, regions, cells)), regions
 
 
 def test_push_distances_are_exact_for_a_lone_box():

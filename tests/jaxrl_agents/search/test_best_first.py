@@ -6,6 +6,7 @@ import functools
 import itertools
 import re
 import threading
+import time
 from concurrent.futures import Future
 from functools import partial
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from envs_jax.sokoban import levels
 from envs_jax.sokoban.board import Layout
 from envs_jax.sokoban.fitting import fit
 from envs_jax.tasks import TaskBank, make_bank
-from jaxrl_agents.search.best_first import Status, bounds, closed, core, frontier, programs, sizes, solve, solver
+from jaxrl_agents.search.best_first import Status, bounds, closed, core, frontier, plans, programs, sizes, solve, solver
 from jaxrl_agents.search.best_first.lanes import compact, nth_set_bit, prefix_sum
 from jaxrl_agents.search.best_first.types import LEVEL_SHIFT, Nodes, Starts
 from tests.envs_jax.sokoban.positions import bank_of, boards_of, random_text
@@ -160,7 +161,9 @@ def test_small_levels_equal_the_reference(small, solved):
     check_plans(solved, references, SMALL)
 
 
-def test_satisficing_solves_the_same_levels(small):
+def test_satisficing_solves_the_same_levels(monkeypatch, small):
+    """Their plans are walked sixteen at a time."""
+    monkeypatch.setattr(plans, "_WORDS_TOGETHER", 16)
     bank, references, optima = small
     result = solve(bank, layout=SMALL, mode="satisficing")
     assert (result.solved == (optima >= 0)).all()
@@ -290,6 +293,18 @@ def test_a_full_structure_changes_no_result(monkeypatch, small, solved, changes)
     assert len(configs) == 1 + ("num_sets" not in changes)
 
 
+def test_tables_are_made_once(monkeypatch, small, solved):
+    """Also where a search has to begin anew."""
+    tiny_config(monkeypatch, log_size=64)
+    used, advance = [], solver._Run._advance
+    record = lambda run, program, tables, *others: used.append(tables) or advance(run, program, tables, *others)
+    monkeypatch.setattr(solver._Run, "_advance", record)
+    chosen = np.resize(np.argsort(solved.expanded)[-30:], 150)  # all of them open when the log is full
+    result = solve(small[0][chosen], layout=SMALL)
+    assert len(used) == 2 and used[0] is used[1]
+    assert (result.status == solved.status[chosen]).all() and (result.pushes == solved.pushes[chosen]).all()
+
+
 def test_capacities_grow():
     """All of them, and the structures never hold more levels than they were made for."""
     sizes = [solver.make_config(SMALL, "optimal", 2, 150, growth) for growth in range(3)]
@@ -391,6 +406,28 @@ def test_a_search_can_be_stopped(small):
     assert stopped.expanded[0] > 0 and len(seen) == 2
 
 
+def test_a_preparation_can_be_stopped(monkeypatch, small):
+    """Between the parts of the tables, of which these levels have four."""
+    monkeypatch.setattr(programs, "_compile_tables", functools.lru_cache(programs._compile_tables.__wrapped__))
+    monkeypatch.setattr(bounds, "_PART", 4 * SMALL.num_cells)
+    bank, seen = small[0][:16], []
+    stopped = solve(bank, layout=SMALL, on_progress=seen.append, stop=lambda: len(seen) == 2)
+    assert (stopped.status == Status.INTERRUPTED).all() and not stopped.expanded.any() and len(seen) == 2
+    seen, late = [], lambda progress: seen.append(progress) or time.sleep(0.3)
+    stopped = solve(bank, layout=SMALL, on_progress=late, time_limit=0.3)
+    assert (stopped.status == Status.TIME_LIMIT).all() and not stopped.expanded.any() and len(seen) <= 1
+
+
+@pytest.mark.parametrize("seconds_a_round", [1e-4, 0.02, 3.0])
+def test_calls_are_short_on_every_board(seconds_a_round):
+    rounds = 1
+    for _ in range(10):
+        rounds = solver._next_rounds(rounds, rounds * seconds_a_round)
+    seconds = rounds * seconds_a_round
+    assert rounds in (1, solver.ROUNDS_A_CALL) or solver.CALL_SECONDS / 2 <= seconds <= solver.CALL_SECONDS * 2
+    assert rounds == 1 or seconds <= solver.CALL_SECONDS * 2
+
+
 def test_a_compilation_can_be_stopped(monkeypatch, small):
     monkeypatch.setattr(solver, "compile_programs", lambda config, mesh: (Future(),))  # that never ends
     answers = iter([False, False])
@@ -401,7 +438,7 @@ def test_a_compilation_can_be_stopped(monkeypatch, small):
 
 def test_programs_are_compiled_in_the_background():
     may_end = threading.Event()
-    compilation = programs._in_background(SimpleNamespace(compile=lambda: may_end.wait(60) and "program"))
+    compilation = programs.in_background(SimpleNamespace(compile=lambda: may_end.wait(60) and "program"))
     assert programs.is_compiling() and not compilation.done()
     may_end.set()
     assert compilation.result(timeout=60) == "program"
@@ -410,7 +447,7 @@ def test_programs_are_compiled_in_the_background():
         raise ValueError("no such target")
 
     with pytest.raises(ValueError, match="no such target"):
-        programs._in_background(SimpleNamespace(compile=fail)).result(timeout=60)
+        programs.in_background(SimpleNamespace(compile=fail)).result(timeout=60)
 
 
 def test_a_device_without_the_memory_searches_fewer_levels_together(monkeypatch, small, solved):
@@ -418,17 +455,17 @@ def test_a_device_without_the_memory_searches_fewer_levels_together(monkeypatch,
     tried = []
 
     def compile_for_small_device(config, mesh):
-        prepare, *others = compile_programs(config, mesh)
+        blank, prepare, *others = compile_programs(config, mesh)
 
-        def prepare_if_small(starts):
+        def prepare_if_small(*arguments):
             tried.append(config.num_levels)
             if config.num_levels > 32:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-            return prepare.result()(starts)
+            return prepare.result()(*arguments)
 
         instead = Future()
         instead.set_result(prepare_if_small)
-        return instead, *others
+        return blank, instead, *others
 
     monkeypatch.setattr(solver, "compile_programs", compile_for_small_device)
     result = solve(small[0], layout=SMALL)
@@ -514,20 +551,27 @@ def prepared(request, small):
     bank, _, _ = small
     config = solver.make_config(SMALL, "optimal", request.param, len(bank))
     config = dataclasses.replace(config, num_levels=len(bank))
-    return config, jax.jit(partial(core.prepare, config))(starts_of(bank))
+    tables = jax.jit(partial(core.blank_tables, config))()
+    assert bounds.num_parts(config, len(bank)) == 1
+    return config, jax.jit(partial(core.prepare, config))(starts_of(bank), tables, np.int32(0))
 
 
 def test_tables_made_in_parts_are_the_same_and_take_the_memory_that_is_counted(monkeypatch, small):
-    config = solver.make_config(SMALL, "optimal", 2, 16)
-    starts = starts_of(small[0][:16])
-    programs = []
-    for together in (16, 4):
-        monkeypatch.setattr(bounds, "_PREPARING", together * bounds.preparing_bytes(config))
-        programs.append(jax.jit(partial(core.prepare, config)).lower(starts).compile())
-        used = programs[-1].memory_analysis().temp_size_in_bytes
-        assert used <= together * bounds.preparing_bytes(config) < solver.memory(config)
-    whole, parts = (jax.tree.leaves(program(starts)) for program in programs)
-    assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(whole, parts, strict=True))
+    """All levels at once, four of them, and nine cells of one, which overlap in the last part."""
+    config, starts, made = solver.make_config(SMALL, "optimal", 2, 16), starts_of(small[0][:16]), []
+    for words, num_parts in ((16 * 25, 1), (4 * 25, 4), (9, 16 * 3)):
+        monkeypatch.setattr(bounds, "_PART", words)
+        tables = jax.jit(partial(core.blank_tables, config))()
+        prepare = jax.jit(partial(core.prepare, config), donate_argnums=1)
+        program = prepare.lower(starts, tables, np.int32(0)).compile()
+        used = program.memory_analysis().temp_size_in_bytes
+        assert used <= bounds.preparing_bytes(config) < solver.memory(config)
+        assert bounds.num_parts(config, 16) == num_parts
+        for part in range(num_parts):
+            tables = program(starts, tables, np.int32(part))
+        made.append(jax.tree.leaves(tables))
+    for leaves in zip(*made, strict=True):
+        assert all((np.asarray(leaf) == np.asarray(leaves[0])).all() for leaf in leaves)
 
 
 def test_bounds_are_admissible_and_consistent(small, prepared):
@@ -737,7 +781,7 @@ def test_no_large_constant_in_the_program():
     config = solver.make_config(BOXOBAN, "optimal", 4, 64)
     one = bank_of(BOXOBAN, [random_text(BOXOBAN, np.random.default_rng(0), 4, 0.1)])
     starts = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), 64, axis=0), starts_of(one))
-    tables = jax.eval_shape(partial(core.prepare, config), starts)
+    tables = jax.eval_shape(partial(core.blank_tables, config))
     search = jax.eval_shape(partial(core.start, config), tables, starts, jnp.ones(64, bool))
     text = jax.jit(partial(core.advance, config)).lower(tables, search, jnp.int32(1), jnp.int32(1)).as_text()
     constants = re.findall(r'dense<"0x([0-9A-F]+)">', text)
