@@ -227,8 +227,8 @@ def from_env(
         is. False: they are searched too, take a step of the episode and get its reward, and no node is a dead end.
 
     Returns:
-      A model; `model.root(params, states, tasks)` makes the root, which is for this model: its logits hold the mask. It is also a recurrent_fn for mctx's policies,
-      with `(params, tasks)` as their `params`.
+      A model; `model.root(params, states, tasks)` makes the root, which is for this model: its logits hold the mask.
+      It is also a recurrent_fn for mctx's policies, with `(params, tasks)` as their `params`.
     """
     if not isinstance(env, Environment):
         got = f"the class {env.__name__}" if isinstance(env, type) else type(env).__name__
