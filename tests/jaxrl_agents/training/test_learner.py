@@ -375,6 +375,7 @@ def on_eight_devices():
     print("equal")
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
