@@ -76,6 +76,7 @@ def canonical(layout, tasks):
 
 @pytest.mark.parametrize(("layout", "num_boxes", "difficulty", "number"), SETTINGS, ids=NAMES)
 class TestLevels:
+    @pytest.mark.slow
     def test_can_be_solved_and_need_the_promised_pushes(self, layout, num_boxes, difficulty, number):
         tasks = bank(layout, num_boxes, difficulty)
         optimum, bound = optima(layout, tasks, number), bounds(layout, num_boxes, tasks)
