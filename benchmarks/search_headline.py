@@ -62,7 +62,9 @@ def modes(turns: int = TURNS, width: int = 16, depth: int = 3, paths: int = 1) -
 
 OURS = (*modes(), "mcts")
 MASKED = {f"{name}, masked": name for name in modes()}
-VARIANTS = {"best_of_n": (PROPOSED,), "lookahead": (MANY_ROOTS,)}  # other ways to run a mode, beside `MASKED`
+VARIANTS: dict[str, tuple[str, ...]] = {name: (masked,) for masked, name in MASKED.items()}  # a mode's other arms
+VARIANTS["best_of_n"] = (PROPOSED, *VARIANTS["best_of_n"])
+VARIANTS["lookahead"] = (MANY_ROOTS, *VARIANTS["lookahead"])
 
 
 def search_of(name: str) -> Search:

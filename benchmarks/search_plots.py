@@ -9,14 +9,14 @@ from typing import Any
 from benchmarks.console import number
 from benchmarks.plots import COLOURS, MARKERS, OTHER, drawn, in_units, new_figure, save, styled
 from benchmarks.results import Row
-from benchmarks.search_headline import BATCH, MASKED, ROOTS_OF, VARIANTS
+from benchmarks.search_headline import BATCH, ROOTS_OF, VARIANTS
 from benchmarks.suites import Plot
 
 AXES = {"batch": "roots", "width": "width (W, N; mcts: S)", "depth": "turns (lookahead, mcts: depth)"}
 SOLVING = {"optimal": COLOURS[0], "satisficing": COLOURS[2]}
 EXACT = {"optimum": ":", "uniform policy": "--"}  # lines of what was computed, not played
 MODES = ("best_of_n", "beam_search", "beam_search, dedup", "lookahead", "entropy_backtrack", "mcts")
-SEARCHES = {*MODES, *MASKED, *(arm for arms in VARIANTS.values() for arm in arms)}
+SEARCHES = {*MODES, *(arm for arms in VARIANTS.values() for arm in arms)}
 
 
 def search(rows: Sequence[Row], folder: Path) -> Iterator[Plot]:

@@ -38,8 +38,13 @@ def _of(runs: Runs, reading: Reading, name: str, metric: str = "success") -> np.
     return trained_on(run_of(runs, reading.name, name), metric)
 
 
+def _paired(runs: Runs, reading: Reading, name: str, base: str, metric: str = "success") -> np.ndarray:
+    """[seeds]: by how much that metric of one strategy exceeds another one's, whose seeds have the same webs."""
+    return _of(runs, reading, name, metric) - _of(runs, reading, base, metric)
+
+
 def _difference(runs: Runs, reading: Reading, metric: str, name: str, base: str) -> Finding:
-    values = _of(runs, reading, name, metric) - _of(runs, reading, base, metric)
+    values = _paired(runs, reading, name, base, metric)
     found = f"{name} − {base}, {metric}, {signed(estimate(values))}; one seed's varies by ±{values.std(ddof=1):.3f}"
     return verdict_of([estimate(values)]), found
 
@@ -47,26 +52,27 @@ def _difference(runs: Runs, reading: Reading, metric: str, name: str, base: str)
 def _highest(runs: Runs, reading: Reading) -> Finding:
     others = ("Standard", "ExpSeek", "Best-of-N")
     nearest = max(others, key=lambda name: _of(runs, reading, name).mean())
-    value = estimate(_of(runs, reading, "ExpSeek+BoN") - _of(runs, reading, nearest))
+    value = estimate(_paired(runs, reading, "ExpSeek+BoN", nearest))
     return verdict_of([value]), f"minus {nearest}, the best of the others, {signed(value)}"
 
 
 def _gain_over_standard(runs: Runs, reading: Reading) -> Finding:
-    both, standard = _of(runs, reading, "ExpSeek+BoN"), _of(runs, reading, "Standard")
+    value = estimate(_paired(runs, reading, "ExpSeek+BoN", "Standard"))
+    ratio = _of(runs, reading, "ExpSeek+BoN").mean() / _of(runs, reading, "Standard").mean()
     found = (
-        f"{signed(estimate(both - standard))}, {100 * (both.mean() / standard.mean() - 1):+.0f} %: of rollouts "
-        "selected from four times as many; the policy itself: see below"
+        f"{signed(value)}, {100 * (ratio - 1):+.0f} %: of rollouts selected from four times as many; the policy "
+        "itself: see below"
     )
-    return verdict_of([estimate(both - standard)]), found
+    return verdict_of([value]), found
 
 
 def _no_gain(runs: Runs, reading: Reading) -> Finding:
-    value = estimate(_of(runs, reading, "ExpSeek") - _of(runs, reading, "Standard"))
+    value = estimate(_paired(runs, reading, "ExpSeek", "Standard"))
     return "does not hold" if value.low > 0 else "holds", f"ExpSeek − Standard, success, {signed(value)}"
 
 
 def _comparable_diversity(runs: Runs, reading: Reading) -> Finding:
-    value = estimate(_of(runs, reading, "ExpSeek+BoN", "diversity") - _of(runs, reading, "Standard", "diversity"))
+    value = estimate(_paired(runs, reading, "ExpSeek+BoN", "Standard", "diversity"))
     found = f"ExpSeek+BoN − Standard, pairs, {signed(value)}; comparable: within {SMALL}"
     return "holds" if max(abs(value.low), abs(value.high)) <= SMALL else "does not hold", found
 

@@ -119,10 +119,10 @@ def run_nodes(settings: Settings) -> Iterator[Row]:
     arms = dict.fromkeys(way.arm for way in ways)
     bare = {kind: fastest(ways, [arm for arm in arms if arm.startswith(f"{kind},")]) for kind in ("R", "Rs")}
     for name, (kind, least) in SHARES.items():
-        for arm in _measured(arms, name, *VARIANTS.get(name, ()), f"{name}, masked"):
+        for arm in _among(arms, name, *VARIANTS[name]):
             yield _over(rows, f"over {kind}", fastest(ways, [arm]), bare[kind], least, parameters={"mode": arm})
     gumbel = fastest(ways, ["mctx", "mctx, with tree"])
-    for arm in _measured(arms, "beam_search", "beam_search, masked"):
+    for arm in _among(arms, "beam_search", *VARIANTS["beam_search"]):
         ours = fastest(ways, [arm])
         yield _over(rows, "over the faster mctx", ours, gumbel, OVER_MCTX, parameters={"mode": arm})
     both = fastest(ways, ["mcts"]), fastest(ways, ["mctx, with tree"])
@@ -133,7 +133,7 @@ def run_nodes(settings: Settings) -> Iterator[Row]:
     yield from _triggers(rows, fastest(ways, ["entropy_backtrack"]).measurement)
 
 
-def _measured(arms: Collection[str], *names: str) -> list[str]:
+def _among(arms: Collection[str], *names: str) -> list[str]:
     """Those of the `names` that are among the arms: some are in full runs only."""
     return [name for name in names if name in arms]
 
@@ -190,8 +190,8 @@ def _costs(rows: RowMaker, settings: Settings, way: Way) -> Iterator[Row]:
     cost: dict[str, Any] = {**fields, "better": "lower"}
     limit = Target("<=", COMPILE_SECONDS)
     yield rows.fact("first compile", "s", arm.compile_seconds or 0.0, target=limit, **cost)
-    mode, base = search_of(way.arm), roots(settings, way.arm, batch_size(way.arm, 1))
-    estimate = way.devices * search.estimate_bytes(mode.mode, base.root(), tasks=base.tasks, **mode.options)
+    searched, base = search_of(way.arm), roots(settings, way.arm, batch_size(way.arm, 1))
+    estimate = way.devices * search.estimate_bytes(searched.mode, base.root(), tasks=base.tasks, **searched.options)
     live = arm.summary["bytes"]
     limit = Target("<=", LIVE_BYTES)
     yield rows.fact("live bytes over the formula", "×", live / estimate, target=limit, **cost)

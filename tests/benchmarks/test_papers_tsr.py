@@ -264,13 +264,19 @@ def test_a_run_of_another_study_is_refused(tmp_path):
         RunStore(tmp_path, PLAN, 0).load(dataclasses.replace(CELL, num_updates=5), 1)
 
 
-def test_a_run_of_another_version_is_refused(tmp_path):
-    store = RunStore(tmp_path, PLAN, 0)
+def kept_without(folder, field):
+    """The store of a run that was kept by a version which did not record the field."""
+    store = RunStore(folder, PLAN, 0)
     store.save(CELL, 1, a_run(0.4))
-    (path,) = (tmp_path / "runs").iterdir()
+    (path,) = (folder / "runs").iterdir()
     content = json.loads(path.read_text())["content"]
-    del content["run"]["cpu_seconds"]
+    del content["run"][field]
     path.write_text(json.dumps({"content": content, "sha256": digest(content)}))
+    return store
+
+
+def test_a_run_of_another_version_is_refused(tmp_path):
+    store = kept_without(tmp_path, "cpu_seconds")
     with pytest.raises(ValueError, match="written by another version"):
         store.load(CELL, 1)
 
@@ -410,13 +416,7 @@ def test_a_run_that_diverged_is_kept(tmp_path):
 
 
 def test_a_run_from_before_divergence_was_recorded_is_found(tmp_path):
-    kept = RunStore(tmp_path, PLAN, 0)
-    kept.save(CELL, 1, a_run(0.4))
-    (path,) = (tmp_path / "runs").iterdir()
-    content = json.loads(path.read_text())["content"]
-    del content["run"]["diverged"]
-    path.write_text(json.dumps({"content": content, "sha256": digest(content)}))
-    assert kept.load(CELL, 1) == a_run(0.4)
+    assert kept_without(tmp_path, "diverged").load(CELL, 1) == a_run(0.4)
 
 
 def test_the_kept_study_has_the_tables_and_claims_of_its_numbers():
